@@ -1,0 +1,1 @@
+//! Lets a port live in another process over ZeroMQ.

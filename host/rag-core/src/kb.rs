@@ -1,0 +1,144 @@
+//! What a knowledge base is: its name, and the parts that it binds.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::limits;
+
+/// A knowledge base's name by RWKV-RAG's rule: 3 to 33 ASCII letters, digits and underscores, none at either end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KbName(String);
+
+impl KbName {
+    /// Checks the rule; the error says what to change.
+    pub fn parse(name: &str) -> Result<Self> {
+        let inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        let chars = name.chars().count();
+        if limits::KB_NAME_CHARS.contains(&chars)
+            && name.chars().all(inner)
+            && ends(name.chars().next())
+            && ends(name.chars().last())
+        {
+            return Ok(KbName(name.to_owned()));
+        }
+        let shown: String = name.chars().take(40).collect();
+        Err(Error::invalid(format!(
+            "'{}' cannot name a knowledge base: use 3 to 33 ASCII letters, digits and underscores, beginning and ending with a letter or digit",
+            shown.escape_debug()
+        )))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KbName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The knowledge base that exists from the first start.
+pub const KB_INITIAL: &str = "initial";
+
+/// A plugin by id, with its settings for this knowledge base as a JSON object (`{}` for the defaults).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PluginChoice {
+    pub id: String,
+    pub settings: String,
+}
+
+/// The parts that a knowledge base binds. Parsers are chosen by media type among those installed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KbSettings {
+    pub chunker: PluginChoice,
+    pub store: PluginChoice,
+    pub retriever: PluginChoice,
+    /// Whether candidates are reranked by the host's reranker before they reach the prompt.
+    pub rerank: bool,
+    pub answer: AnswerSettings,
+}
+
+/// How answers are made from what was retrieved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnswerSettings {
+    /// Template with `{question}`, `{context}` and `{history}`; substituted once, never evaluated.
+    pub template: String,
+    /// Candidates that the retriever returns (and the reranker reorders).
+    pub candidates: u32,
+    /// Passages that reach the prompt at most.
+    pub passages: u32,
+    /// Tokens of passages in the prompt at most.
+    pub context_tokens_max: u32,
+    /// Tokens of the answer at most.
+    pub answer_tokens_max: u32,
+    /// A best passage whose relevance is below this is no match, and the answer says so. Unit: the score of the
+    /// reranker when it is on, else the dense arm's cosine.
+    pub relevance_min: f32,
+    /// Sampling temperature; 0 is greedy.
+    pub temperature: f32,
+    pub top_p: f32,
+}
+
+/// RWKV-RAG's prompt: the default template.
+pub const TEMPLATE_DEFAULT: &str = "Instruction: {question}\nInput: {context}\n\nResponse:";
+
+impl Default for AnswerSettings {
+    fn default() -> Self {
+        AnswerSettings {
+            template: TEMPLATE_DEFAULT.to_owned(),
+            candidates: 10,
+            passages: 3,
+            context_tokens_max: 1_500,
+            answer_tokens_max: 256,
+            relevance_min: 0.82,
+            temperature: 0.3,
+            top_p: 0.2,
+        }
+    }
+}
+
+impl Default for KbSettings {
+    fn default() -> Self {
+        let plugin = |id: &str| PluginChoice { id: id.to_owned(), settings: "{}".to_owned() };
+        KbSettings {
+            chunker: plugin("chunk-sentence"),
+            store: plugin("store-local"),
+            retriever: plugin("retrieve-hybrid"),
+            rerank: true,
+            answer: AnswerSettings::default(),
+        }
+    }
+}
+
+/// A knowledge base as the catalogue keeps it. Times are milliseconds since 1970 (UTC).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kb {
+    pub name: KbName,
+    pub settings: KbSettings,
+    /// Name of the vector collection that answers: `{kb}-g{generation}`.
+    pub collection: String,
+    /// Embedding model whose vectors the collection holds; none while it is empty.
+    pub embedder: Option<String>,
+    pub created_ms: i64,
+    pub documents: u64,
+    pub chunks: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        for good in ["initial", "abc", "a_1", &"x".repeat(33), "A1b"] {
+            assert!(KbName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "ab", "_abc", "abc_", "a-b", "a b", "知识库", "a/../b", &"x".repeat(34), "abc\n"] {
+            assert!(KbName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Every bound that holds whatever the configuration says, with its unit. Configurable limits live in `etc/rag.toml`.
+
+/// Text of one section handed to a chunker, in bytes; larger documents are cut between blocks.
+pub const SECTION_BYTES_MAX: usize = 1 << 20;
+/// Text a parser is asked for in one `next`, in bytes.
+pub const PARSE_BATCH_BYTES: u32 = 256 << 10;
+/// Chunks of one section.
+pub const SECTION_CHUNKS_MAX: usize = 20_000;
+/// Texts embedded and rows written in one batch of an ingest.
+pub const EMBED_BATCH: usize = 64;
+/// Rows in one upsert or delete of a vector store.
+pub const STORE_BATCH_MAX: usize = 512;
+/// Hits that a search may ask for.
+pub const SEARCH_K_MAX: u32 = 1_000;
+/// Nodes and depth of a filter.
+pub const FILTER_NODES_MAX: usize = 256;
+/// See `FILTER_NODES_MAX`.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Characters of a question.
+pub const QUESTION_CHARS_MAX: usize = 8_192;
+/// Earlier rounds of a conversation that reach the retriever and the prompt, as RWKV-RAG documents it.
+pub const HISTORY_ROUNDS: usize = 6;
+/// Characters of a knowledge base's name (RWKV-RAG's rule).
+pub const KB_NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=33;
+/// Bytes of a document's name.
+pub const DOCUMENT_NAME_BYTES_MAX: usize = 512;

@@ -1,0 +1,230 @@
+//! The catalogue: knowledge bases, documents, chunks, jobs, conversations.
+//!
+//! A document is written in steps that survive a crash anywhere: `open_document` → any number of `put_section`
+//! (chunks are *pending*: not found by any search) → vectors upserted → `commit_document` (one transaction makes the
+//! chunks citable and retires the document's earlier version). What a crash leaves behind is listed by
+//! `vector_garbage` until `forget_vectors` confirms that the vector store dropped it.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::document::{BlobHash, Chunk, ChunkId, DocumentId, ParsedSummary};
+use crate::error::Result;
+use crate::kb::{Kb, KbName, KbSettings};
+use crate::search::{Filter, Hit, Passage, Turn};
+
+/// A job's id: opaque, sortable by creation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub String);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a job is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobKind {
+    Ingest(IngestSource),
+    DeleteDocument(DocumentId),
+}
+
+/// A file to ingest: stored already, so that a job needs nothing but the data folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IngestSource {
+    pub blob: BlobHash,
+    pub size: u64,
+    /// The document's name within its knowledge base; ingesting the same name again replaces it.
+    pub name: String,
+    pub media_type: String,
+}
+
+/// Where an ingest stands; the order of the variants is the order of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    Queued,
+    Parse,
+    Chunk,
+    Embed,
+    Commit,
+    Done,
+}
+
+/// How far a job is. `done` and `total` count units of the stage (bytes for parse, chunks else); total 0 is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub stage: Stage,
+    pub done: u64,
+    pub total: u64,
+    /// Of the whole job, 0 to 100; never goes back.
+    pub percent: u8,
+}
+
+/// A job's state. `Failed` and `Cancelled` jobs keep their source and can be queued again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobState {
+    Queued,
+    Running,
+    /// `unchanged` when the same document was there already.
+    Done {
+        document: Option<DocumentId>,
+        unchanged: bool,
+    },
+    Failed {
+        message: String,
+    },
+    Cancelled,
+}
+
+/// A job as the catalogue keeps it. Times are milliseconds since 1970 (UTC).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub id: JobId,
+    pub kb: KbName,
+    pub kind: JobKind,
+    pub state: JobState,
+    pub progress: Progress,
+    pub created_ms: i64,
+    pub updated_ms: i64,
+}
+
+/// A document about to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewDocument {
+    pub id: DocumentId,
+    pub kb: KbName,
+    pub name: String,
+    pub blob: BlobHash,
+    pub size: u64,
+    pub media_type: String,
+    /// See `DocumentId::of`.
+    pub pipeline: String,
+    /// The collection that its vectors go to.
+    pub collection: String,
+}
+
+/// What `open_document` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// The same document is committed: nothing to do.
+    Unchanged,
+    /// Write it; chunks of an unfinished attempt are gone from the catalogue (their vectors are garbage unless the
+    /// same chunk ids are written again).
+    Fresh,
+}
+
+/// How a document stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocumentState {
+    Pending,
+    Ready,
+    Deleting,
+}
+
+/// A document as the catalogue keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentInfo {
+    pub id: DocumentId,
+    pub kb: KbName,
+    pub name: String,
+    pub title: Option<String>,
+    pub language: Option<String>,
+    pub blob: BlobHash,
+    pub size: u64,
+    pub media_type: String,
+    pub state: DocumentState,
+    pub chunks: u64,
+    /// Bytes of its text.
+    pub text_bytes: u64,
+    pub created_ms: i64,
+}
+
+/// A chunk as listed for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    pub chunk: Chunk,
+    pub document: DocumentId,
+}
+
+/// Vectors that no committed chunk refers to, by collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorGarbage {
+    pub collection: String,
+    pub chunks: Vec<ChunkId>,
+}
+
+/// The catalogue. Implemented by `rag-store`; every method is one transaction.
+#[async_trait]
+pub trait Catalog: Send + Sync {
+    // Knowledge bases.
+    /// `Conflict` when the name is taken (ASCII case ignored).
+    async fn create_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb>;
+    async fn kb(&self, name: &KbName) -> Result<Kb>;
+    async fn kbs(&self) -> Result<Vec<Kb>>;
+    async fn update_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb>;
+    /// Records which model's vectors the collection holds; `Conflict` when it holds another's.
+    async fn set_embedder(&self, name: &KbName, embedder: &str) -> Result<()>;
+    /// Removes the knowledge base with everything in it from the catalogue. Call after its collection was dropped.
+    /// Returns originals that nothing refers to any more.
+    async fn delete_kb(&self, name: &KbName) -> Result<Vec<BlobHash>>;
+
+    // Documents, in the order in which an ingest calls them.
+    async fn open_document(&self, document: &NewDocument) -> Result<Opened>;
+    /// Appends a section's text and its pending chunks (ordinals continue). `text_start` is the section's first byte
+    /// in the document's text; sections arrive in order.
+    async fn put_section(&self, id: &DocumentId, text_start: u64, text: &str, chunks: &[Chunk])
+    -> Result<()>;
+    /// One transaction: chunks become citable and searchable by words, the earlier version of the same name goes,
+    /// the job is done. Returns originals that nothing refers to any more.
+    async fn commit_document(
+        &self,
+        id: &DocumentId,
+        summary: &ParsedSummary,
+        job: &JobId,
+    ) -> Result<Vec<BlobHash>>;
+    /// Takes a document out of every search at once; its vectors become garbage. Returns originals that nothing
+    /// refers to any more. Deleting twice is no error.
+    async fn delete_document(&self, id: &DocumentId) -> Result<Vec<BlobHash>>;
+    /// Likewise for one chunk; the document's other chunks and its text stay.
+    async fn delete_chunk(&self, id: &ChunkId) -> Result<()>;
+    async fn document(&self, id: &DocumentId) -> Result<DocumentInfo>;
+    /// Ready documents by name after `after`, at most `limit`.
+    async fn documents(&self, kb: &KbName, after: Option<&str>, limit: u32) -> Result<Vec<DocumentInfo>>;
+    /// Bytes [start, end) of the document's text, widened to character boundaries.
+    async fn document_text(&self, id: &DocumentId, start: u64, end: u64) -> Result<String>;
+    async fn chunks(
+        &self,
+        document: &DocumentId,
+        after_ordinal: Option<u32>,
+        limit: u32,
+    ) -> Result<Vec<Stored>>;
+    /// Up to `limit` vectors to drop from stores, of one collection of one knowledge base.
+    async fn vector_garbage(&self, kb: &KbName, limit: u32) -> Result<Option<VectorGarbage>>;
+    /// The vector store confirmed that these are gone.
+    async fn forget_vectors(&self, garbage: &VectorGarbage) -> Result<()>;
+
+    // Search. Only committed chunks are ever found.
+    async fn passages(&self, kb: &KbName, chunks: &[ChunkId]) -> Result<Vec<Passage>>;
+    async fn lexical(&self, kb: &KbName, query: &str, k: u32, filter: Option<&Filter>) -> Result<Vec<Hit>>;
+
+    // Jobs.
+    /// `Busy` when the configured number of jobs waits already.
+    async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job>;
+    /// Takes the oldest queued job and marks it running; jobs left running by a dead process were queued again when
+    /// the catalogue was opened.
+    async fn claim(&self) -> Result<Option<Job>>;
+    async fn progress(&self, id: &JobId, progress: Progress) -> Result<()>;
+    /// Ends a job in `Done`, `Failed` or `Cancelled`; `Queued` puts it back.
+    async fn finish(&self, id: &JobId, state: &JobState) -> Result<()>;
+    async fn job(&self, id: &JobId) -> Result<Job>;
+    /// Newest first.
+    async fn jobs(&self, kb: Option<&KbName>, limit: u32) -> Result<Vec<Job>>;
+
+    // Conversations.
+    /// Appends a round to a conversation, creating it when new.
+    async fn append_turn(&self, conversation: &str, kb: &KbName, turn: &Turn) -> Result<()>;
+    /// The last `rounds` rounds, oldest first; empty for an unknown conversation.
+    async fn turns(&self, conversation: &str, rounds: usize) -> Result<Vec<Turn>>;
+}

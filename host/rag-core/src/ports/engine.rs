@@ -1,0 +1,128 @@
+//! The models: embedding, reranking, generation.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use futures_core::Stream;
+
+use crate::document::Vectors;
+use crate::error::Result;
+
+/// Models of the e5 family embed questions and passages differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    Query,
+    Passage,
+}
+
+/// An embedding model.
+#[async_trait]
+pub trait Embed: Send + Sync {
+    /// Name and weights' hash in one word; a changed identity means that old vectors cannot be compared.
+    fn identity(&self) -> &str;
+
+    /// Dimension of the vectors.
+    fn dim(&self) -> usize;
+
+    /// Tokens that are read of one passage at most, without special tokens; longer texts are embedded in windows.
+    fn tokens_max(&self) -> usize;
+
+    /// Tokens of each text, without special tokens. Pure and fast: may be called on any thread.
+    fn count_tokens(&self, texts: &[String]) -> Vec<u32>;
+
+    /// One row of unit length a text, order kept.
+    async fn embed(&self, texts: Vec<String>, purpose: Purpose) -> Result<Vectors>;
+}
+
+/// A reranker.
+#[async_trait]
+pub trait Rerank: Send + Sync {
+    /// Name, as shown in the trace.
+    fn identity(&self) -> &str;
+
+    /// One score a passage, higher is better, order kept.
+    async fn rerank(&self, query: &str, passages: &[String]) -> Result<Vec<f32>>;
+}
+
+/// Sampling settings; the order of application is upstream's (`rwkv` on PyPI).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// 0 is greedy.
+    pub temperature: f32,
+    pub top_p: f32,
+    /// 0 keeps all.
+    pub top_k: u32,
+    pub presence_penalty: f32,
+    pub frequency_penalty: f32,
+    pub penalty_decay: f32,
+    /// The same seed, prompt and settings give the same tokens; none draws a fresh one.
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Sampling {
+            temperature: 1.0,
+            top_p: 0.3,
+            top_k: 0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            penalty_decay: 0.996,
+            seed: None,
+        }
+    }
+}
+
+/// What a language model is asked to continue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateRequest {
+    pub prompt: String,
+    pub sampling: Sampling,
+    pub tokens_max: u32,
+    /// Generation ends before the first of these; matched on decoded bytes.
+    pub stop: Vec<String>,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A stop string or the end-of-text token.
+    Stop,
+    /// `tokens_max` was reached.
+    Length,
+}
+
+/// Tokens read and written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: u32,
+    pub output_tokens: u32,
+}
+
+/// What arrives while a model writes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GenerationEvent {
+    /// Complete UTF-8; never part of a stop string.
+    Text(String),
+    /// The last event.
+    Done { reason: FinishReason, usage: Usage },
+}
+
+/// Dropping the stream frees the model's slot before its next token.
+pub type GenerationStream = Pin<Box<dyn Stream<Item = Result<GenerationEvent>> + Send>>;
+
+/// A language model.
+#[async_trait]
+pub trait Generate: Send + Sync {
+    /// Name, as shown to people.
+    fn identity(&self) -> &str;
+
+    /// Whether this is the small model that only demonstrates; the answer box says so.
+    fn demonstration(&self) -> bool;
+
+    /// Tokens of a text, for budgets.
+    fn count_tokens(&self, text: &str) -> u32;
+
+    /// Queues the request; `Error::Busy` when the queue is full.
+    async fn generate(&self, request: GenerateRequest) -> Result<GenerationStream>;
+}

@@ -1,0 +1,143 @@
+//! What people may change: parsers, chunkers, vector stores, retrievers, and how a knowledge base binds them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::engine::{Embed, Rerank};
+use super::host::Blob;
+use crate::document::{Block, ChunkId, ChunkSpan, ParsedSummary, Section, Vectors};
+use crate::error::Result;
+use crate::kb::Kb;
+use crate::search::{Filter, Hit, Metric, Retrieval, RetrieveRequest, Value};
+
+/// Identity of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PluginInfo {
+    pub id: String,
+    pub version: String,
+    pub description: String,
+    /// SHA-256 of the component, lower-case hexadecimal.
+    pub digest: String,
+}
+
+/// Turns a file into blocks in reading order.
+#[async_trait]
+pub trait Parse: Send + Sync {
+    fn info(&self) -> &PluginInfo;
+
+    /// Media types read, e.g. `text/markdown`.
+    fn accepts(&self) -> &[String];
+
+    /// Opens a document; each session has an instance of its own. `Unsupported` when the content is not what the
+    /// media type says.
+    async fn open(&self, blob: Arc<dyn Blob>) -> Result<Box<dyn ParseSession>>;
+}
+
+/// One document being parsed.
+#[async_trait]
+pub trait ParseSession: Send {
+    /// Blocks worth about `bytes_max` of text; none at the end of the document.
+    async fn next(&mut self, bytes_max: u32) -> Result<Option<Vec<Block>>>;
+
+    /// Title and metadata; complete once `next` has returned none.
+    async fn summary(&mut self) -> Result<ParsedSummary>;
+}
+
+/// Cuts a section into chunks.
+#[async_trait]
+pub trait Chunk: Send + Sync {
+    fn info(&self) -> &PluginInfo;
+
+    /// Spans sorted by start, on character boundaries, not blank, covering every non-blank byte of the section:
+    /// the implementation has checked what the plugin returned.
+    async fn split(&self, section: Section) -> Result<Vec<ChunkSpan>>;
+}
+
+/// A named set of vectors of one dimension.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorCollection {
+    pub name: String,
+    pub dim: usize,
+    pub metric: Metric,
+}
+
+/// Rows to write: `ids`, `texts`, `fields` and the rows of `vectors` have the same length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreBatch {
+    pub ids: Vec<ChunkId>,
+    pub vectors: Vectors,
+    pub texts: Vec<String>,
+    pub fields: Vec<Vec<(String, Value)>>,
+}
+
+/// Keeps vectors in some database. Every operation is safe to repeat.
+#[async_trait]
+pub trait VectorStore: Send + Sync {
+    fn info(&self) -> &PluginInfo;
+
+    /// Does nothing when the collection exists with the same shape; `Conflict` when with another.
+    async fn create(&self, collection: &VectorCollection) -> Result<()>;
+
+    /// Does nothing when there is no such collection.
+    async fn drop_collection(&self, name: &str) -> Result<()>;
+
+    async fn list(&self) -> Result<Vec<VectorCollection>>;
+
+    async fn count(&self, name: &str) -> Result<u64>;
+
+    /// Durable once it returns; at most `limits::STORE_BATCH_MAX` rows.
+    async fn upsert(&self, name: &str, batch: StoreBatch) -> Result<()>;
+
+    /// Unknown ids are no error; at most `limits::STORE_BATCH_MAX` ids.
+    async fn delete(&self, name: &str, ids: &[ChunkId]) -> Result<()>;
+
+    /// One list of at most `k` hits a query row, best first.
+    async fn query(
+        &self,
+        name: &str,
+        queries: &Vectors,
+        k: u32,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Vec<Hit>>>;
+
+    /// Whether the database answers, with its version.
+    async fn ping(&self) -> Result<String>;
+}
+
+/// Answers a question with ranked chunks and says why.
+#[async_trait]
+pub trait Retrieve: Send + Sync {
+    fn info(&self) -> &PluginInfo;
+
+    async fn retrieve(&self, request: RetrieveRequest) -> Result<Retrieval>;
+}
+
+/// The parts that one knowledge base uses, taken together; a request keeps the one that it began with.
+pub struct Binding {
+    pub kb: Kb,
+    /// Tried in order; the first that accepts the media type parses.
+    pub parsers: Vec<Arc<dyn Parse>>,
+    pub chunker: Arc<dyn Chunk>,
+    pub store: Arc<dyn VectorStore>,
+    pub retriever: Arc<dyn Retrieve>,
+    pub embedder: Arc<dyn Embed>,
+    /// Present when the knowledge base reranks.
+    pub reranker: Option<Arc<dyn Rerank>>,
+}
+
+impl std::fmt::Debug for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding").field("kb", &self.kb.name).finish_non_exhaustive()
+    }
+}
+
+/// Puts a knowledge base's parts together from what is installed.
+#[async_trait]
+pub trait Bindings: Send + Sync {
+    /// `NotFound` names a plugin that is not installed.
+    async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>>;
+
+    /// Everything installed, by kind (`parser`, `chunker`, `vector-store`, `retriever`).
+    fn installed(&self) -> Vec<(&'static str, PluginInfo)>;
+}

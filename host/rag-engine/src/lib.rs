@@ -1,0 +1,1 @@
+//! Runs RWKV, embedding and rerank models on one device, batching what arrives together.

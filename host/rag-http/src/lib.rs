@@ -1,0 +1,1 @@
+//! Speaks HTTP and serves the web page; decides status codes and nothing else.

@@ -1,0 +1,1 @@
+//! Remembers knowledge bases, documents, vectors, jobs and keys in one SQLite file.

@@ -1,0 +1,1 @@
+//! Turns texts into training data and trains states and adapters.

@@ -1,0 +1,2 @@
+//! The `rwkv-rag` binary.
+fn main() {}
