@@ -65,7 +65,7 @@ pub struct KbSettings {
 /// How answers are made from what was retrieved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnswerSettings {
-    /// Template with `{question}`, `{context}` and `{history}`; substituted once, never evaluated.
+    /// Template with `{question}`, `{context}` and `{history}`; substituted once, never evaluated. See `prompt`.
     pub template: String,
     /// Candidates that the retriever returns (and the reranker reorders).
     pub candidates: u32,
@@ -76,15 +76,15 @@ pub struct AnswerSettings {
     /// Tokens of the answer at most.
     pub answer_tokens_max: u32,
     /// A best passage whose relevance is below this is no match, and the answer says so. Unit: the score of the
-    /// reranker when it is on, else the dense arm's cosine.
-    pub relevance_min: f32,
+    /// reranker when it is on, else the dense arm's cosine. None takes the host's calibrated value.
+    pub relevance_min: Option<f32>,
     /// Sampling temperature; 0 is greedy.
     pub temperature: f32,
     pub top_p: f32,
 }
 
-/// RWKV-RAG's prompt: the default template.
-pub const TEMPLATE_DEFAULT: &str = "Instruction: {question}\nInput: {context}\n\nResponse:";
+/// RWKV-RAG's prompt, preceded by the earlier rounds when there are any: the default template.
+pub const TEMPLATE_DEFAULT: &str = "{history}Instruction: {question}\nInput: {context}\n\nResponse:";
 
 impl Default for AnswerSettings {
     fn default() -> Self {
@@ -94,7 +94,7 @@ impl Default for AnswerSettings {
             passages: 3,
             context_tokens_max: 1_500,
             answer_tokens_max: 256,
-            relevance_min: 0.82,
+            relevance_min: None,
             temperature: 0.3,
             top_p: 0.2,
         }

@@ -4,11 +4,23 @@
 //! together by the `rag` binary. Domain types carry no serialisation; JSON, wire and component types are converted
 //! where they enter.
 
+pub mod ask;
 pub mod document;
 pub mod error;
+pub mod ingest;
+pub mod jobs;
 pub mod kb;
+pub mod kb_search;
 pub mod limits;
+pub mod media;
 pub mod ports;
+pub mod prompt;
+pub mod quote;
+pub mod rag;
+pub mod recall;
 pub mod search;
+pub mod section;
+pub mod sentence;
 
 pub use error::{Error, ErrorCode, Result};
+pub use rag::Rag;

@@ -1,0 +1,162 @@
+//! The second flow: a question becomes an answer with citations.
+//!
+//! retrieve → load → rerank (`recall`) → enough relevance? → prompt within its budget → stream.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use crate::error::Result;
+use crate::kb::AnswerSettings;
+use crate::ports::{
+    Binding, FinishReason, GenerateRequest, GenerationEvent, GenerationStream, Sampling, Usage,
+};
+use crate::prompt::{self, PromptInput};
+use crate::quote::{Citation, cite};
+use crate::rag::Rag;
+use crate::recall::{self, Recalled, SearchRequest};
+use crate::search::{Filter, TraceStep, Turn};
+
+/// What is asked, and what differs from the knowledge base's settings for this once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AskRequest {
+    pub question: String,
+    /// Keeps rounds apart between callers; its last rounds are used when `history` is empty.
+    pub conversation: Option<String>,
+    /// Oldest first.
+    pub history: Vec<Turn>,
+    pub filter: Option<Filter>,
+    pub passages: Option<u32>,
+    pub answer_tokens_max: Option<u32>,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub seed: Option<u64>,
+}
+
+/// An answer on its way. Citations are known before the first token.
+pub struct Answering {
+    pub question: String,
+    /// No passage was relevant enough: the stream says so, and no model was asked.
+    pub refused: bool,
+    /// Passages in the prompt; when refused, none.
+    pub cited: Vec<Recalled>,
+    /// Everything that was considered, best first.
+    pub recall: Vec<Recalled>,
+    pub steps: Vec<TraceStep>,
+    pub rewritten: Option<String>,
+    /// Name of the model that writes, and whether it only demonstrates.
+    pub model: String,
+    pub demonstration: bool,
+    pub stream: GenerationStream,
+}
+
+impl std::fmt::Debug for Answering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answering")
+            .field("question", &self.question)
+            .field("refused", &self.refused)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Answering {
+    /// The citations, best first; with the finished answer the quotes are the sentences that hold it.
+    pub fn citations(&self, answer: Option<&str>) -> Vec<Citation> {
+        self.cited.iter().map(|recalled| cite(&self.question, answer, recalled)).collect()
+    }
+}
+
+/// Runs the flow up to the first token.
+pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Result<Answering> {
+    let settings = &binding.kb.settings.answer;
+    let search = SearchRequest {
+        question: request.question.clone(),
+        history: request.history.clone(),
+        filter: request.filter.clone(),
+        ..SearchRequest::default()
+    };
+    let found = recall::recall(rag, binding, search).await?;
+
+    let floor = settings.relevance_min.unwrap_or(if found.reranked {
+        rag.relevance_min.rerank
+    } else {
+        rag.relevance_min.dense
+    });
+    let relevant: Vec<Recalled> = found.hits.iter().filter(|hit| is_relevant(hit, floor)).cloned().collect();
+    let refused = relevant.is_empty();
+
+    let (stream, cited) = if refused {
+        (fixed(no_match(&request.question)), Vec::new())
+    } else {
+        let input = PromptInput {
+            template: &settings.template,
+            question: &request.question,
+            history: &request.history,
+            passages: &relevant,
+            passages_max: request.passages.unwrap_or(settings.passages).max(1) as usize,
+            tokens_max: settings.context_tokens_max,
+        };
+        let built = prompt::build(&input, &|text| rag.generator.count_tokens(text));
+        let stream = rag.generator.generate(generate_request(built.text, settings, &request)).await?;
+        (stream, relevant.into_iter().take(built.passages).collect())
+    };
+    Ok(Answering {
+        question: request.question,
+        refused,
+        cited,
+        recall: found.hits,
+        steps: found.steps,
+        rewritten: found.rewritten,
+        model: rag.generator.identity().to_owned(),
+        demonstration: rag.generator.demonstration(),
+        stream,
+    })
+}
+
+/// A passage that only words found has no relevance to compare: it counts as relevant when nothing judged it.
+fn is_relevant(hit: &Recalled, floor: f32) -> bool {
+    hit.relevance.is_none_or(|relevance| relevance >= floor)
+}
+
+fn generate_request(prompt: String, settings: &AnswerSettings, request: &AskRequest) -> GenerateRequest {
+    GenerateRequest {
+        prompt,
+        sampling: Sampling {
+            temperature: request.temperature.unwrap_or(settings.temperature),
+            top_p: request.top_p.unwrap_or(settings.top_p),
+            seed: request.seed,
+            ..Sampling::default()
+        },
+        tokens_max: request.answer_tokens_max.unwrap_or(settings.answer_tokens_max),
+        // The turns of the formats that RWKV models are trained on.
+        stop: ["\n\nUser:", "\n\nInstruction:", "\n\nQuestion:"].map(String::from).to_vec(),
+    }
+}
+
+/// Said in the language of the question.
+fn no_match(question: &str) -> &'static str {
+    let han = question.chars().filter(|c| ('\u{4e00}'..='\u{9fff}').contains(c)).count();
+    if han * 4 > question.chars().count() {
+        "这个知识库里没有找到与问题相关的内容。"
+    } else {
+        "Nothing in this knowledge base matches the question."
+    }
+}
+
+/// A stream of a text that no model wrote.
+fn fixed(text: &str) -> GenerationStream {
+    let done = GenerationEvent::Done { reason: FinishReason::Stop, usage: Usage::default() };
+    Box::pin(Fixed(VecDeque::from([GenerationEvent::Text(text.to_owned()), done])))
+}
+
+struct Fixed(VecDeque<GenerationEvent>);
+
+impl Stream for Fixed {
+    type Item = Result<GenerationEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
+    }
+}

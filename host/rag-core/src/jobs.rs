@@ -1,0 +1,94 @@
+//! What waits to be done, one job at a time: claim, run, record how it ended, clean up.
+
+use std::time::Duration;
+
+use crate::document::DocumentId;
+use crate::error::{Error, Result};
+use crate::ingest::{ingest, new_document, parser_for};
+use crate::limits;
+use crate::ports::{Binding, IngestSource, Job, JobKind, JobState};
+use crate::rag::Rag;
+
+/// Tries to record a job's end while storage fails, and the wait before each further one.
+const SETTLE_TRIES: u32 = 120;
+const SETTLE_PAUSE: Duration = Duration::from_secs(2);
+
+/// Runs the oldest queued job. Returns whether there was one; errors are those of the catalogue itself, since a
+/// job's own failure is recorded in the job.
+pub async fn run_next(rag: &Rag) -> Result<bool> {
+    let Some(job) = rag.catalog.claim().await? else { return Ok(false) };
+    let outcome = match &job.kind {
+        JobKind::Ingest(source) => run_ingest(rag, &job, source).await,
+        JobKind::DeleteDocument(document) => run_delete(rag, document).await,
+    };
+    let state = match outcome {
+        Ok(state) => state,
+        Err(Error::Cancelled) => JobState::Cancelled,
+        Err(error) => JobState::Failed { message: error.to_string() },
+    };
+    settle(rag, &job, &state).await?;
+    if let Ok(binding) = rag.binding(job.kb.as_str()).await {
+        collect_garbage(rag, &binding).await?;
+    }
+    Ok(true)
+}
+
+/// Records how a job ended. A full disk is waited out, so that the job is not lost in the state `running`.
+async fn settle(rag: &Rag, job: &Job, state: &JobState) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match rag.catalog.finish(&job.id, state).await {
+            Err(error) if error.retryable() && tries < SETTLE_TRIES => {
+                tries += 1;
+                (rag.pause)(SETTLE_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<JobState> {
+    match ingest(rag, job, source).await {
+        Ok(done) => {
+            for unused in &done.unused {
+                // The document is committed whatever happens here; opening the store sweeps what stays behind.
+                let _ = rag.blobs.remove(unused).await;
+            }
+            Ok(JobState::Done { document: Some(done.document), unchanged: done.unchanged })
+        }
+        Err(error) => {
+            // What was pending goes now, or at the latest when the job runs again: the first error is the one to tell.
+            let _ = abandon(rag, job, source).await;
+            Err(error)
+        }
+    }
+}
+
+async fn abandon(rag: &Rag, job: &Job, source: &IngestSource) -> Result<()> {
+    let Ok(binding) = rag.binding(job.kb.as_str()).await else { return Ok(()) };
+    let Ok(parser) = parser_for(&binding, source) else { return Ok(()) };
+    let document = new_document(&binding, parser.as_ref(), source);
+    // The original stays: the job still refers to it, and can be queued again.
+    rag.catalog.delete_document(&document.id).await.map(|_| ())
+}
+
+async fn run_delete(rag: &Rag, document: &DocumentId) -> Result<JobState> {
+    rag.delete_document(document).await?;
+    Ok(JobState::Done { document: None, unchanged: false })
+}
+
+/// Drops vectors that no committed chunk refers to from the vector store, then from the catalogue's list.
+pub async fn collect_garbage(rag: &Rag, binding: &Binding) -> Result<()> {
+    while let Some(garbage) =
+        rag.catalog.vector_garbage(&binding.kb.name, limits::STORE_BATCH_MAX as u32).await?
+    {
+        match binding.store.delete(&garbage.collection, &garbage.chunks).await {
+            Ok(()) => {}
+            // Without the collection there is nothing to drop.
+            Err(error) if error.code() == crate::ErrorCode::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        rag.catalog.forget_vectors(&garbage).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! The whole system behind one door: what the HTTP API, the command line and the services call.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ask::{self, Answering, AskRequest};
+use crate::document::{ChunkId, DocumentId};
+use crate::error::{Error, Result};
+use crate::kb::{Kb, KbName, KbSettings};
+use crate::limits;
+use crate::media;
+use crate::ports::{
+    Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, IngestSource, Job, JobId, JobKind,
+    JobState, Keys, Rerank,
+};
+use crate::prompt;
+use crate::recall::{self, Recall, SearchRequest};
+use crate::search::Turn;
+
+/// Waits without blocking the thread; given by the runtime, which this crate does not know.
+pub type Pause = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Scores below which the best passage is no match; calibrated for the shipped models.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RelevanceMin {
+    /// For the reranker's score.
+    pub rerank: f32,
+    /// For the dense arm's cosine, when nothing reranks.
+    pub dense: f32,
+}
+
+/// Every port that the flows use.
+pub struct Rag {
+    pub catalog: Arc<dyn Catalog>,
+    pub blobs: Arc<dyn BlobStore>,
+    pub bindings: Arc<dyn Bindings>,
+    pub embedder: Arc<dyn Embed>,
+    pub reranker: Arc<dyn Rerank>,
+    pub generator: Arc<dyn Generate>,
+    pub keys: Arc<dyn Keys>,
+    pub relevance_min: RelevanceMin,
+    /// Tells the job loop that there is work.
+    pub wake_jobs: Box<dyn Fn() + Send + Sync>,
+    pub pause: Pause,
+}
+
+impl std::fmt::Debug for Rag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rag").field("generator", &self.generator.identity()).finish_non_exhaustive()
+    }
+}
+
+impl Rag {
+    /// Creates a knowledge base; its plugins must be installed and accept their settings.
+    pub async fn create_kb(&self, name: &str, settings: Option<KbSettings>) -> Result<Kb> {
+        let name = KbName::parse(name)?;
+        let settings = settings.unwrap_or_default();
+        self.check_settings(&name, &settings).await?;
+        self.catalog.create_kb(&name, &settings).await
+    }
+
+    /// Changes settings. A change of chunker or store needs a fresh index, so it is refused while there are
+    /// documents.
+    pub async fn update_kb(&self, name: &str, settings: KbSettings) -> Result<Kb> {
+        let kb = self.kb(name).await?;
+        let rebinds = kb.settings.chunker != settings.chunker || kb.settings.store != settings.store;
+        if rebinds && kb.documents > 0 {
+            return Err(Error::Conflict {
+                message: format!(
+                    "knowledge base '{name}' holds {} documents: its chunker and vector store cannot change; create another knowledge base and ingest them there",
+                    kb.documents
+                ),
+            });
+        }
+        self.check_settings(&kb.name, &settings).await?;
+        self.catalog.update_kb(&kb.name, &settings).await
+    }
+
+    /// Deletes a knowledge base with everything in it.
+    pub async fn delete_kb(&self, name: &str) -> Result<()> {
+        let binding = self.binding(name).await?;
+        binding.store.drop_collection(&binding.kb.collection).await?;
+        for blob in self.catalog.delete_kb(&binding.kb.name).await? {
+            self.blobs.remove(&blob).await?;
+        }
+        Ok(())
+    }
+
+    /// One knowledge base.
+    pub async fn kb(&self, name: &str) -> Result<Kb> {
+        self.catalog.kb(&KbName::parse(name)?).await
+    }
+
+    /// A knowledge base with its parts.
+    pub async fn binding(&self, name: &str) -> Result<Arc<Binding>> {
+        self.bindings.bind(&self.kb(name).await?).await
+    }
+
+    /// Opens a writer for an original; give it to `submit` when all bytes are in.
+    pub async fn upload(&self) -> Result<Box<dyn BlobWriter>> {
+        self.blobs.create().await
+    }
+
+    /// Queues an uploaded original for ingest. `media_type` none is found from the name and the content.
+    pub async fn submit(
+        &self,
+        kb: &str,
+        name: &str,
+        media_type: Option<&str>,
+        writer: Box<dyn BlobWriter>,
+    ) -> Result<Job> {
+        let kb = self.kb(kb).await?;
+        let name = media::document_name(name)?;
+        let (blob, size) = writer.finish().await?;
+        let media_type = match media_type.and_then(media::known) {
+            Some(known) => known.to_owned(),
+            None => {
+                let original = self.blobs.open(&blob, &name, media::OCTETS).await?;
+                media::sniff(&name, &original.read_at(0, media::SNIFF_BYTES).await?).to_owned()
+            }
+        };
+        let source = IngestSource { blob, size, name, media_type };
+        let job = self.catalog.enqueue(&kb.name, &JobKind::Ingest(source)).await?;
+        (self.wake_jobs)();
+        Ok(job)
+    }
+
+    /// Queues a failed or cancelled job again.
+    pub async fn retry(&self, id: &JobId) -> Result<Job> {
+        let job = self.catalog.job(id).await?;
+        if !matches!(job.state, JobState::Failed { .. } | JobState::Cancelled) {
+            return Err(Error::Conflict { message: format!("job '{id}' is neither failed nor cancelled") });
+        }
+        self.catalog.finish(id, &JobState::Queued).await?;
+        (self.wake_jobs)();
+        self.catalog.job(id).await
+    }
+
+    /// Stops a job; a running one stops at its next batch. Ending twice is no error.
+    pub async fn cancel(&self, id: &JobId) -> Result<Job> {
+        let job = self.catalog.job(id).await?;
+        if matches!(job.state, JobState::Queued | JobState::Running) {
+            self.catalog.finish(id, &JobState::Cancelled).await?;
+        }
+        self.catalog.job(id).await
+    }
+
+    /// Takes a document out of every search at once and removes its vectors.
+    pub async fn delete_document(&self, id: &DocumentId) -> Result<()> {
+        let document = self.catalog.document(id).await?;
+        for blob in self.catalog.delete_document(id).await? {
+            self.blobs.remove(&blob).await?;
+        }
+        let binding = self.binding(document.kb.as_str()).await?;
+        crate::jobs::collect_garbage(self, &binding).await
+    }
+
+    /// Likewise for one chunk of a knowledge base.
+    pub async fn delete_chunk(&self, kb: &str, id: &ChunkId) -> Result<()> {
+        let binding = self.binding(kb).await?;
+        if self.catalog.passages(&binding.kb.name, std::slice::from_ref(id)).await?.is_empty() {
+            return Err(Error::NotFound { what: "chunk", name: id.0.clone() });
+        }
+        self.catalog.delete_chunk(id).await?;
+        crate::jobs::collect_garbage(self, &binding).await
+    }
+
+    /// Finds passages, reranked when the knowledge base does that.
+    pub async fn search(&self, kb: &str, request: SearchRequest) -> Result<Recall> {
+        prompt::check_question(&request.question)?;
+        let binding = self.binding(kb).await?;
+        recall::recall(self, &binding, request).await
+    }
+
+    /// Answers a question; the answer streams out of what is returned.
+    pub async fn ask(&self, kb: &str, mut request: AskRequest) -> Result<Answering> {
+        prompt::check_question(&request.question)?;
+        let binding = self.binding(kb).await?;
+        if let (Some(conversation), true) = (&request.conversation, request.history.is_empty()) {
+            request.history = self.catalog.turns(conversation, limits::HISTORY_ROUNDS).await?;
+        }
+        let surplus = request.history.len().saturating_sub(limits::HISTORY_ROUNDS);
+        request.history.drain(..surplus);
+        ask::ask(self, &binding, request).await
+    }
+
+    /// Keeps a finished round of a conversation.
+    pub async fn remember(&self, conversation: &str, kb: &str, question: &str, answer: &str) -> Result<()> {
+        let turn = Turn { question: question.to_owned(), answer: answer.to_owned() };
+        self.catalog.append_turn(conversation, &KbName::parse(kb)?, &turn).await
+    }
+
+    /// Binds a knowledge base that does not exist yet, so that wrong settings are refused before anything is kept.
+    async fn check_settings(&self, name: &KbName, settings: &KbSettings) -> Result<()> {
+        prompt::check_template(&settings.answer.template)?;
+        let kb = Kb {
+            name: name.clone(),
+            settings: settings.clone(),
+            collection: String::new(),
+            embedder: None,
+            created_ms: 0,
+            documents: 0,
+            chunks: 0,
+        };
+        self.bindings.bind(&kb).await.map(|_| ())
+    }
+}
