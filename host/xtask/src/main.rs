@@ -1,2 +1,59 @@
-//! Project chores; see `cargo xtask help`.
-fn main() {}
+//! Project chores, each one word after `cargo xtask`: start the program, test everything, build the components.
+#![expect(clippy::print_stdout, reason = "a command-line tool for people: its output is the terminal")]
+
+mod nix;
+mod plugins;
+mod run;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::shell::Project;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  run [ARGS]     build what changed and start `rwkv-rag serve`; ARGS are passed to it
+  test [STEP…]   everything that CI runs, or only the named steps (`test --list` names them)
+  plugins        build plugins/* for wasm32-wasip2 into plugins/dist/
+  guests         build the hostile components of tests/guests
+  tidy           check the rules that no compiler knows
+  setup          install what building and testing need
+  nix            evaluate the flake against local stand-ins for its inputs";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<()> {
+    let project = Project::find()?;
+    let (command, rest) = args.split_first().map_or(("", &[][..]), |(c, rest)| (c.as_str(), rest));
+    if !rest.is_empty() && !matches!(command, "run" | "test") {
+        bail!("`{command}` takes no arguments\n{USAGE}");
+    }
+    match command {
+        "run" => run::run(&project, rest),
+        "test" => test::run(&project, rest),
+        "plugins" => plugins::build(&project),
+        "guests" => plugins::build_guests(&project),
+        "tidy" => tidy::run(&project),
+        "setup" => setup::everything(&project),
+        "nix" => nix::evaluate(&project),
+        "" | "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("no command '{other}'\n{USAGE}"),
+    }
+}

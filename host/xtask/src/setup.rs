@@ -1,0 +1,138 @@
+//! Installs what building and testing need and a fresh machine lacks, or says which command would.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::plugins::TARGET;
+use crate::shell::{self, Project};
+
+/// A program and the Debian package that brings it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+}
+
+/// The C compiler: SQLite is compiled from source into the binary.
+pub(crate) const BUILD_TOOLS: &[Tool] = &[Tool { program: "cc", package: "build-essential" }];
+/// What the browser test drives.
+pub(crate) const BROWSER_TOOLS: &[Tool] = &[
+    Tool { program: "chromium", package: "chromium" },
+    Tool { program: "chromedriver", package: "chromium-driver" },
+];
+/// Evaluates the flake.
+pub(crate) const NIX_TOOLS: &[Tool] = &[Tool { program: "nix", package: "nix-bin" }];
+
+/// Everything that `run` and `test` would install by themselves.
+pub(crate) fn everything(project: &Project) -> Result<()> {
+    wasm_target(project)?;
+    debian(project, BUILD_TOOLS)?;
+    debian(project, BROWSER_TOOLS)?;
+    debian(project, NIX_TOOLS)?;
+    python(project).map(|_| ())
+}
+
+/// The standard library for components; one retry, since a download may break off.
+pub(crate) fn wasm_target(project: &Project) -> Result<()> {
+    if has_wasm_target(project) {
+        return Ok(());
+    }
+    if !shell::has("rustup") {
+        bail!("this Rust has no {TARGET} library; install it with your toolchain's package manager");
+    }
+    println!("installing the {TARGET} library");
+    let add = || shell::check(project.command("rustup").args(["target", "add", TARGET]));
+    add().or_else(|_| add())
+}
+
+fn has_wasm_target(project: &Project) -> bool {
+    let asked = project
+        .command("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .stderr(Stdio::null())
+        .output();
+    asked.is_ok_and(|answer| {
+        let dir = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+        answer.status.success() && std::path::Path::new(&dir).is_dir()
+    })
+}
+
+/// Installs the packages of the missing tools when this user may, else fails with the command to type.
+pub(crate) fn debian(project: &Project, tools: &[Tool]) -> Result<()> {
+    let packages = missing(tools, shell::has);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("apt-get update && apt-get install -y {}", packages.join(" "));
+    if !shell::has("apt-get") {
+        bail!("missing programs; on Debian they come from: {}", packages.join(" "));
+    }
+    if !is_root(project) {
+        bail!("missing programs; as root: {by_hand}");
+    }
+    println!("installing Debian packages: {}", packages.join(" "));
+    let mut update = project.command("apt-get");
+    shell::check(update.args(["update", "-q"]).stdout(Stdio::null()))?;
+    let mut install = project.command("apt-get");
+    install.args(["install", "-q", "-y", "--no-install-recommends"]).args(&packages);
+    shell::check(install.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()))
+}
+
+fn missing(tools: &[Tool], has: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    tools.iter().filter(|tool| !has(tool.program)).map(|tool| tool.package).collect()
+}
+
+fn is_root(project: &Project) -> bool {
+    shell::output(project.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+/// A Python with the packages of `tests/requirements.txt`, in a folder of our own; returns its interpreter.
+pub(crate) fn python(project: &Project) -> Result<std::path::PathBuf> {
+    let venv = project.path("target/python");
+    let interpreter = venv.join("bin/python");
+    let wanted = fs_err::read_to_string(project.path("tests/requirements.txt"))?;
+    let stamp = venv.join("installed.txt");
+    if fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(interpreter);
+    }
+    println!("installing the Python packages of tests/requirements.txt");
+    let mut create = project.command("python3");
+    if shell::check(create.args(["-m", "venv", "--clear"]).arg(&venv)).is_err() {
+        debian_venv(project)?;
+        shell::check(project.command("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    }
+    let mut pip = Command::new(&interpreter);
+    pip.current_dir(project.root());
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    shell::check(pip.args(["-r", "tests/requirements.txt"]))?;
+    fs_err::write(&stamp, wanted).context("noting what is installed")?;
+    Ok(interpreter)
+}
+
+/// Debian splits `venv` off Python; without it `python3 -m venv` fails and this brings it.
+fn debian_venv(project: &Project) -> Result<()> {
+    let by_hand = "apt-get update && apt-get install -y python3 python3-venv";
+    if !(shell::has("apt-get") && is_root(project)) {
+        bail!("Python cannot make a virtual environment; on Debian, as root: {by_hand}");
+    }
+    shell::check(project.command("apt-get").args(["update", "-q"]).stdout(Stdio::null()))?;
+    let mut install = project.command("apt-get");
+    install.args(["install", "-q", "-y", "--no-install-recommends", "python3", "python3-venv"]);
+    shell::check(install.stdout(Stdio::null()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_packages_of_missing_programs_are_asked_for() {
+        let check = |present: &[&str], expected: &[&str]| {
+            assert_eq!(missing(BROWSER_TOOLS, |program| present.contains(&program)), expected);
+        };
+        check(&["chromium", "chromedriver"], &[]);
+        check(&["chromium"], &["chromium-driver"]);
+        check(&[], &["chromium", "chromium-driver"]);
+    }
+}

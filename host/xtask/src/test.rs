@@ -1,0 +1,138 @@
+//! `cargo xtask test`: the steps of CI in their order, each with its time, and the sum of all tests at the end.
+
+mod counting;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::shell::{self, Project};
+use crate::{nix, plugins, setup, tidy};
+use counting::Tally;
+
+/// A step of the pipeline; cheap ones first, so that a slip is told in seconds.
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Project, &mut Tally) -> Result<()>,
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "fmt", about: "every Rust file is formatted", run: fmt },
+    Step { name: "tidy", about: "dependency rules, file rules, licences", run: |p, _| tidy::run(p) },
+    Step { name: "deny", about: "cargo-deny: licences, bans and sources, offline", run: deny },
+    Step {
+        name: "flake",
+        about: "the flake evaluates, against stand-ins for its inputs",
+        run: |p, _| nix::evaluate(p),
+    },
+    Step { name: "plugins", about: "the components build", run: |p, _| plugins::build(p) },
+    Step { name: "guests", about: "the hostile components build", run: |p, _| plugins::build_guests(p) },
+    Step { name: "clippy", about: "no warning in any target", run: clippy },
+    Step { name: "unit", about: "tests beside the code, and numerics", run: unit },
+    Step { name: "doc", about: "examples in the documentation", run: doc },
+    Step {
+        name: "conformance",
+        about: "every plugin keeps its contract",
+        run: |p, t| suite(p, t, "conformance"),
+    },
+    Step { name: "hostile", about: "bad components harm nobody", run: |p, t| suite(p, t, "hostile") },
+    Step { name: "e2e", about: "documents in, cited answers out, over HTTP", run: |p, t| suite(p, t, "e2e") },
+    Step { name: "browser", about: "the page in Chromium, and the OpenAI client", run: browser },
+];
+
+/// Runs the named steps, or all. Goes on after a failed step: one run tells everything that is wrong.
+pub(crate) fn run(project: &Project, names: &[String]) -> Result<()> {
+    if names.iter().any(|name| name == "--list") {
+        for step in STEPS {
+            println!("{:12} {}", step.name, step.about);
+        }
+        return Ok(());
+    }
+    if let Some(unknown) = names.iter().find(|name| !STEPS.iter().any(|step| step.name == **name)) {
+        bail!("no step '{unknown}'; `cargo xtask test --list` names them");
+    }
+    let chosen = |step: &&Step| names.is_empty() || names.iter().any(|name| name == step.name);
+    let mut tally = Tally::default();
+    let mut report = Vec::new();
+    for step in STEPS.iter().filter(chosen) {
+        println!("\n== {}: {}", step.name, step.about);
+        let began = Instant::now();
+        let outcome = tally.step(|tally| (step.run)(project, tally));
+        let seconds = began.elapsed().as_secs_f64();
+        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+        if let Err(error) = outcome {
+            eprintln!("{}: {error:#}", step.name);
+        }
+        report.push(format!("{:12} {word:7} {seconds:7.1} s", step.name));
+        println!("-- {}: {word} in {seconds:.1} s", step.name);
+    }
+    println!("\n{}\n\n{} passed, {} failed", report.join("\n"), tally.passed, tally.failed);
+    if tally.failed > 0 {
+        bail!("the tests failed");
+    }
+    Ok(())
+}
+
+fn fmt(project: &Project, _: &mut Tally) -> Result<()> {
+    shell::check(project.cargo().args(["fmt", "--all", "--check"]))?;
+    let guests = project.path("tests/guests/Cargo.toml");
+    shell::check(project.cargo().args(["fmt", "--all", "--check", "--manifest-path"]).arg(guests))
+}
+
+fn clippy(project: &Project, _: &mut Tally) -> Result<()> {
+    let mut cargo = project.cargo();
+    shell::check(cargo.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+/// Security advisories need a download of their list, so they are not part of this; `cargo deny check advisories`.
+fn deny(project: &Project, _: &mut Tally) -> Result<()> {
+    if !shell::has("cargo-deny") {
+        println!("cargo-deny is not installed: bans and sources were not checked (licences were, by tidy)");
+        return Ok(());
+    }
+    let mut cargo = project.cargo();
+    cargo.args(["deny", "--offline", "check", "--config", ".deny.toml", "bans", "licenses", "sources"]);
+    shell::check(&mut cargo)
+}
+
+fn unit(project: &Project, tally: &mut Tally) -> Result<()> {
+    if has_nextest() {
+        return nextest(project, tally, "not (package(rag-tests) & kind(test))");
+    }
+    let mut cargo = project.cargo();
+    cargo.args(["test", "--workspace", "--exclude", "rag-tests", "--locked", "--no-fail-fast"]);
+    counting::run(cargo.args(["--lib", "--bins", "--tests"]), tally)
+}
+
+fn doc(project: &Project, tally: &mut Tally) -> Result<()> {
+    counting::run(project.cargo().args(["test", "--workspace", "--doc", "--locked", "--quiet"]), tally)
+}
+
+/// One test binary of the package in tests/. The whole workspace is named in every step: cargo then resolves the
+/// same features each time and compiles each dependency once.
+fn suite(project: &Project, tally: &mut Tally, name: &str) -> Result<()> {
+    shell::check(project.cargo().args(["build", "--workspace", "--bins", "--locked", "--quiet"]))?;
+    if has_nextest() {
+        return nextest(project, tally, &format!("package(rag-tests) & binary(={name})"));
+    }
+    let mut cargo = project.cargo();
+    counting::run(cargo.args(["test", "--workspace", "--locked", "--test", name]), tally)
+}
+
+/// A new machine gets a browser, its driver and a Python with the client first.
+fn browser(project: &Project, tally: &mut Tally) -> Result<()> {
+    setup::debian(project, setup::BROWSER_TOOLS)?;
+    setup::python(project)?;
+    suite(project, tally, "browser")
+}
+
+fn nextest(project: &Project, tally: &mut Tally, filter: &str) -> Result<()> {
+    let mut cargo = project.cargo();
+    cargo.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "-E", filter]);
+    counting::run(&mut cargo, tally)
+}
+
+fn has_nextest() -> bool {
+    shell::has("cargo-nextest")
+}
