@@ -58,12 +58,13 @@ pub(crate) fn build_guests(project: &Project) -> Result<()> {
     shell::check(&mut cargo)
 }
 
-/// The folders of plugins/ that hold a crate; a folder's name is the plugin's id.
+/// The folders of plugins/ that hold a component (a `cdylib`; a plain library there is shared by several). A folder's
+/// name is the plugin's id.
 pub(crate) fn ids(project: &Project) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     for entry in fs::read_dir(project.path("plugins"))? {
         let path = entry?.path();
-        if path.join("Cargo.toml").is_file() {
+        if fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|manifest| manifest.contains("\"cdylib\"")) {
             let name = path.file_name().and_then(|name| name.to_str());
             ids.push(name.with_context(|| format!("{} is not UTF-8", path.display()))?.to_owned());
         }
@@ -102,11 +103,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_the_folders_with_a_crate_in_order() {
+    fn ids_are_the_folders_with_a_component_in_order() {
         let ids = ids(&Project::find().unwrap()).unwrap();
         assert!(ids.is_sorted());
         assert!(ids.contains(&"chunk-sentence".to_owned()));
-        assert!(!ids.contains(&"dist".to_owned()));
+        for not_a_component in ["dist", "guest-settings"] {
+            assert!(!ids.contains(&not_a_component.to_owned()));
+        }
     }
 
     #[test]

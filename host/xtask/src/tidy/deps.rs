@@ -7,7 +7,9 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(super) struct Package {
     name: String,
+    /// Lives under plugins/: a component, or a library that components share.
     is_plugin: bool,
+    is_component: bool,
     dependencies: Vec<Dependency>,
 }
 
@@ -17,7 +19,7 @@ struct Dependency {
     is_dev: bool,
 }
 
-/// Which of our crates each of our crates may name. A plugin may name none.
+/// Which of our crates each of our crates may name. What lives under plugins/ may name shared libraries there.
 const ALLOWED_OURS: &[(&str, &[&str])] = &[
     ("rag-core", &[]),
     ("rag-wasm", &["rag-core"]),
@@ -65,7 +67,10 @@ fn package(value: &Value) -> Result<Package> {
         dependencies.push(Dependency { name: text(&dependency["name"])?, is_dev });
     }
     let is_plugin = manifest.rsplit('/').nth(2) == Some("plugins");
-    Ok(Package { name: text(&value["name"])?, is_plugin, dependencies })
+    let kinds =
+        value["targets"].as_array().into_iter().flatten().flat_map(|target| target["kind"].as_array());
+    let is_component = is_plugin && kinds.flatten().any(|kind| kind == "cdylib");
+    Ok(Package { name: text(&value["name"])?, is_plugin, is_component, dependencies })
 }
 
 /// One sentence for every arrow that is not allowed.
@@ -83,16 +88,16 @@ pub(super) fn check(packages: &[Package]) -> Vec<String> {
 }
 
 fn refusal(packages: &[Package], from: &Package, to: &Dependency) -> Option<String> {
-    let ours = packages.iter().any(|package| package.name == to.name);
-    if ours {
+    if let Some(ours) = packages.iter().find(|package| package.name == to.name) {
+        if from.is_plugin && ours.is_plugin {
+            return ours.is_component.then(|| "a component stands alone".to_owned());
+        }
         let allowed = ALLOWED_OURS.iter().find(|(name, _)| *name == from.name).map_or(&[][..], |(_, a)| a);
-        return (!allowed.contains(&to.name.as_str())).then(|| {
-            if allowed.is_empty() {
-                "it may use none of our crates".to_owned()
-            } else {
-                format!("of our crates it may use {}", allowed.join(", "))
-            }
-        });
+        return match allowed {
+            [] => Some("it may use none of our crates".to_owned()),
+            _ if allowed.contains(&to.name.as_str()) => None,
+            _ => Some(format!("of our crates it may use {}", allowed.join(", "))),
+        };
     }
     let belongs = |name: &str| to.name == name || to.name.starts_with(&format!("{name}-"));
     if let Some((_, owners)) = OWNED.iter().find(|(name, _)| belongs(name)) {
@@ -120,7 +125,13 @@ mod tests {
     fn member(name: &str, folder: &str, dependencies: &[(&str, Option<&str>)]) -> Value {
         let dependencies: Vec<_> =
             dependencies.iter().map(|(name, kind)| json!({ "name": name, "kind": kind })).collect();
-        json!({ "name": name, "manifest_path": format!("/x/{folder}/{name}/Cargo.toml"), "dependencies": dependencies })
+        let kind = if name.starts_with("guest-") { "lib" } else { "cdylib" };
+        json!({
+            "name": name,
+            "manifest_path": format!("/x/{folder}/{name}/Cargo.toml"),
+            "targets": [{ "kind": [kind, "rlib"] }],
+            "dependencies": dependencies,
+        })
     }
 
     #[test]
@@ -131,7 +142,8 @@ mod tests {
             member("rag-engine", "host", &[("rag-core", None), ("candle-core", None)]),
             member("rag-tune", "host", &[("rag-engine", None), ("candle-core", None)]),
             member("rag", "host", &[("rag-wasm", None), ("rag-engine", None), ("tokio", None)]),
-            member("chunk-x", "plugins", &[("wit-bindgen", None), ("unicode-segmentation", None)]),
+            member("guest-x", "plugins", &[("serde_json", None)]),
+            member("chunk-x", "plugins", &[("wit-bindgen", None), ("guest-x", None)]),
         ]);
         assert_eq!(problems(&packages), [""; 0]);
     }
@@ -140,7 +152,8 @@ mod tests {
     fn each_forbidden_arrow_is_named_with_its_reason() {
         let core = member("rag-core", "host", &[]);
         let check = |bad: Value, expected: &str| {
-            assert_eq!(problems(&json!([core, member("rag-store", "host", &[]), bad])), [expected]);
+            let others = [member("rag-store", "host", &[]), member("chunk-x", "plugins", &[])];
+            assert_eq!(problems(&json!([core, others[0], others[1], bad])), [expected]);
         };
         check(
             member("rag-http", "host", &[("rag-store", None)]),
@@ -161,6 +174,10 @@ mod tests {
         check(
             member("parse-x", "plugins", &[("rag-core", None)]),
             "parse-x depends on rag-core: it may use none of our crates",
+        );
+        check(
+            member("parse-x", "plugins", &[("chunk-x", None)]),
+            "parse-x depends on chunk-x: a component stands alone",
         );
         check(
             member("parse-x", "plugins", &[("tokio", None)]),
