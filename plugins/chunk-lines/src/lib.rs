@@ -1,1 +1,6 @@
-//! chunk-lines
+//! Component `chunk-lines`: one chunk a line.
+
+pub mod lines;
+
+#[cfg(target_family = "wasm")]
+mod component;

@@ -1,0 +1,40 @@
+//! The exports of the component, over the plain functions beside it.
+
+#![expect(unsafe_code, reason = "generated bindings call imports and lay out exports")]
+
+wit_bindgen::generate!({ path: "../../wit", world: "chunker-plugin", generate_all });
+
+use exports::ragkit::plugin::{chunker, info};
+use ragkit::host::config;
+use ragkit::types::types::{Error, ErrorCode, Span};
+
+use crate::windows::{Options, windows};
+
+struct ChunkFixed;
+export!(ChunkFixed);
+
+impl info::Guest for ChunkFixed {
+    fn describe() -> info::Info {
+        info::Info {
+            id: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            description: env!("CARGO_PKG_DESCRIPTION").to_owned(),
+        }
+    }
+}
+
+impl chunker::Guest for ChunkFixed {
+    fn split(document: chunker::Document) -> Result<Vec<chunker::Chunk>, Error> {
+        let options = Options::parse(&config::settings()).map_err(|message| Error {
+            code: ErrorCode::InvalidInput,
+            message,
+            retryable: false,
+        })?;
+        let chunk = |(start, end): (usize, usize)| chunker::Chunk {
+            span: Span { start: start as u32, end: end as u32 },
+            parent: None,
+            context: None,
+        };
+        Ok(windows(&document.text, options).into_iter().map(chunk).collect())
+    }
+}
