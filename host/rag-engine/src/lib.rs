@@ -1,1 +1,8 @@
 //! Runs RWKV, embedding and rerank models on one device, batching what arrives together.
+
+pub mod pth;
+pub mod random;
+pub mod tokenizer;
+
+#[cfg(test)]
+mod testing;
