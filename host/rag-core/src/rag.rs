@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ask::{self, Answering, AskRequest};
-use crate::document::{ChunkId, DocumentId};
-use crate::error::{Error, Result};
+use crate::document::{BlockKind, BlockSpan, ChunkId, DocumentId, Section, Span};
+use crate::error::{Error, ErrorCode, Result};
 use crate::kb::{Kb, KbName, KbSettings};
 use crate::limits;
 use crate::media;
@@ -17,7 +17,7 @@ use crate::ports::{
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
-use crate::search::Turn;
+use crate::search::{RetrieveRequest, Turn};
 
 /// Waits without blocking the thread; given by the runtime, which this crate does not know.
 pub type Pause = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -192,7 +192,7 @@ impl Rag {
         self.catalog.append_turn(conversation, &KbName::parse(kb)?, &turn).await
     }
 
-    /// Binds a knowledge base that does not exist yet, so that wrong settings are refused before anything is kept.
+    /// Tries the plugins on a knowledge base that does not exist yet, so that wrong settings are refused before anything is kept.
     async fn check_settings(&self, name: &KbName, settings: &KbSettings) -> Result<()> {
         prompt::check_template(&settings.answer.template)?;
         let kb = Kb {
@@ -204,6 +204,26 @@ impl Rag {
             documents: 0,
             chunks: 0,
         };
-        self.bindings.bind(&kb).await.map(|_| ())
+        let binding = self.bindings.bind(&kb).await?;
+        // A plugin reads its settings when it is first called.
+        binding.chunker.split(probe()).await?;
+        let request = RetrieveRequest { question: "?".to_owned(), history: Vec::new(), k: 1, filter: None };
+        match binding.retriever.retrieve(request).await {
+            Err(error) if error.code() == ErrorCode::InvalidInput => Err(error),
+            // The knowledge base does not exist yet, so a search may well fail.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The shortest text that has a chunk.
+fn probe() -> Section {
+    let span = Span { start: 0, end: 1 };
+    Section {
+        text: "a\n\n".to_owned(),
+        blocks: vec![BlockSpan { span, kind: BlockKind::Paragraph, level: 0, page: None }],
+        title: None,
+        language: None,
+        outline: Vec::new(),
     }
 }
