@@ -1,1 +1,35 @@
 //! Turns a .wasm component into an implementation of a port and keeps it inside its bounds.
+//!
+//! `PluginHost` loads components and makes ports of them. A file passes `admit` (is it a plugin?), which compiles it
+//! through `artefact` and links it through `link`. A port (`parser`, `chunker`, `store`, `retriever`) takes an
+//! `instance` — fresh for each document, or warm from `lanes` — and calls it on the threads of `runner` under the limits
+//! of `config`: `meter` counts processor time, `ticker` makes the guest give way to be counted, `state` bounds memory,
+//! `check` judges what comes back, and `fault` says what went wrong. Host functions are in `imports`.
+
+mod admit;
+mod artefact;
+mod bindings;
+mod check;
+mod chunker;
+mod config;
+mod convert;
+mod engine;
+mod fault;
+mod host;
+mod imports;
+mod instance;
+mod lanes;
+mod link;
+mod meter;
+mod parser;
+mod retriever;
+mod runner;
+mod sink;
+mod state;
+mod store;
+mod ticker;
+mod worlds;
+
+pub use artefact::Origin;
+pub use config::{KindLimits, Limits, WasmConfig};
+pub use host::{Kind, Loaded, PluginHost, RetrieverImports, StoreImports};

@@ -1,0 +1,262 @@
+//! The plugin host: what is installed, and how an installed plugin becomes a port.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fs_err as fs;
+use rag_core::ports::{
+    Chunk, Embed, Generate, KbSearch, KeyValue, Parse, PluginInfo, Rerank, Retrieve, VectorIndex, VectorStore,
+};
+use rag_core::{Error, Result};
+
+use crate::admit;
+use crate::artefact::{Artefacts, Origin};
+use crate::bindings::chunker::ChunkerPlugin;
+use crate::bindings::parser::ParserPlugin;
+use crate::bindings::retriever::RetrieverPlugin;
+use crate::bindings::vector_store::VectorStorePlugin;
+use crate::chunker::WasmChunker;
+use crate::config::WasmConfig;
+use crate::instance::{Plugin, Setup};
+use crate::lanes::Lanes;
+use crate::parser::WasmParser;
+use crate::retriever::WasmRetriever;
+use crate::runner::Runner;
+use crate::state::Grants;
+use crate::store::WasmVectorStore;
+
+/// What a plugin does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Parser,
+    Chunker,
+    VectorStore,
+    Retriever,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 4] = [Kind::Parser, Kind::Chunker, Kind::VectorStore, Kind::Retriever];
+
+    /// As its interface is called: `parser`, `chunker`, `vector-store`, `retriever`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Parser => "parser",
+            Kind::Chunker => "chunker",
+            Kind::VectorStore => "vector-store",
+            Kind::Retriever => "retriever",
+        }
+    }
+}
+
+/// A plugin that was admitted.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub info: PluginInfo,
+    pub kind: Kind,
+    pub path: PathBuf,
+    /// Media types (parsers only).
+    pub accepts: Vec<String>,
+    /// Size of the component, in bytes.
+    pub bytes: u64,
+    /// Whether it had to be compiled.
+    pub origin: Origin,
+}
+
+/// What a vector store may reach. Its HTTP and SQL imports are refused until they can be granted.
+#[derive(Clone)]
+pub struct StoreImports {
+    pub index: Arc<dyn VectorIndex>,
+    pub kv: Arc<dyn KeyValue>,
+}
+
+/// What a retriever may reach: one knowledge base and the models.
+#[derive(Clone)]
+pub struct RetrieverImports {
+    pub search: Arc<dyn KbSearch>,
+    pub embedder: Arc<dyn Embed>,
+    pub reranker: Option<Arc<dyn Rerank>>,
+    pub generator: Option<Arc<dyn Generate>>,
+    pub kv: Arc<dyn KeyValue>,
+}
+
+/// An admitted component, by kind.
+#[derive(Clone)]
+pub(crate) enum Component {
+    Parser(Arc<Plugin<ParserPlugin>>),
+    Chunker(Arc<Plugin<ChunkerPlugin>>),
+    VectorStore(Arc<Plugin<VectorStorePlugin>>),
+    Retriever(Arc<Plugin<RetrieverPlugin>>),
+}
+
+struct Installed {
+    loaded: Loaded,
+    component: Component,
+}
+
+/// All plugins of this process. Make one; it reserves much address space and starts threads.
+pub struct PluginHost {
+    runner: Arc<Runner>,
+    artefacts: Artefacts,
+    installed: RwLock<BTreeMap<String, Installed>>,
+}
+
+impl PluginHost {
+    /// Starts the engine, its threads and the cache; loads nothing.
+    pub fn new(config: WasmConfig) -> Result<Arc<Self>> {
+        let runner = Arc::new(Runner::new(config.threads, config.limits)?);
+        let artefacts = Artefacts::open(&config.cache_dir, &runner.engine)?;
+        Ok(Arc::new(PluginHost { runner, artefacts, installed: RwLock::new(BTreeMap::new()) }))
+    }
+
+    /// Loads every `*.wasm` in a folder, in the order of their names; a file that is not a plugin is reported beside
+    /// its path and stops nothing. Fails only when the folder cannot be read. Blocks: see `load_file`.
+    pub fn load_dir(&self, dir: &Path) -> Result<Vec<(PathBuf, Result<Loaded>)>> {
+        let failed = |err: std::io::Error| Error::Unavailable { message: err.to_string() };
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "wasm") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        Ok(paths.into_iter().map(|path| (path.clone(), self.load_file(&path))).collect())
+    }
+
+    /// Admits a component and installs it under its id; parts made from an earlier one of this id keep that one.
+    ///
+    /// Errors: `Plugin` with fault `Refused` says what is wrong with a file that is not a plugin, any other fault what
+    /// it did when asked who it is; `Conflict` when another file holds the id; `TooLarge`; `Unavailable` when it cannot
+    /// be read. Blocks for as long as compiling takes (some 50 ms for 40 KB, once a digest).
+    pub fn load_file(&self, path: &Path) -> Result<Loaded> {
+        let (loaded, component) = admit::file(&self.runner, &self.artefacts, path)?;
+        let mut installed = self.installed.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = installed.get(&loaded.info.id)
+            && other.loaded.path != path
+            && other.loaded.info.digest != loaded.info.digest
+            && other.loaded.path.exists()
+        {
+            return Err(Error::Conflict {
+                message: format!(
+                    "plugin id '{}' of {} is taken by {}",
+                    loaded.info.id,
+                    path.display(),
+                    other.loaded.path.display()
+                ),
+            });
+        }
+        installed.insert(loaded.info.id.clone(), Installed { loaded: loaded.clone(), component });
+        Ok(loaded)
+    }
+
+    /// Everything installed, by id.
+    pub fn installed(&self) -> Vec<Loaded> {
+        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);
+        installed.values().map(|plugin| plugin.loaded.clone()).collect()
+    }
+
+    /// A parser by id. `settings` is a JSON object, here and below. `NotFound` when no such parser is installed.
+    pub fn parser(&self, id: &str, settings: &str) -> Result<Arc<dyn Parse>> {
+        let (loaded, component) = self.find(id, Kind::Parser)?;
+        let Component::Parser(plugin) = component else { return Err(absent(id, Kind::Parser)) };
+        let setup = self.setup(settings, Grants::default())?;
+        Ok(Arc::new(WasmParser { plugin, setup, accepts: loaded.accepts }))
+    }
+
+    /// A chunker by id.
+    pub fn chunker(&self, id: &str, settings: &str, embedder: Arc<dyn Embed>) -> Result<Arc<dyn Chunk>> {
+        let (_, Component::Chunker(plugin)) = self.find(id, Kind::Chunker)? else {
+            return Err(absent(id, Kind::Chunker));
+        };
+        let grants = Grants { embedder: Some(embedder), ..Grants::default() };
+        Ok(Arc::new(WasmChunker { plugin, setup: self.setup(settings, grants)? }))
+    }
+
+    /// A vector store by id, with an instance of its own: make one a knowledge base and keep it.
+    pub fn vector_store(
+        &self,
+        id: &str,
+        settings: &str,
+        imports: StoreImports,
+    ) -> Result<Arc<dyn VectorStore>> {
+        let (_, Component::VectorStore(plugin)) = self.find(id, Kind::VectorStore)? else {
+            return Err(absent(id, Kind::VectorStore));
+        };
+        let grants = Grants { index: Some(imports.index), kv: Some(imports.kv), ..Grants::default() };
+        let setup = self.setup(settings, grants)?;
+        // One lane: a store may keep an index in its memory.
+        Ok(Arc::new(WasmVectorStore { lanes: Lanes::new(plugin, setup, 1) }))
+    }
+
+    /// A retriever by id, with warm instances of its own: make one a knowledge base and keep it.
+    pub fn retriever(
+        &self,
+        id: &str,
+        settings: &str,
+        imports: RetrieverImports,
+    ) -> Result<Arc<dyn Retrieve>> {
+        let (_, Component::Retriever(plugin)) = self.find(id, Kind::Retriever)? else {
+            return Err(absent(id, Kind::Retriever));
+        };
+        let grants = Grants {
+            embedder: Some(imports.embedder),
+            reranker: imports.reranker,
+            generator: imports.generator,
+            search: Some(imports.search),
+            kv: Some(imports.kv),
+            index: None,
+        };
+        let setup = self.setup(settings, grants)?;
+        Ok(Arc::new(WasmRetriever { lanes: Lanes::new(plugin, setup, self.runner.limits.retriever_lanes) }))
+    }
+
+    fn find(&self, id: &str, kind: Kind) -> Result<(Loaded, Component)> {
+        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);
+        let plugin = installed.get(id).filter(|plugin| plugin.loaded.kind == kind);
+        let plugin = plugin.ok_or_else(|| absent(id, kind))?;
+        Ok((plugin.loaded.clone(), plugin.component.clone()))
+    }
+
+    fn setup(&self, settings: &str, grants: Grants) -> Result<Setup> {
+        let limit = self.runner.limits.settings_bytes_max;
+        if settings.len() > limit {
+            return Err(Error::invalid(format!("plugin settings of more than {limit} bytes")));
+        }
+        match serde_json::from_str::<serde_json::Value>(settings) {
+            Ok(serde_json::Value::Object(_)) => {}
+            Ok(_) => return Err(Error::invalid("plugin settings must be a JSON object")),
+            Err(err) => return Err(Error::invalid(format!("plugin settings are not JSON: {err}"))),
+        }
+        Ok(Setup { settings: Arc::from(settings), grants: Arc::new(grants) })
+    }
+}
+
+fn absent(id: &str, kind: Kind) -> Error {
+    let what = match kind {
+        Kind::Parser => "parser plugin",
+        Kind::Chunker => "chunker plugin",
+        Kind::VectorStore => "vector-store plugin",
+        Kind::Retriever => "retriever plugin",
+    };
+    Error::NotFound { what, name: id.to_owned() }
+}
+
+impl fmt::Debug for PluginHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginHost").field("installed", &self.installed()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for StoreImports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreImports")
+    }
+}
+
+impl fmt::Debug for RetrieverImports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RetrieverImports")
+    }
+}

@@ -1,0 +1,188 @@
+//! Which interfaces each kind of plugin may import, and nothing else.
+
+use rag_core::{Error, Result};
+use wasmtime::Engine;
+use wasmtime::component::{Component, HasData, HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
+use wasmtime_wasi::p2::bindings::{cli, clocks, io, random};
+use wasmtime_wasi::random::WasiRandom;
+
+use crate::Kind;
+use crate::bindings::ragkit::{host, types};
+use crate::state::State;
+
+/// What the standard library of a Rust guest imports even when it never uses it, plus clocks: no files, no sockets.
+const WASI: [&str; 17] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/stderr",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/terminal-stderr",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// Host interfaces by kind, as the worlds in `wit/plugin.wit` list them.
+fn granted(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Parser => &["log", "config", "blob", "ocr"],
+        Kind::Chunker => &["log", "config", "tokens", "embed"],
+        Kind::VectorStore => &["log", "config", "http", "sql", "kv", "vector-index"],
+        Kind::Retriever => &["log", "config", "search", "embed", "rerank", "generate", "kv"],
+    }
+}
+
+/// Which kind a component is, by what it exports; else what is wrong with it.
+pub(crate) fn kind_of(engine: &Engine, component: &Component) -> Result<Kind, String> {
+    let ty = component.component_type();
+    let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let has = |interface: &str| exports.iter().any(|export| export == &export_name(interface));
+    let mut kinds = Kind::ALL.into_iter().filter(|kind| has(kind.name()));
+    let kind = kinds.next().ok_or_else(|| {
+        let all = Kind::ALL.map(|kind| export_name(kind.name())).join(", ");
+        let found = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+        format!("it exports none of {all}; it exports {found}")
+    })?;
+    if let Some(second) = kinds.next() {
+        return Err(format!(
+            "it exports both {} and {}; a plugin is of one kind",
+            kind.name(),
+            second.name()
+        ));
+    }
+    if !has("info") {
+        return Err(format!("it does not export {}", export_name("info")));
+    }
+    Ok(kind)
+}
+
+/// Refuses a component that imports what its kind is not granted, naming every such import.
+pub(crate) fn check_imports(engine: &Engine, component: &Component, kind: Kind) -> Result<(), String> {
+    let ty = component.component_type();
+    let refused: Vec<String> =
+        ty.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !is_granted(name, kind)).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(format!("it imports {}, which a {} is not granted", refused.join(", "), kind.name()))
+}
+
+fn is_granted(import: &str, kind: Kind) -> bool {
+    let (name, version) = import.split_once('@').unwrap_or((import, ""));
+    if let Some(interface) = name.strip_prefix("ragkit:host/") {
+        return version == VERSION && granted(kind).contains(&interface);
+    }
+    if name == "ragkit:types/types" {
+        return version == VERSION;
+    }
+    WASI.contains(&name) && version.starts_with("0.2.")
+}
+
+/// Of every `ragkit` package.
+const VERSION: &str = "0.1.0";
+
+fn export_name(interface: &str) -> String {
+    format!("ragkit:plugin/{interface}@{VERSION}")
+}
+
+/// Everything that a kind may import.
+pub(crate) fn linker(engine: &Engine, kind: Kind) -> Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    let linked = link_wasi(&mut linker).and_then(|()| link_host(&mut linker, kind));
+    linked.map_err(|err| Error::internal(format!("cannot link {}s: {err:#}", kind.name())))?;
+    Ok(linker)
+}
+
+type Own = HasSelf<State>;
+
+fn link_host(l: &mut Linker<State>, kind: Kind) -> wasmtime::Result<()> {
+    types::types::add_to_linker::<State, Own>(l, |s| s)?;
+    for interface in granted(kind) {
+        match *interface {
+            "log" => host::log::add_to_linker::<State, Own>(l, |s| s)?,
+            "config" => host::config::add_to_linker::<State, Own>(l, |s| s)?,
+            "blob" => host::blob::add_to_linker::<State, Own>(l, |s| s)?,
+            "ocr" => host::ocr::add_to_linker::<State, Own>(l, |s| s)?,
+            "tokens" => host::tokens::add_to_linker::<State, Own>(l, |s| s)?,
+            "embed" => host::embed::add_to_linker::<State, Own>(l, |s| s)?,
+            "rerank" => host::rerank::add_to_linker::<State, Own>(l, |s| s)?,
+            "generate" => host::generate::add_to_linker::<State, Own>(l, |s| s)?,
+            "search" => host::search::add_to_linker::<State, Own>(l, |s| s)?,
+            "http" => host::http::add_to_linker::<State, Own>(l, |s| s)?,
+            "sql" => host::sql::add_to_linker::<State, Own>(l, |s| s)?,
+            "kv" => host::kv::add_to_linker::<State, Own>(l, |s| s)?,
+            "vector-index" => host::vector_index::add_to_linker::<State, Own>(l, |s| s)?,
+            unknown => return Err(wasmtime::format_err!("no host interface '{unknown}'")),
+        }
+    }
+    Ok(())
+}
+
+struct HasTable;
+
+impl HasData for HasTable {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+fn link_wasi(l: &mut Linker<State>) -> wasmtime::Result<()> {
+    io::error::add_to_linker::<State, HasTable>(l, |s| &mut s.table)?;
+    io::poll::add_to_linker::<State, HasTable>(l, |s| &mut s.table)?;
+    io::streams::add_to_linker::<State, HasTable>(l, |s| &mut s.table)?;
+    clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
+    random::random::add_to_linker::<State, WasiRandom>(l, |s| s.ctx().ctx.random())?;
+    random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |s| s.ctx().ctx.random())?;
+    cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_links() {
+        let engine = crate::engine::new(&crate::Limits::default()).unwrap();
+        for kind in Kind::ALL {
+            linker(&engine, kind).unwrap();
+        }
+    }
+
+    #[test]
+    fn imports_are_granted_by_name_version_and_kind() {
+        for (import, kind, expected) in [
+            ("ragkit:host/log@0.1.0", Kind::Chunker, true),
+            ("ragkit:host/log@0.2.0", Kind::Chunker, false),
+            ("ragkit:host/search@0.1.0", Kind::Chunker, false),
+            ("ragkit:host/search@0.1.0", Kind::Retriever, true),
+            ("ragkit:types/types@0.1.0", Kind::Parser, true),
+            ("wasi:cli/exit@0.2.6", Kind::Parser, true),
+            ("wasi:cli/exit@0.3.0", Kind::Parser, false),
+            ("wasi:filesystem/preopens@0.2.6", Kind::Parser, false),
+            ("wasi:sockets/tcp@0.2.0", Kind::VectorStore, false),
+            ("surprise", Kind::VectorStore, false),
+        ] {
+            assert_eq!(is_granted(import, kind), expected, "{import} for {kind:?}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Charges a guest for the processor time that it uses: the time spent polling its call, less what the host did for it.
+//!
+//! The store yields at every epoch tick, so a poll lasts about one tick and the meter gets its turn. Counting ticks
+//! instead would charge waits for the host to the guest.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use rustix::time::{ClockId, clock_gettime};
+
+/// A first poll counts at most this: it is timed by the clock on the wall, which also runs while the system lets
+/// something else run. Most calls end in it, and asking for processor time costs as much as such a call.
+const FIRST_POLL_MAX: Duration = Duration::from_millis(10);
+
+/// Nanoseconds that host functions used on behalf of the guest.
+pub(crate) type HostNanos = Arc<AtomicU64>;
+
+/// The budget ran out; the call was dropped.
+#[derive(Debug)]
+pub(crate) struct CpuSpent;
+
+/// A guest call that stops once its share of processor time is used.
+pub(crate) struct Metered<'a, 'b, T> {
+    call: BoxFuture<'a, T>,
+    host: &'b HostNanos,
+    budget: &'b mut Duration,
+    polled: bool,
+}
+
+impl<'a, 'b, T> Metered<'a, 'b, T> {
+    /// What is left of `budget` afterwards is the caller's for the next call.
+    pub(crate) fn new(call: BoxFuture<'a, T>, host: &'b HostNanos, budget: &'b mut Duration) -> Self {
+        Metered { call, host, budget, polled: false }
+    }
+}
+
+impl<T> Future for Metered<'_, '_, T> {
+    type Output = Result<T, CpuSpent>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let host_before = this.host.load(Relaxed);
+        let (outcome, spent) = if this.polled {
+            let started = thread_time();
+            let outcome = this.call.as_mut().poll(cx);
+            (outcome, thread_time().saturating_sub(started))
+        } else {
+            this.polled = true;
+            let started = Instant::now();
+            let outcome = this.call.as_mut().poll(cx);
+            (outcome, started.elapsed().min(FIRST_POLL_MAX))
+        };
+        let host = Duration::from_nanos(this.host.load(Relaxed).saturating_sub(host_before));
+        *this.budget = this.budget.saturating_sub(spent.saturating_sub(host));
+        match outcome {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending if this.budget.is_zero() => Poll::Ready(Err(CpuSpent)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// A host function's future whose time is not the guest's.
+pub(crate) struct OnHost<F> {
+    work: Pin<Box<F>>,
+    host: HostNanos,
+}
+
+impl<F: Future> OnHost<F> {
+    pub(crate) fn new(work: F, host: HostNanos) -> Self {
+        OnHost { work: Box::pin(work), host }
+    }
+}
+
+impl<F: Future> Future for OnHost<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let started = thread_time();
+        let outcome = self.work.as_mut().poll(cx);
+        let spent = thread_time().saturating_sub(started);
+        self.host.fetch_add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        outcome
+    }
+}
+
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
+}
