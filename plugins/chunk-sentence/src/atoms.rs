@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::cut::{cut, trimmed};
-use crate::document::{Block, Document, Kind};
+use crate::document::{Block, Count, Document, Kind};
 use crate::options::{Options, Unit};
 use crate::sentences::sentences;
 
@@ -45,9 +45,6 @@ impl Lengths {
     }
 }
 
-/// Counts the tokens of many texts.
-pub(crate) type Count<'c, E> = &'c mut dyn FnMut(&[&str]) -> Result<Vec<u32>, E>;
-
 /// Texts and bytes handed to `Count` at once at most.
 const COUNT_TEXTS_MAX: usize = 16_384;
 const COUNT_BYTES_MAX: usize = 4 << 20;
@@ -74,7 +71,7 @@ impl<E> Ruler<'_, '_, E> {
             _ => vec![atom.clone()],
         })?;
         let atoms = self.cut_long(atoms, self.options.size)?;
-        self.room_for_headings(atoms)
+        self.room_for_headings(&atoms)
     }
 
     /// Lengths of all atoms.
@@ -160,8 +157,8 @@ impl<E> Ruler<'_, '_, E> {
     }
 
     /// Cuts what follows a heading where the two would not fit into one chunk.
-    fn room_for_headings(&mut self, atoms: Vec<Atom>) -> Result<Vec<Atom>, E> {
-        let lengths = self.lengths(&atoms)?;
+    fn room_for_headings(&mut self, atoms: &[Atom]) -> Result<Vec<Atom>, E> {
+        let lengths = self.lengths(atoms)?;
         let mut fitting = Vec::with_capacity(atoms.len());
         let mut first_heading = None;
         for (at, atom) in atoms.iter().enumerate() {

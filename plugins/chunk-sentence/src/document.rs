@@ -48,3 +48,6 @@ pub struct Chunk {
     /// Embedded before the chunk.
     pub context: Option<String>,
 }
+
+/// Counts the tokens of many texts at once, order kept.
+pub type Count<'c, E> = &'c mut dyn FnMut(&[&str]) -> Result<Vec<u32>, E>;

@@ -2,16 +2,12 @@
 
 use crate::atoms::Ruler;
 use crate::context::Path;
-use crate::document::{Chunk, Document};
+use crate::document::{Chunk, Count, Document};
 use crate::options::Options;
 use crate::pack::pack;
 
 /// Cuts `document`; `count` tells the tokens of texts and is not called when lengths are in characters.
-pub fn split<E>(
-    document: Document<'_>,
-    options: Options,
-    count: &mut dyn FnMut(&[&str]) -> Result<Vec<u32>, E>,
-) -> Result<Vec<Chunk>, E> {
+pub fn split<E>(document: Document<'_>, options: Options, count: Count<'_, E>) -> Result<Vec<Chunk>, E> {
     let mut ruler = Ruler { document, options, count };
     let atoms = ruler.atoms()?;
     let lengths = ruler.lengths(&atoms)?;
