@@ -1,5 +1,6 @@
 //! Runs RWKV, embedding and rerank models on one device, batching what arrives together.
 
+pub mod cpu;
 pub mod pth;
 pub mod random;
 pub mod tokenizer;

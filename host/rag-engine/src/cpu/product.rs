@@ -1,0 +1,141 @@
+//! Multiplies inputs by weight matrices, splitting panels over the threads.
+//!
+//! A panel's weights are read once and used for all inputs, in tiles of 8, 4, 2 and 1 of them. How many inputs come
+//! together never changes a result: each output value is summed in the same order in every tile.
+
+use std::ops::Range;
+
+use super::activations::Activations;
+use super::kernel::{self, Tile};
+use super::matrix::{BLOCK, INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, Matrix, PANEL, Values};
+use super::pool::Pool;
+use super::rows::Parts;
+use super::simd::Simd;
+
+/// Multiply-adds below which another thread costs more than it gives.
+const TASK_WORK_MIN: usize = 32 * 1024;
+
+/// `out` [input rows, matrix rows] = input · matrixᵀ.
+#[derive(Debug)]
+pub struct Product<'a> {
+    pub matrix: &'a Matrix,
+    /// Quantised beforehand when the matrix is.
+    pub input: &'a Activations,
+    pub out: &'a mut [f32],
+}
+
+/// The processor: its threads and instruction set.
+#[derive(Debug)]
+pub struct Cpu {
+    pub pool: Pool,
+    pub simd: Simd,
+}
+
+impl Cpu {
+    /// Computes independent products, all at once.
+    pub fn products(&self, list: &mut [Product<'_>]) {
+        let mut jobs = Vec::with_capacity(list.len());
+        let mut panels = 0;
+        let mut work = 0;
+        for product in list.iter_mut() {
+            let (matrix, input) = (product.matrix, product.input);
+            assert_eq!(input.cols, matrix.cols, "an input of another length");
+            assert_eq!(product.out.len(), input.rows * matrix.rows, "an output of another length");
+            panels += matrix.panels();
+            work += input.rows * matrix.rows * matrix.cols;
+            jobs.push((panels, matrix, input, Parts::new(product.out)));
+        }
+        let grain = (TASK_WORK_MIN * panels / work.max(1)).max(1);
+        self.pool.split(panels, grain, |range| {
+            let mut start = 0;
+            for &(end, matrix, input, out) in &jobs {
+                let own = range.start.max(start) - start..range.end.min(end).max(start) - start;
+                // SAFETY: each panel of each product belongs to one range, and panels write different columns.
+                unsafe { multiply(self.simd, matrix, input, own, out) };
+                start = end;
+            }
+        });
+    }
+}
+
+/// Computes some panels of a product.
+///
+/// # Safety
+/// No other task may write the same columns of `out`.
+unsafe fn multiply(simd: Simd, matrix: &Matrix, input: &Activations, panels: Range<usize>, out: Parts<'_, f32>) {
+    for panel in panels {
+        let first = panel * PANEL;
+        let lanes = PANEL.min(matrix.rows - first);
+        let mut row = 0;
+        while row < input.rows {
+            let left = input.rows - row;
+            let tile = Tile { input, row };
+            let store = |row: usize, values: &[f32; PANEL]| {
+                let at = row * matrix.rows + first;
+                // SAFETY: these columns of this row are this task's alone.
+                unsafe { out.part(at..at + lanes) }.copy_from_slice(&values[..lanes]);
+            };
+            row += match left {
+                8.. => panel_tile::<8>(simd, matrix, panel, tile, store),
+                4.. => panel_tile::<4>(simd, matrix, panel, tile, store),
+                2.. => panel_tile::<2>(simd, matrix, panel, tile, store),
+                _ => panel_tile::<1>(simd, matrix, panel, tile, store),
+            };
+        }
+    }
+}
+
+/// One panel for `T` inputs; returns `T`.
+fn panel_tile<const T: usize>(
+    simd: Simd,
+    matrix: &Matrix,
+    panel: usize,
+    tile: Tile<'_>,
+    store: impl Fn(usize, &[f32; PANEL]),
+) -> usize {
+    let blocks = matrix.blocks();
+    let levels_of = |levels, bytes| slice_of(levels, panel, blocks * bytes);
+    let sums: [[f32; PANEL]; T] = match &matrix.values {
+        Values::F32(values) => kernel::f32(simd, slice_of(values, panel, matrix.cols * PANEL), tile),
+        Values::Int8 { levels, scales } => {
+            kernel::int8(simd, levels_of(levels, INT8_BLOCK_BYTES), slice_of(scales, panel, blocks * PANEL), tile)
+        }
+        Values::Int4 { levels, scales, minima } => kernel::int4(
+            simd,
+            levels_of(levels, INT4_BLOCK_BYTES),
+            slice_of(scales, panel, blocks * PANEL),
+            slice_of(minima, panel, blocks * PANEL),
+            tile,
+        ),
+    };
+    for (t, values) in sums.iter().enumerate() {
+        store(tile.row + t, values);
+    }
+    T
+}
+
+fn slice_of<E>(all: &[E], panel: usize, len: usize) -> &[E] {
+    &all[panel * len..(panel + 1) * len]
+}
+
+impl<'a> Tile<'a> {
+    /// The `t`-th input's values.
+    pub(super) fn values(&self, t: usize) -> &'a [f32] {
+        slice_of(&self.input.values, self.row + t, self.input.cols)
+    }
+
+    /// Its levels, block by block.
+    pub(super) fn levels(&self, t: usize) -> &'a [[i8; BLOCK]] {
+        slice_of(&self.input.levels, self.row + t, self.input.blocks() * BLOCK).as_chunks().0
+    }
+
+    /// Its scales, one a block.
+    pub(super) fn scales(&self, t: usize) -> &'a [f32] {
+        slice_of(&self.input.scales, self.row + t, self.input.blocks())
+    }
+
+    /// Sums of its levels, one a block.
+    pub(super) fn sums(&self, t: usize) -> &'a [i32] {
+        slice_of(&self.input.sums, self.row + t, self.input.blocks())
+    }
+}

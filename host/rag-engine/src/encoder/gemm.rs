@@ -1,0 +1,147 @@
+//! Matrix products for whole batches of rows: u8 activations by i8 weights with exact integer sums, and f32.
+//!
+//! Integer sums are the same on every instruction set, so an int8 product gives the same bits everywhere. Weights
+//! are packed once into panels of 16 columns; `NR` = 32 columns, two panels, make a tile.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod isa;
+mod pack;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use isa::{Isa, Vectorised};
+pub use pack::{Rows8, Weights8, WeightsF32};
+
+/// Columns of a panel.
+pub(crate) const PANEL: usize = 16;
+/// Columns of a tile.
+pub(crate) const NR: usize = 32;
+/// Rows of the largest tile (two tile registers of AMX).
+pub(crate) const MR_MAX: usize = 32;
+/// Depth is padded to this many values (one row of an AMX tile register).
+pub(crate) const DEPTH_STEP: usize = 64;
+
+/// Integer sums of a tile, row-major; 64-byte rows for the tile registers.
+#[repr(C, align(64))]
+pub(crate) struct Sums(pub(crate) [[i32; NR]; MR_MAX]);
+
+/// `out[r][c] = Σ a[r][k]·w[c][k] + bias[c]` with the activations and weights that the integers stand for.
+///
+/// `out` is `[rows, n]` row-major; `bias` has `n` values.
+pub fn product8(isa: Isa, a: &Rows8, w: &Weights8, bias: &[f32], out: &mut [f32]) {
+    assert_eq!(a.depth(), w.depth());
+    assert_eq!(bias.len(), w.columns());
+    assert_eq!(out.len(), a.rows() * w.columns());
+    match isa {
+        // SAFETY: `Isa` values other than `Scalar` exist only where detection found the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx => unsafe { amx::product8(a, w, bias, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::product8(a, w, bias, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::product8(a, w, bias, out) },
+        Isa::Scalar => scalar::product8(a, w, bias, out),
+    }
+}
+
+/// `out[r][c] = Σ a[r][k]·w[c][k] + bias[c]` in f32; `a` is `[rows, depth]`, `out` `[rows, n]`, both row-major.
+pub fn product32(isa: Isa, a: &[f32], w: &WeightsF32, bias: &[f32], out: &mut [f32]) {
+    let rows = a.len() / w.depth();
+    let columns = w.columns();
+    assert_eq!(a.len(), rows * w.depth());
+    assert_eq!(bias.len(), columns);
+    assert_eq!(out.len(), rows * columns);
+    for tile in 0..w.tiles() {
+        let (first, width) = (tile * NR, NR.min(columns - tile * NR));
+        let panels = w.tile(tile);
+        for row in (0..rows).step_by(TILE32_ROWS) {
+            let count = TILE32_ROWS.min(rows - row);
+            let mut sums = Tile32::zero();
+            tile32(isa, &Slab { data: &a[row * w.depth()..], stride: w.depth(), rows: count }, w.depth(), panels, &mut sums);
+            for (r, line) in sums.0.iter().enumerate().take(count) {
+                let target = &mut out[(row + r) * columns + first..][..width];
+                for ((value, sum), bias) in target.iter_mut().zip(line).zip(&bias[first..first + width]) {
+                    *value = sum + bias;
+                }
+            }
+        }
+    }
+}
+
+/// Rows of a tile of the f32 kernel.
+pub(crate) const TILE32_ROWS: usize = 8;
+
+/// f32 sums of a tile.
+#[repr(C, align(64))]
+pub(crate) struct Tile32(pub(crate) [[f32; NR]; TILE32_ROWS]);
+
+impl Tile32 {
+    pub(crate) fn zero() -> Self {
+        Tile32([[0.0; NR]; TILE32_ROWS])
+    }
+}
+
+/// Up to `TILE32_ROWS` rows, `stride` values apart.
+pub(crate) struct Slab<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+}
+
+/// One tile of f32 sums: `panels` is `[2][depth][16]`.
+pub(crate) fn tile32(isa: Isa, a: &Slab<'_>, depth: usize, panels: &[f32], sums: &mut Tile32) {
+    assert!(a.rows <= TILE32_ROWS && panels.len() >= depth * NR);
+    assert!(a.rows == 0 || a.data.len() >= (a.rows - 1) * a.stride + depth);
+    match isa {
+        // SAFETY: the instructions were detected; sizes are checked above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx | Isa::Avx512 => unsafe { avx512::tile32(a, depth, panels, sums) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::tile32(a, depth, panels, sums) },
+        Isa::Scalar => scalar::tile32(a, depth, panels, sums),
+    }
+}
+
+/// Turns the integer sums of `count` rows from `row` on, of the tile at `first`, into values of `out`.
+#[inline(always)]
+pub(crate) fn store(place: Place<'_>, sums: &[[i32; NR]], bias: &[f32], out: &mut [f32]) {
+    let Place { a, w, row, count, first } = place;
+    let columns = w.columns();
+    let width = NR.min(columns - first);
+    for (r, sums) in sums.iter().enumerate().take(count) {
+        let (scale, zero) = (a.scales[row + r], a.zeros[row + r]);
+        let target = &mut out[(row + r) * columns + first..][..width];
+        if width == NR {
+            let weight_sums = &w.sums[first..first + NR];
+            let weight_scales = &w.scales[first..first + NR];
+            let bias = &bias[first..first + NR];
+            for c in 0..NR {
+                target[c] = (sums[c] - zero * weight_sums[c]) as f32 * (scale * weight_scales[c]) + bias[c];
+            }
+            continue;
+        }
+        for (c, value) in target.iter_mut().enumerate() {
+            let exact = sums[c] - zero * w.sums[first + c];
+            *value = exact as f32 * (scale * w.scales[first + c]) + bias[first + c];
+        }
+    }
+}
+
+/// Which tile of which product.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) a: &'a Rows8,
+    pub(crate) w: &'a Weights8,
+    pub(crate) row: usize,
+    pub(crate) count: usize,
+    pub(crate) first: usize,
+}
