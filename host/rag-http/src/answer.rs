@@ -1,0 +1,107 @@
+//! An answer from a knowledge base while it is written: shared by the own API and the OpenAI-compatible one.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use rag_core::ask::{Answering, AskRequest};
+use rag_core::kb::KbName;
+use rag_core::ports::{FinishReason, GenerationEvent, GenerationStream, Usage};
+use rag_core::quote::Citation;
+
+use crate::auth::Caller;
+use crate::error::ApiResult;
+use crate::state::AppState;
+use crate::watch::Watched;
+
+/// What is being written. Dropping it stops the model.
+pub(crate) struct Answer {
+    pub(crate) about: Answering,
+    pub(crate) text: String,
+    pub(crate) usage: Usage,
+    pub(crate) reason: FinishReason,
+    words: Watched,
+    state: AppState,
+    kb: KbName,
+    conversation: Option<String>,
+}
+
+impl Answer {
+    /// Runs the flow up to the first token.
+    pub(crate) async fn begin(
+        state: &AppState,
+        caller: &Caller,
+        kb: KbName,
+        request: AskRequest,
+    ) -> ApiResult<Self> {
+        let conversation = request.conversation.clone();
+        let mut about = state.rag.ask(kb.as_str(), request).await?;
+        let stream = std::mem::replace(&mut about.stream, taken());
+        Ok(Answer {
+            words: Watched::new(state, caller, stream),
+            about,
+            text: String::new(),
+            usage: Usage::default(),
+            reason: FinishReason::Stop,
+            state: state.clone(),
+            kb,
+            conversation,
+        })
+    }
+
+    /// The next words; none once the answer is complete and, in a conversation, remembered.
+    pub(crate) async fn next(&mut self) -> ApiResult<Option<String>> {
+        loop {
+            match self.words.next().await? {
+                GenerationEvent::Text(more) => {
+                    // Models begin with white space, which no reader wants.
+                    let more = if self.text.is_empty() { more.trim_start() } else { &more };
+                    if !more.is_empty() {
+                        self.text.push_str(more);
+                        return Ok(Some(more.to_owned()));
+                    }
+                }
+                GenerationEvent::Done { reason, usage } => {
+                    (self.reason, self.usage) = (reason, usage);
+                    self.remember().await?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Waits for the whole answer.
+    pub(crate) async fn finish(mut self) -> ApiResult<Self> {
+        while self.next().await?.is_some() {}
+        Ok(self)
+    }
+
+    /// Citations for what is written so far.
+    pub(crate) fn citations(&self) -> Vec<Citation> {
+        self.about.citations((!self.text.is_empty()).then_some(self.text.as_str()))
+    }
+
+    /// A refusal says nothing that a later round could build on.
+    async fn remember(&mut self) -> ApiResult<()> {
+        if let (Some(conversation), false) = (&self.conversation, self.about.refused) {
+            let rag = &self.state.rag;
+            rag.remember(conversation, self.kb.as_str(), &self.about.question, self.text.trim()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Stands where the stream was taken out.
+fn taken() -> GenerationStream {
+    Box::pin(Nothing)
+}
+
+struct Nothing;
+
+impl Stream for Nothing {
+    type Item = rag_core::Result<GenerationEvent>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(None)
+    }
+}

@@ -1,0 +1,286 @@
+//! Knowledge bases: list, create, read, change, delete.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use rag_core::kb::{AnswerSettings, Kb, KbSettings, PluginChoice};
+use rag_core::ports::Role;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::auth::Caller;
+use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::extract::{InPath, Json};
+use crate::state::AppState;
+
+/// A knowledge base.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KbView {
+    /// 3 to 33 ASCII letters, digits and underscores.
+    name: String,
+    settings: SettingsView,
+    /// The embedding model whose vectors it holds; none while it is empty.
+    embedder: Option<String>,
+    documents: u64,
+    chunks: u64,
+    /// Milliseconds since 1970 (UTC).
+    created_ms: i64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SettingsView {
+    chunker: PluginView,
+    store: PluginView,
+    retriever: PluginView,
+    rerank: bool,
+    answer: AnswerView,
+}
+
+/// A plugin with its settings, as a JSON object.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PluginView {
+    id: String,
+    #[serde(default = "empty_object")]
+    #[schema(value_type = Object)]
+    settings: Value,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnswerView {
+    template: String,
+    candidates: u32,
+    passages: u32,
+    context_tokens_max: u32,
+    answer_tokens_max: u32,
+    relevance_min: Option<f32>,
+    temperature: f32,
+    top_p: f32,
+}
+
+/// Settings to change; what is left out stays (or takes its default in a new knowledge base).
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SettingsChange {
+    chunker: Option<PluginView>,
+    store: Option<PluginView>,
+    retriever: Option<PluginView>,
+    /// Whether candidates are reranked before they reach the prompt.
+    rerank: Option<bool>,
+    answer: Option<AnswerChange>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AnswerChange {
+    /// Prompt with `{question}`, `{context}` and `{history}`, substituted once.
+    template: Option<String>,
+    /// Candidates that the retriever returns, 1 to 1000.
+    candidates: Option<u32>,
+    /// Passages in the prompt at most, 1 to 100.
+    passages: Option<u32>,
+    /// Tokens of passages in the prompt at most.
+    context_tokens_max: Option<u32>,
+    /// Tokens of the answer at most.
+    answer_tokens_max: Option<u32>,
+    /// A best passage less relevant than this is no match.
+    relevance_min: Option<f32>,
+    /// 0 to 5; 0 is greedy.
+    temperature: Option<f32>,
+    /// 0 to 1.
+    top_p: Option<f32>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewKb {
+    /// 3 to 33 ASCII letters, digits and underscores, none at either end.
+    name: String,
+    settings: Option<SettingsChange>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KbList {
+    kbs: Vec<KbView>,
+}
+
+/// List the knowledge bases that the key reaches.
+#[utoipa::path(get, path = "/api/v1/kbs", tag = "knowledge bases", operation_id = "list_kbs",
+    responses((status = 200, body = KbList), (status = "default", body = ErrorBody)))]
+pub(crate) async fn list(State(state): State<AppState>, caller: Caller) -> ApiResult<Answer<KbList>> {
+    let kbs = state.rag.catalog.kbs().await?;
+    let reached = kbs.into_iter().filter(|kb| caller.reaches(&kb.name));
+    Ok(Answer(KbList { kbs: reached.map(KbView::from).collect() }))
+}
+
+/// Create a knowledge base.
+#[utoipa::path(post, path = "/api/v1/kbs", tag = "knowledge bases", operation_id = "create_kb",
+    request_body = NewKb,
+    responses((status = 201, body = KbView), (status = "default", body = ErrorBody)))]
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    Json(new): Json<NewKb>,
+) -> ApiResult<(StatusCode, Answer<KbView>)> {
+    let name = caller.kb(Role::Admin, &new.name)?;
+    let settings = new.settings.map(|change| change.apply(KbSettings::default())).transpose()?;
+    let kb = state.rag.create_kb(name.as_str(), settings).await?;
+    Ok((StatusCode::CREATED, Answer(kb.into())))
+}
+
+/// One knowledge base with its settings.
+#[utoipa::path(get, path = "/api/v1/kbs/{kb}", tag = "knowledge bases", operation_id = "get_kb",
+    params(("kb" = String, Path,)),
+    responses((status = 200, body = KbView), (status = "default", body = ErrorBody)))]
+pub(crate) async fn get(
+    State(state): State<AppState>,
+    caller: Caller,
+    InPath(kb): InPath<String>,
+) -> ApiResult<Answer<KbView>> {
+    let kb = caller.kb(Role::Reader, &kb)?;
+    Ok(Answer(state.rag.kb(kb.as_str()).await?.into()))
+}
+
+/// Change a knowledge base's settings. Chunker and vector store change only while it is empty.
+#[utoipa::path(patch, path = "/api/v1/kbs/{kb}", tag = "knowledge bases", operation_id = "update_kb",
+    params(("kb" = String, Path,)), request_body = SettingsChange,
+    responses((status = 200, body = KbView), (status = "default", body = ErrorBody)))]
+pub(crate) async fn update(
+    State(state): State<AppState>,
+    caller: Caller,
+    InPath(kb): InPath<String>,
+    Json(change): Json<SettingsChange>,
+) -> ApiResult<Answer<KbView>> {
+    let kb = caller.kb(Role::Admin, &kb)?;
+    let current = state.rag.kb(kb.as_str()).await?;
+    let settings = change.apply(current.settings)?;
+    Ok(Answer(state.rag.update_kb(kb.as_str(), settings).await?.into()))
+}
+
+/// Delete a knowledge base with everything in it.
+#[utoipa::path(delete, path = "/api/v1/kbs/{kb}", tag = "knowledge bases", operation_id = "delete_kb",
+    params(("kb" = String, Path,)),
+    responses((status = 204), (status = "default", body = ErrorBody)))]
+pub(crate) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    InPath(kb): InPath<String>,
+) -> ApiResult<StatusCode> {
+    let kb = caller.kb(Role::Admin, &kb)?;
+    state.rag.delete_kb(kb.as_str()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl SettingsChange {
+    fn apply(self, mut settings: KbSettings) -> ApiResult<KbSettings> {
+        for (change, current) in [
+            (self.chunker, &mut settings.chunker),
+            (self.store, &mut settings.store),
+            (self.retriever, &mut settings.retriever),
+        ] {
+            if let Some(plugin) = change {
+                *current = plugin.try_into()?;
+            }
+        }
+        settings.rerank = self.rerank.unwrap_or(settings.rerank);
+        if let Some(answer) = self.answer {
+            settings.answer = answer.apply(settings.answer)?;
+        }
+        Ok(settings)
+    }
+}
+
+impl AnswerChange {
+    fn apply(self, current: AnswerSettings) -> ApiResult<AnswerSettings> {
+        let settings = AnswerSettings {
+            template: self.template.unwrap_or(current.template),
+            candidates: self.candidates.unwrap_or(current.candidates),
+            passages: self.passages.unwrap_or(current.passages),
+            context_tokens_max: self.context_tokens_max.unwrap_or(current.context_tokens_max),
+            answer_tokens_max: self.answer_tokens_max.unwrap_or(current.answer_tokens_max),
+            relevance_min: self.relevance_min.or(current.relevance_min),
+            temperature: self.temperature.unwrap_or(current.temperature),
+            top_p: self.top_p.unwrap_or(current.top_p),
+        };
+        in_range("answer.candidates", settings.candidates, 1, rag_core::limits::SEARCH_K_MAX)?;
+        in_range("answer.passages", settings.passages, 1, 100)?;
+        in_range("answer.context_tokens_max", settings.context_tokens_max, 16, 1_000_000)?;
+        in_range("answer.answer_tokens_max", settings.answer_tokens_max, 1, ANSWER_TOKENS_MAX)?;
+        in_range("answer.temperature", settings.temperature, 0.0, 5.0)?;
+        in_range("answer.top_p", settings.top_p, 0.0, 1.0)?;
+        Ok(settings)
+    }
+}
+
+/// Tokens that any caller may ask a model to write.
+pub(crate) const ANSWER_TOKENS_MAX: u32 = 16_384;
+
+/// Refuses a number outside [min, max] (and NaN).
+pub(crate) fn in_range<T: PartialOrd + std::fmt::Display>(
+    name: &str,
+    value: T,
+    min: T,
+    max: T,
+) -> ApiResult<()> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!("{name} is {value}; it must be from {min} to {max}")))
+}
+
+fn empty_object() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+impl TryFrom<PluginView> for PluginChoice {
+    type Error = ApiError;
+
+    fn try_from(plugin: PluginView) -> ApiResult<Self> {
+        if !plugin.settings.is_object() {
+            return Err(ApiError::invalid(format!(
+                "the settings of plugin '{}' are not a JSON object",
+                plugin.id
+            )));
+        }
+        Ok(PluginChoice { id: plugin.id, settings: plugin.settings.to_string() })
+    }
+}
+
+impl From<PluginChoice> for PluginView {
+    fn from(plugin: PluginChoice) -> Self {
+        PluginView {
+            id: plugin.id,
+            settings: serde_json::from_str(&plugin.settings).unwrap_or_else(|_| empty_object()),
+        }
+    }
+}
+
+impl From<Kb> for KbView {
+    fn from(kb: Kb) -> Self {
+        let answer = kb.settings.answer;
+        KbView {
+            name: kb.name.as_str().to_owned(),
+            settings: SettingsView {
+                chunker: kb.settings.chunker.into(),
+                store: kb.settings.store.into(),
+                retriever: kb.settings.retriever.into(),
+                rerank: kb.settings.rerank,
+                answer: AnswerView {
+                    template: answer.template,
+                    candidates: answer.candidates,
+                    passages: answer.passages,
+                    context_tokens_max: answer.context_tokens_max,
+                    answer_tokens_max: answer.answer_tokens_max,
+                    relevance_min: answer.relevance_min,
+                    temperature: answer.temperature,
+                    top_p: answer.top_p,
+                },
+            },
+            embedder: kb.embedder,
+            documents: kb.documents,
+            chunks: kb.chunks,
+            created_ms: kb.created_ms,
+        }
+    }
+}

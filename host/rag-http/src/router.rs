@@ -1,0 +1,133 @@
+//! Every path of the server, and the layers around them.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::any::Any;
+use std::time::Duration;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::{ask, conversations, documents, jobs, kbs, keys, login, search, status, upload};
+use crate::auth::require_key;
+use crate::error::ApiError;
+use crate::frame::frame;
+use crate::openai::{chat, completions, embeddings, models, rerank};
+use crate::state::AppState;
+use crate::ui;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "RWKV-RAG",
+        description = "Documents become knowledge bases, questions get answers with citations. Every path but the page, the login and the health checks needs a key: `Authorization: Bearer KEY`.",
+        license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")
+    ),
+    modifiers(&BearerKey)
+)]
+struct Document;
+
+struct BearerKey;
+
+impl Modify for BearerKey {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        openapi.components.get_or_insert_default().add_security_scheme("key", scheme);
+        openapi.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
+    }
+}
+
+/// The whole server as one service.
+pub fn app(state: AppState) -> Router {
+    let (keyed, mut openapi) = keyed().split_for_parts();
+    let (open, open_document) = open().split_for_parts();
+    openapi.merge(open_document);
+    let json = openapi.to_json().unwrap_or_default();
+    let document = move || async move { ([(CONTENT_TYPE, "application/json")], json.clone()) };
+
+    let body_idle = Duration::from_millis(state.settings.body_idle_timeout_ms);
+    Router::new()
+        .merge(keyed.route_layer(from_fn_with_state(state.clone(), require_key)))
+        .merge(open)
+        .merge(ui::routes())
+        .route("/api/v1/openapi.json", get(document))
+        .fallback(nothing_here)
+        .layer(DefaultBodyLimit::max(state.settings.json_bytes_max))
+        .layer(RequestBodyTimeoutLayer::new(body_idle))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clone(), frame))
+        .with_state(state)
+}
+
+/// The OpenAPI document, for tools and tests.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = keyed().into_openapi();
+    document.merge(open().into_openapi());
+    document
+}
+
+/// What needs a key.
+fn keyed() -> OpenApiRouter<AppState> {
+    let uploads = OpenApiRouter::new()
+        .routes(routes!(documents::list, upload::upload))
+        // Counted piece by piece instead, so that a document is never held in memory.
+        .layer(DefaultBodyLimit::disable());
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(kbs::list, kbs::create))
+        .routes(routes!(kbs::get, kbs::update, kbs::delete))
+        .merge(uploads)
+        .routes(routes!(upload::text))
+        .routes(routes!(documents::get, documents::delete))
+        .routes(routes!(documents::text))
+        .routes(routes!(documents::original))
+        .routes(routes!(documents::chunks))
+        .routes(routes!(documents::delete_chunk))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::events))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(search::search))
+        .routes(routes!(ask::ask))
+        .routes(routes!(conversations::get))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(status::plugins))
+        .routes(routes!(status::models))
+        .routes(routes!(status::status))
+        .routes(routes!(status::metrics))
+        .routes(routes!(login::who, login::logout))
+        .routes(routes!(chat::chat))
+        .routes(routes!(completions::completions))
+        .routes(routes!(embeddings::embeddings))
+        .routes(routes!(models::list))
+        .routes(routes!(models::get))
+        .routes(routes!(rerank::rerank))
+}
+
+/// What anyone may reach.
+fn open() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(login::login))
+        .routes(routes!(status::health))
+        .routes(routes!(status::ready))
+}
+
+async fn nothing_here() -> ApiError {
+    ApiError::of_status(StatusCode::NOT_FOUND)
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    tracing::error!(panic = text, "a handler panicked");
+    ApiError::internal().into_response()
+}

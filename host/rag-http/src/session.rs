@@ -1,0 +1,144 @@
+//! Logins of the page: random tokens kept only as hashes, and a brake on guessing.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+/// Name of the session cookie.
+pub(crate) const COOKIE: &str = "rwkv_rag_session";
+/// Logins kept at once; the one that ends first makes room.
+const SESSIONS_MAX: usize = 1_000;
+/// Addresses whose failures are counted at once.
+const ADDRESSES_MAX: usize = 10_000;
+/// Over which failures are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+
+type TokenHash = [u8; 32];
+
+/// Open logins by the hash of their token, so that neither a copy of memory nor a timing tells a token.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<HashMap<TokenHash, Session>>);
+
+#[derive(Debug, Clone)]
+struct Session {
+    key_id: String,
+    ends: Instant,
+}
+
+impl Sessions {
+    /// Opens a session for a key and returns its token.
+    pub(crate) fn open(
+        &self,
+        key_id: &str,
+        lasts: Duration,
+        now: Instant,
+    ) -> Result<String, getrandom::Error> {
+        let mut token = [0_u8; 32];
+        getrandom::fill(&mut token)?;
+        let token = URL_SAFE_NO_PAD.encode(token);
+        let mut sessions = locked(&self.0);
+        sessions.retain(|_, session| session.ends > now);
+        if sessions.len() >= SESSIONS_MAX
+            && let Some(first) =
+                sessions.iter().min_by_key(|(_, session)| session.ends).map(|(hash, _)| *hash)
+        {
+            sessions.remove(&first);
+        }
+        sessions.insert(hash(&token), Session { key_id: key_id.to_owned(), ends: now + lasts });
+        Ok(token)
+    }
+
+    /// The key that a token stands for.
+    pub(crate) fn key_id(&self, token: &str, now: Instant) -> Option<String> {
+        let sessions = locked(&self.0);
+        sessions.get(&hash(token)).filter(|session| session.ends > now).map(|session| session.key_id.clone())
+    }
+
+    pub(crate) fn close(&self, token: &str) {
+        locked(&self.0).remove(&hash(token));
+    }
+}
+
+/// Failed logins by address.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts(Mutex<HashMap<IpAddr, Failures>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    since: Instant,
+}
+
+impl Attempts {
+    /// Seconds to wait when this address failed too often.
+    pub(crate) fn wait_s(&self, address: IpAddr, failures_max: u32, now: Instant) -> Option<u64> {
+        let attempts = locked(&self.0);
+        let failures = attempts.get(&address).filter(|failures| failures.count >= failures_max)?;
+        let left = (failures.since + WINDOW).checked_duration_since(now)?;
+        Some(left.as_secs().max(1))
+    }
+
+    pub(crate) fn failed(&self, address: IpAddr, now: Instant) {
+        let mut attempts = locked(&self.0);
+        attempts.retain(|_, failures| now.duration_since(failures.since) < WINDOW);
+        if attempts.len() < ADDRESSES_MAX || attempts.contains_key(&address) {
+            attempts.entry(address).or_insert(Failures { count: 0, since: now }).count += 1;
+        }
+    }
+}
+
+fn hash(token: &str) -> TokenHash {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// A panic elsewhere leaves these maps whole: each change is one call.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn a_session_ends_with_its_time_and_on_logout() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let token = sessions.open("key", HOUR, now).unwrap();
+        assert_eq!(sessions.key_id(&token, now).as_deref(), Some("key"));
+        assert_eq!(sessions.key_id("guess", now), None);
+        assert_eq!(sessions.key_id(&token, now + HOUR), None);
+        sessions.close(&token);
+        assert_eq!(sessions.key_id(&token, now), None);
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_the_oldest_goes() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let first = sessions.open("first", HOUR, now).unwrap();
+        for i in 0..SESSIONS_MAX as u64 {
+            sessions.open("key", HOUR, now + Duration::from_millis(i + 1)).unwrap();
+        }
+        assert_eq!(sessions.key_id(&first, now), None);
+        assert_eq!(locked(&sessions.0).len(), SESSIONS_MAX);
+    }
+
+    #[test]
+    fn failures_brake_one_address_for_a_minute() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (bad, good) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        for _ in 0..3 {
+            assert_eq!(attempts.wait_s(bad, 3, now), None);
+            attempts.failed(bad, now);
+        }
+        assert_eq!(attempts.wait_s(bad, 3, now), Some(60));
+        assert_eq!(attempts.wait_s(good, 3, now), None);
+        assert_eq!(attempts.wait_s(bad, 3, now + WINDOW + Duration::from_secs(1)), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! What every request shares: the system behind, the settings, sessions, counters.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rag_core::Rag;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+use crate::session::{Attempts, Sessions};
+use crate::settings::Settings;
+
+/// Shared by all requests; cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    pub(crate) rag: Arc<Rag>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) attempts: Arc<Attempts>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) requests: Arc<Semaphore>,
+    pub(crate) started: Instant,
+}
+
+impl AppState {
+    pub fn new(rag: Arc<Rag>, settings: Settings) -> Self {
+        AppState {
+            rag,
+            requests: Arc::new(Semaphore::new(settings.requests_max)),
+            sessions: Arc::default(),
+            attempts: Arc::default(),
+            metrics: Arc::default(),
+            started: Instant::now(),
+            settings: Arc::new(settings),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The whole server in process, over ports that a test commands.
