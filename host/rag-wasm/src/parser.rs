@@ -7,7 +7,7 @@ use rag_core::document::{Block, ParsedSummary};
 use rag_core::error::PluginFault;
 use rag_core::ports::{Blob, Parse, ParseSession, PluginInfo};
 use rag_core::{Error, Result};
-use wasmtime::component::{Resource, ResourceAny};
+use wasmtime::component::ResourceAny;
 
 use crate::bindings::parser::ParserPlugin;
 use crate::instance::{Budget, Instance, Plugin, Setup};
@@ -65,8 +65,7 @@ async fn open(plugin: Arc<Plugin<ParserPlugin>>, setup: &Setup, blob: Arc<dyn Bl
     let source = source.map_err(|err| Error::internal(format!("cannot lend a document: {err}")))?;
     let session = instance
         .call(&plugin, &mut budget, move |world, store| {
-            let borrowed = Resource::new_borrow(source.rep());
-            Box::pin(async move { world.ragkit_plugin_parser().call_open(store, borrowed).await })
+            Box::pin(async move { world.ragkit_plugin_parser().call_open(store, source).await })
         })
         .await?;
     Ok(Document { instance, session, budget })
