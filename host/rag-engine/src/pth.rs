@@ -72,8 +72,13 @@ impl PthFile {
         Ok(Self { map, path: name, tensors, storages })
     }
 
+    /// The file's name as given.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Names of the tensors, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
@@ -83,7 +88,7 @@ impl PthFile {
     }
 
     /// A tensor's elements in row-major order, as f32 (exact for all three types).
-    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+    pub fn tensor(&self, name: &str) -> Result<Vec<f32>> {
         let fail = |message: &str| Error::Model { path: self.path.clone(), message: message.to_string() };
         let view = self.tensors.get(name).ok_or_else(|| fail(&format!("no tensor '{name}'")))?;
         let range = self.storages.get(&view.storage).ok_or_else(|| fail("a storage is missing"))?;

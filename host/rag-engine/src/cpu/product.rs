@@ -58,6 +58,45 @@ impl Cpu {
     }
 }
 
+/// Values below which a row is not worth another thread.
+const FILL_WORK_MIN: usize = 8 * 1024;
+
+impl Cpu {
+    /// Writes each row of `out` by `row(index, values)` and quantises it.
+    pub(crate) fn fill(&self, out: &mut Activations, row: impl Fn(usize, &mut [f32]) + Sync) {
+        let (rows, grain) = (out.rows, FILL_WORK_MIN / out.cols);
+        let parts = out.parts();
+        self.pool.split(rows, grain, |range| {
+            for index in range {
+                self.simd.vectorise(|| {
+                    // SAFETY: a row belongs to one range.
+                    row(index, unsafe { parts.values(index..index + 1) });
+                    // SAFETY: as above; the slice of values is no longer in use.
+                    unsafe { parts.quantise(index..index + 1) };
+                });
+            }
+        });
+    }
+
+    /// Quantises rows that were written otherwise.
+    pub(crate) fn quantise(&self, out: &mut Activations) {
+        self.fill(out, |_, _| {});
+    }
+
+    /// Changes each row of `out`, of `width` values, by `row(index, values)`.
+    pub(crate) fn rows(&self, width: usize, out: &mut [f32], row: impl Fn(usize, &mut [f32]) + Sync) {
+        let rows = out.len() / width;
+        let parts = Parts::new(out);
+        self.pool.split(rows, FILL_WORK_MIN / width, |range| {
+            for index in range {
+                // SAFETY: a row belongs to one range.
+                let values = unsafe { parts.part(index * width..(index + 1) * width) };
+                self.simd.vectorise(|| row(index, values));
+            }
+        });
+    }
+}
+
 /// Computes some panels of a product.
 ///
 /// # Safety

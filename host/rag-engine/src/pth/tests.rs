@@ -106,12 +106,12 @@ fn tensors_come_back_with_offset_and_stride() {
     let transposed = Tensor { shape: [3, 2], stride: [1, 3], ..tensor("transposed") };
     let part = Tensor { offset: 1, shape: [2, 2], ..tensor("part") };
     let file = open(&checkpoint(&[tensor("whole"), transposed, part])).unwrap();
-    assert_eq!(file.names().collect::<Vec<_>>(), ["part", "transposed", "whole"]);
+    assert_eq!(file.tensor_names().collect::<Vec<_>>(), ["part", "transposed", "whole"]);
     assert_eq!(file.describe("part"), Some((Dtype::F32, &[2, 2][..])));
-    assert_eq!(file.read("whole").unwrap(), [0., 1., 2., 3., 4., 5.]);
-    assert_eq!(file.read("transposed").unwrap(), [0., 3., 1., 4., 2., 5.]);
-    assert_eq!(file.read("part").unwrap(), [1., 2., 4., 5.]);
-    assert!(file.read("missing").is_err());
+    assert_eq!(file.tensor("whole").unwrap(), [0., 1., 2., 3., 4., 5.]);
+    assert_eq!(file.tensor("transposed").unwrap(), [0., 3., 1., 4., 2., 5.]);
+    assert_eq!(file.tensor("part").unwrap(), [1., 2., 4., 5.]);
+    assert!(file.tensor("missing").is_err());
 }
 
 #[test]

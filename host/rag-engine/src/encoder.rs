@@ -1,0 +1,169 @@
+//! Turns texts into vectors with a small BERT-family model (multilingual-e5-small), and reranks with its tokens.
+//!
+//! One thread owns the model and takes work from a bounded queue; what waits together runs together, sorted by
+//! length, on all of the encoder's threads. Questions overtake passages.
+
+pub mod bench;
+mod attention;
+pub mod gemm;
+mod job;
+mod maths;
+mod maxsim;
+mod model;
+mod passage_cache;
+mod tokenizer;
+mod token_vectors;
+mod trie;
+mod weights;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use async_trait::async_trait;
+use rag_core::document::Vectors;
+use rag_core::ports::{Embed, Purpose};
+use rag_core::{Error, Result};
+use tokio::sync::oneshot;
+
+pub use gemm::Isa;
+pub use maxsim::{MaxSim, PASSAGE_CACHE_BYTES};
+pub use tokenizer::Tokenizer;
+pub use weights::Precision;
+
+use job::{Job, Slot, Text, Wanted};
+use token_vectors::TokenVectors;
+use weights::Loaded;
+
+/// Settings of an encoder.
+#[derive(Debug, Clone)]
+pub struct EncoderConfig {
+    /// The safetensors file that `models/convert/e5.py` writes.
+    pub weights: PathBuf,
+    /// Threads that compute, at least 1.
+    pub threads: usize,
+    /// Calls that may wait or run at once; one more is `Busy`.
+    pub queue_max: usize,
+    /// Tokens computed before waiting questions are looked at again.
+    pub batch_tokens_max: usize,
+}
+
+/// An embedding model in memory. Dropping it ends its thread after the batch in work.
+#[derive(Debug)]
+pub struct Encoder {
+    model: Arc<Loaded>,
+    identity: String,
+    isa: Isa,
+    threads: usize,
+    queue: SyncSender<Job>,
+    queue_max: usize,
+    /// Calls that wait or run.
+    taken: Arc<AtomicUsize>,
+}
+
+impl Encoder {
+    /// Reads the weights and starts the thread; takes a fraction of a second.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file is not there, `Model` when it is cut short or damaged.
+    pub fn load(config: &EncoderConfig) -> Result<Arc<Self>> {
+        Self::load_as(config, Precision::Int8, Isa::detect())
+    }
+
+    /// As `load`, with the precision and the instruction set chosen by the caller.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn load_as(config: &EncoderConfig, precision: Precision, isa: Isa) -> Result<Arc<Self>> {
+        let model = Arc::new(weights::load(&config.weights, precision)?);
+        let queue = worker::start(worker::Worker {
+            model: Arc::clone(&model),
+            isa,
+            threads: config.threads.max(1),
+            batch_tokens_max: config.batch_tokens_max.max(1),
+            queue_max: config.queue_max.max(1),
+        })?;
+        Ok(Arc::new(Encoder {
+            identity: format!("{}@{}", model.name, model.hash),
+            model,
+            isa,
+            threads: config.threads.max(1),
+            queue,
+            queue_max: config.queue_max.max(1),
+            taken: Arc::new(AtomicUsize::new(0)),
+        }))
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.model.tokenizer
+    }
+
+    /// The instruction set in use, for reports.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Mean vectors of texts, one row of unit length each.
+    fn submit_means(&self, texts: Vec<Text>) -> Result<oneshot::Receiver<Result<Vectors>>> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(texts, Wanted::Means { dim: self.dim(), reply })?;
+        Ok(answer)
+    }
+
+    /// Token vectors of texts, without special and prefix tokens.
+    fn submit_tokens(&self, texts: Vec<Text>) -> Result<oneshot::Receiver<Result<Vec<TokenVectors>>>> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(texts, Wanted::Tokens { reply })?;
+        Ok(answer)
+    }
+
+    fn submit(&self, texts: Vec<Text>, wanted: Wanted) -> Result<()> {
+        let slot = Slot::take(&self.taken, self.queue_max)
+            .ok_or(Error::Busy { what: "the embedding model", limit: self.queue_max })?;
+        // The channel has room for every slot, so it is never full.
+        self.queue.try_send(Job { texts, wanted, slot }).map_err(|_| stopped())
+    }
+}
+
+/// The thread is gone, which only a defect of ours can cause.
+fn stopped() -> Error {
+    Error::internal("the embedding thread has stopped")
+}
+
+#[async_trait]
+impl Embed for Encoder {
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    fn dim(&self) -> usize {
+        self.model.model.width
+    }
+
+    fn tokens_max(&self) -> usize {
+        self.model.window() - self.tokenizer().encode(&self.model.prefix_passage).len()
+    }
+
+    fn count_tokens(&self, texts: &[String]) -> Vec<u32> {
+        texts.iter().map(|text| self.tokenizer().encode(text).len() as u32).collect()
+    }
+
+    async fn embed(&self, texts: Vec<String>, purpose: Purpose) -> Result<Vectors> {
+        if texts.is_empty() {
+            return Ok(Vectors { dim: self.dim(), data: Vec::new() });
+        }
+        let texts = texts.into_iter().map(|content| Text { content, purpose }).collect();
+        self.submit_means(texts)?.await.map_err(|_| stopped())?
+    }
+}

@@ -1,0 +1,197 @@
+//! A call on its way through the encoder: its texts, their windows, and how the results become the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rag_core::Result;
+use rag_core::document::Vectors;
+use rag_core::ports::Purpose;
+use tokio::sync::oneshot;
+
+use super::maths::normalise;
+use super::token_vectors::TokenVectors;
+use super::tokenizer::{BEGIN, END};
+use super::weights::Loaded;
+
+/// A text and what it is to the model.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) content: String,
+    pub(super) purpose: Purpose,
+}
+
+/// A call as it waits in the queue.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) texts: Vec<Text>,
+    pub(super) wanted: Wanted,
+    pub(super) slot: Slot,
+}
+
+/// What the caller waits for.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// One vector of unit length a text.
+    Means { dim: usize, reply: oneshot::Sender<Result<Vectors>> },
+    /// The vectors of each text's own tokens.
+    Tokens { reply: oneshot::Sender<Result<Vec<TokenVectors>>> },
+}
+
+/// One of the encoder's places; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    /// None when `limit` are taken.
+    pub(super) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let more = |count| (count < limit).then_some(count + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Slot(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A piece of a text that fits the model, special tokens included.
+#[derive(Debug)]
+pub(super) struct Window {
+    pub(super) ids: Vec<u32>,
+    /// Index of its text in the call.
+    text: usize,
+    /// Tokens before the text's own ones: the first special token and, in a text's first window, the prefix.
+    before: usize,
+}
+
+/// What a window's forward pass gave.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// Mean over all tokens of the window, not normalised.
+    Mean(Vec<f32>),
+    Tokens(TokenVectors),
+}
+
+/// A call in work.
+#[derive(Debug)]
+pub(super) struct Running {
+    wanted: Wanted,
+    slot: Slot,
+    texts: usize,
+    pub(super) windows: Vec<Window>,
+    /// Windows handed to a batch so far.
+    pub(super) started: usize,
+    outputs: Vec<Option<Output>>,
+    /// Questions and reranking: somebody waits for them.
+    pub(super) urgent: bool,
+}
+
+impl Running {
+    /// Cuts the texts into windows.
+    pub(super) fn new(job: Job, model: &Loaded) -> Self {
+        let mut windows = Vec::with_capacity(job.texts.len());
+        for (index, text) in job.texts.iter().enumerate() {
+            cut(index, text, model, &mut windows);
+        }
+        let urgent = matches!(job.wanted, Wanted::Tokens { .. })
+            || job.texts.iter().all(|text| text.purpose == Purpose::Query);
+        let outputs = windows.iter().map(|_| None).collect();
+        Running { wanted: job.wanted, slot: job.slot, texts: job.texts.len(), windows, started: 0, outputs, urgent }
+    }
+
+    /// Whether the caller has left.
+    pub(super) fn abandoned(&self) -> bool {
+        match &self.wanted {
+            Wanted::Means { reply, .. } => reply.is_closed(),
+            Wanted::Tokens { reply } => reply.is_closed(),
+        }
+    }
+
+    /// What to keep of a window's token vectors, `[ids, width]`.
+    pub(super) fn output(&self, window: &Window, hidden: &[f32], width: usize) -> Output {
+        match self.wanted {
+            Wanted::Means { .. } => {
+                let mut mean = vec![0.0; width];
+                for token in hidden.chunks_exact(width) {
+                    mean.iter_mut().zip(token).for_each(|(mean, value)| *mean += value);
+                }
+                let share = 1.0 / window.ids.len() as f32;
+                mean.iter_mut().for_each(|value| *value *= share);
+                Output::Mean(mean)
+            }
+            Wanted::Tokens { .. } => {
+                let own = &hidden[window.before * width..(window.ids.len() - 1) * width];
+                Output::Tokens(TokenVectors::of(own, width))
+            }
+        }
+    }
+
+    pub(super) fn set(&mut self, window: usize, output: Output) {
+        self.outputs[window] = Some(output);
+    }
+
+    pub(super) fn complete(&self) -> bool {
+        self.outputs.iter().all(Option::is_some)
+    }
+
+    /// Answers the caller: windows of one text become one vector, weighted by their tokens, or one list of tokens.
+    pub(super) fn finish(self) {
+        let Running { wanted, slot, texts, windows, outputs, .. } = self;
+        drop(slot);
+        let parts = windows.iter().zip(outputs);
+        // A caller that left in between is no fault, so the results of `send` do not matter.
+        match wanted {
+            Wanted::Means { dim, reply } => {
+                let mut data = vec![0.0; texts * dim];
+                for (window, output) in parts {
+                    let Some(Output::Mean(mean)) = output else { continue };
+                    let weight = window.ids.len().saturating_sub(2).max(1) as f32;
+                    let row = &mut data[window.text * dim..][..dim];
+                    row.iter_mut().zip(mean).for_each(|(sum, value)| *sum += weight * value);
+                }
+                data.chunks_exact_mut(dim).for_each(normalise);
+                let _ = reply.send(Ok(Vectors { dim, data }));
+            }
+            Wanted::Tokens { reply } => {
+                let mut lists: Vec<TokenVectors> = (0..texts).map(|_| TokenVectors::default()).collect();
+                for (window, output) in parts {
+                    let Some(Output::Tokens(tokens)) = output else { continue };
+                    lists[window.text].append(tokens);
+                }
+                let _ = reply.send(Ok(lists));
+            }
+        }
+    }
+
+    /// Tells the caller that it cannot be done.
+    pub(super) fn fail(self, error: rag_core::Error) {
+        match self.wanted {
+            Wanted::Means { reply, .. } => drop(reply.send(Err(error))),
+            Wanted::Tokens { reply } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// Windows of a text, without overlap; the prefix stands in the first.
+fn cut(index: usize, text: &Text, model: &Loaded, windows: &mut Vec<Window>) {
+    let prefix = match text.purpose {
+        Purpose::Query => &model.prefix_query,
+        Purpose::Passage => &model.prefix_passage,
+    };
+    let mut ids = model.tokenizer.encode(prefix);
+    let mut before = ids.len();
+    ids.extend(model.tokenizer.encode(&text.content));
+    let mut rest = ids.as_slice();
+    loop {
+        let (part, after) = rest.split_at(rest.len().min(model.window()));
+        let own = before.min(part.len());
+        windows.push(Window { ids: [&[BEGIN], part, &[END]].concat(), text: index, before: 1 + own });
+        before -= own;
+        rest = after;
+        if rest.is_empty() {
+            return;
+        }
+    }
+}

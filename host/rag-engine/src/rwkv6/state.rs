@@ -1,0 +1,62 @@
+//! What a sequence has read: of fixed size, copied to branch off, saved and restored to the bit.
+
+use super::config::Config;
+
+/// The state of one sequence; zero before its first token. Always f32: a decay of 0.9999 has no half-precision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// Per layer: time mix's shift [D], S [H][key N][value N], channel mix's shift [D].
+    values: Vec<f32>,
+    config: Config,
+}
+
+/// One layer's part.
+#[derive(Debug)]
+pub(super) struct LayerState<'a> {
+    /// The previous token's input to the time mix, [D].
+    pub(super) time_shift: &'a mut [f32],
+    /// S, [H][key N][value N].
+    pub(super) heads: &'a mut [f32],
+    /// The previous token's input to the channel mix, [D].
+    pub(super) channel_shift: &'a mut [f32],
+}
+
+impl State {
+    pub fn zero(config: &Config) -> Self {
+        Self { values: vec![0.0; config.state_len()], config: *config }
+    }
+
+    /// Sets every value to 0.
+    pub fn clear(&mut self) {
+        self.values.fill(0.0);
+    }
+
+    /// Takes over another sequence's past; both belong to models of the same sizes.
+    pub fn copy_from(&mut self, other: &State) {
+        assert_eq!(self.config, other.config, "a state of another model");
+        self.values.copy_from_slice(&other.values);
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.values.as_slice())
+    }
+
+    /// S of one layer, [H][key N][value N].
+    pub fn heads(&self, layer: usize) -> &[f32] {
+        let start = layer * self.config.layer_state_len() + self.config.width;
+        &self.values[start..start + self.config.width * self.config.head_size]
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn layer(&mut self, layer: usize) -> LayerState<'_> {
+        let len = self.config.layer_state_len();
+        let values = &mut self.values[layer * len..(layer + 1) * len];
+        let (time_shift, rest) = values.split_at_mut(self.config.width);
+        let (heads, channel_shift) = rest.split_at_mut(self.config.width * self.config.head_size);
+        LayerState { time_shift, heads, channel_shift }
+    }
+}

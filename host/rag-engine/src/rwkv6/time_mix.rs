@@ -1,0 +1,325 @@
+//! A layer's time mix: mixes each token with the one before, then reads and updates a matrix of memory per head.
+//!
+//! For one token, with xx the normalised input, a the previous token's xx, and c one of w, k, v, r, g:
+//!
+//! ```text
+//! z   = tanh((xx + (a − xx)·maa_x) · W1)              five slices z_c of rank m
+//! x_c = xx + (a − xx)·(maa_c + z_c · W2_c)
+//! w   = exp(−exp(w0 + tanh(x_w · Wd1) · Wd2))         the decay, in (0, 1)
+//! r, k, v = Wr x_r, Wk x_k, Wv x_v;   g = silu(Wg x_g)
+//! o_j = Σ_i r_i (S_ij + u_i k_i v_j);   S_ij ← w_i S_ij + k_i v_j      per head
+//! out = Wo (groupnorm(o) · g)
+//! ```
+
+use rag_core::Result;
+
+use super::config::{Config, HEAD_SIZE_MAX};
+use super::model::Segment;
+use super::weights::{Norm, Reader};
+use crate::cpu::Parts;
+use crate::cpu::activations::Activations;
+use crate::cpu::maths::{exp, normalise, sigmoid, tanh};
+use crate::cpu::matrix::Matrix;
+use crate::cpu::product::{Cpu, Product};
+
+/// Of the normalisation within each head: 1e-5 · 8².
+const GROUP_EPSILON: f32 = 64e-5;
+/// Head size of every published model: its recurrence is compiled for this size.
+const HEAD_SIZE: usize = 64;
+/// Multiply-adds of recurrence below which another thread costs more than it gives.
+const RECURRENCE_WORK_MIN: usize = 64 * 1024;
+
+/// Order of the five mixes in `time_maa_w1` and `_w2`.
+const MIXES: [&str; 5] = ["w", "k", "v", "r", "g"];
+
+#[derive(Debug)]
+pub(super) struct TimeMix {
+    maa_x: Vec<f32>,
+    /// [D] for each of w, k, v, r, g.
+    maa: [Vec<f32>; 5],
+    /// [5m, D].
+    mix_down: Matrix,
+    /// [D, m] each.
+    mix_up: [Matrix; 5],
+    /// w0, [D].
+    decay: Vec<f32>,
+    /// [d, D] and [D, d].
+    decay_down: Matrix,
+    decay_up: Matrix,
+    /// u, [H·N].
+    bonus: Vec<f32>,
+    /// [D, D] each, in the order k, v, r, g.
+    projections: [Matrix; 4],
+    group_norm: Norm,
+    /// [D, D].
+    output: Matrix,
+}
+
+/// Buffers for up to R rows.
+#[derive(Debug)]
+pub(super) struct TimeMixBuffers {
+    /// Input of `mix_down`, [R, D].
+    mixed: Activations,
+    /// [R, 5m].
+    low: Vec<f32>,
+    /// [R, m] each.
+    lows: [Activations; 5],
+    /// [R, D] each: what the mixes add to `maa`.
+    shifts: [Vec<f32>; 5],
+    /// x_w, x_k, x_v, x_r, x_g, [R, D] each.
+    inputs: [Activations; 5],
+    /// [R, d].
+    decay_low: Activations,
+    /// ω − w0, k, v, r, g before its activation, [R, D] each.
+    projected: [Vec<f32>; 5],
+    /// Input of `output`, [R, D].
+    gated: Activations,
+}
+
+impl TimeMixBuffers {
+    pub(super) fn new(rows: usize, config: &Config) -> Self {
+        let (width, rank) = (config.width, config.mix_rank);
+        Self {
+            mixed: Activations::new(rows, width),
+            low: vec![0.0; rows * 5 * rank],
+            lows: std::array::from_fn(|_| Activations::new(rows, rank)),
+            shifts: std::array::from_fn(|_| vec![0.0; rows * width]),
+            inputs: std::array::from_fn(|_| Activations::new(rows, width)),
+            decay_low: Activations::new(rows, config.decay_rank),
+            projected: std::array::from_fn(|_| vec![0.0; rows * width]),
+            gated: Activations::new(rows, width),
+        }
+    }
+
+    fn resize(&mut self, rows: usize) {
+        self.mixed.resize(rows);
+        self.lows.iter_mut().chain(&mut self.inputs).for_each(|activations| activations.resize(rows));
+        self.decay_low.resize(rows);
+        self.gated.resize(rows);
+    }
+}
+
+impl TimeMix {
+    pub(super) fn read(reader: &Reader<'_>, name: &str) -> Result<Self> {
+        let config = reader.config;
+        let (width, mix, decay) = (config.width, config.mix_rank, config.decay_rank);
+        let at = |part: &str| format!("{name}.{part}");
+        let five = |part: fn(&Reader<'_>, &str, usize) -> Result<Vec<f32>>| -> Result<[Vec<f32>; 5]> {
+            let mut out: [Vec<f32>; 5] = Default::default();
+            for (c, out) in out.iter_mut().enumerate() {
+                *out = part(reader, name, c)?;
+            }
+            Ok(out)
+        };
+        let up = |c| reader.low_rank(&at("time_maa_w2"), Some(c), width, mix);
+        let square = |part: &str| reader.linear(&at(part), width, width);
+        Ok(Self {
+            maa_x: reader.vector(&at("time_maa_x"))?,
+            maa: five(|reader, name, c| reader.vector(&format!("{name}.time_maa_{}", MIXES[c])))?,
+            mix_down: reader.low_rank(&at("time_maa_w1"), None, 5 * mix, width)?,
+            mix_up: [up(0)?, up(1)?, up(2)?, up(3)?, up(4)?],
+            decay: reader.vector(&at("time_decay"))?,
+            decay_down: reader.low_rank(&at("time_decay_w1"), None, decay, width)?,
+            decay_up: reader.low_rank(&at("time_decay_w2"), None, width, decay)?,
+            bonus: reader.vector(&at("time_faaaa"))?,
+            projections: [square("key")?, square("value")?, square("receptance")?, square("gate")?],
+            group_norm: reader.norm(&at("ln_x"))?,
+            output: square("output")?,
+        })
+    }
+
+    /// Writes the mix of `normed` [rows, D] to `out`. `shifted` holds each row's predecessor.
+    pub(super) fn forward(
+        &self,
+        cpu: &Cpu,
+        buffers: &mut TimeMixBuffers,
+        [normed, shifted]: [&[f32]; 2],
+        (layer, segments): (usize, &mut [Segment<'_>]),
+        out: &mut [f32],
+    ) {
+        let width = self.maa_x.len();
+        let rows = normed.len() / width;
+        buffers.resize(rows);
+        self.mix(cpu, buffers, normed, shifted);
+
+        // k, v, r, g and the decay's first half need only the mixes: one step for all.
+        let decay_rank = self.decay_down.rows();
+        let TimeMixBuffers { inputs, decay_low, projected, gated, .. } = buffers;
+        let [decay, k, v, r, g] = projected.each_mut().map(|values| &mut values[..rows * width]);
+        let mut low = vec![0.0; rows * decay_rank];
+        let product = |i: usize, out| Product { matrix: &self.projections[i - 1], input: &inputs[i], out };
+        cpu.products(&mut [
+            product(1, k),
+            product(2, v),
+            product(3, r),
+            product(4, g),
+            Product { matrix: &self.decay_down, input: &inputs[0], out: &mut low },
+        ]);
+        cpu.fill(decay_low, |row, out| {
+            let low = &low[row * decay_rank..];
+            out.iter_mut().zip(low).for_each(|(out, &x)| *out = tanh(x));
+        });
+        cpu.products(&mut [Product { matrix: &self.decay_up, input: decay_low, out: decay }]);
+
+        self.recur(cpu, projected, gated, layer, segments);
+        cpu.quantise(gated);
+        cpu.products(&mut [Product { matrix: &self.output, input: gated, out }]);
+    }
+
+    /// Fills the five `inputs`.
+    fn mix(&self, cpu: &Cpu, buffers: &mut TimeMixBuffers, normed: &[f32], shifted: &[f32]) {
+        let width = self.maa_x.len();
+        let rows = normed.len() / width;
+        let rank = self.mix_up[0].cols();
+        let row_of = |row: usize| row * width..(row + 1) * width;
+        cpu.fill(&mut buffers.mixed, |row, out| {
+            lerp(&normed[row_of(row)], &shifted[row_of(row)], &self.maa_x, out);
+        });
+        let low = &mut buffers.low[..rows * 5 * rank];
+        cpu.products(&mut [Product { matrix: &self.mix_down, input: &buffers.mixed, out: low }]);
+        for (c, activations) in buffers.lows.iter_mut().enumerate() {
+            cpu.fill(activations, |row, out| {
+                let low = &low[(row * 5 + c) * rank..];
+                out.iter_mut().zip(low).for_each(|(out, &x)| *out = tanh(x));
+            });
+        }
+        let mut products: Vec<Product<'_>> = (self.mix_up.iter().zip(&buffers.lows))
+            .zip(&mut buffers.shifts)
+            .map(|((matrix, input), out)| Product { matrix, input, out: &mut out[..rows * width] })
+            .collect();
+        cpu.products(&mut products);
+        for (c, activations) in buffers.inputs.iter_mut().enumerate() {
+            let (maa, shifts) = (&self.maa[c], &buffers.shifts[c]);
+            cpu.fill(activations, |row, out| {
+                let (xx, previous) = (&normed[row_of(row)], &shifted[row_of(row)]);
+                let columns = xx.iter().zip(previous).zip(maa.iter().zip(&shifts[row_of(row)]));
+                for (out, ((&xx, &previous), (&maa, &shift))) in out.iter_mut().zip(columns) {
+                    *out = xx + (previous - xx) * (maa + shift);
+                }
+            });
+        }
+    }
+
+    /// Runs the recurrence of every head and sequence; writes the normalised, gated output.
+    fn recur(
+        &self,
+        cpu: &Cpu,
+        projected: &[Vec<f32>; 5],
+        gated: &mut Activations,
+        layer: usize,
+        segments: &mut [Segment<'_>],
+    ) {
+        let width = self.maa_x.len();
+        let rows: usize = segments.iter().map(|segment| segment.rows.len()).sum();
+        let jobs: Vec<_> = segments
+            .iter_mut()
+            .map(|segment| {
+                let size = segment.state.config().head_size;
+                (segment.rows.clone(), size, Parts::new(segment.state.layer(layer).heads))
+            })
+            .collect();
+        let Some(&(_, size, _)) = jobs.first() else { return };
+        let heads = width / size;
+        let gated = Parts::new(&mut gated.values);
+        let work = (rows * size * width / (jobs.len() * heads)).max(1);
+        cpu.pool.split(jobs.len() * heads, RECURRENCE_WORK_MIN / work, |range| {
+            for task in range {
+                let (ref rows, _, state) = jobs[task / heads];
+                let head = task % heads;
+                let columns = head * size..(head + 1) * size;
+                // SAFETY: each task is one head of one sequence and belongs to one range.
+                let state = unsafe { state.part(head * size * size..(head + 1) * size * size) };
+                for row in rows.clone() {
+                    let at = row * width + columns.start..row * width + columns.end;
+                    // SAFETY: these columns of this row are this task's alone.
+                    let out = unsafe { gated.part(at.clone()) };
+                    let token = Token {
+                        decay: [&self.decay[columns.clone()], &projected[0][at.clone()]],
+                        bonus: &self.bonus[columns.clone()],
+                        k: &projected[1][at.clone()],
+                        v: &projected[2][at.clone()],
+                        r: &projected[3][at.clone()],
+                    };
+                    cpu.simd.vectorise(|| {
+                        step(&token, state, out);
+                        let norm = &self.group_norm;
+                        gate(norm, columns.clone(), &projected[4][at.clone()], out);
+                    });
+                }
+            }
+        });
+    }
+}
+
+/// One head's inputs at one token, [N] each.
+pub(super) struct Token<'a> {
+    /// ω is the sum of both.
+    pub(super) decay: [&'a [f32]; 2],
+    pub(super) bonus: &'a [f32],
+    pub(super) k: &'a [f32],
+    pub(super) v: &'a [f32],
+    pub(super) r: &'a [f32],
+}
+
+/// Reads and updates one head's state S [key N][value N].
+#[inline(always)]
+pub(super) fn step(token: &Token<'_>, state: &mut [f32], out: &mut [f32]) {
+    let (Ok(v), Ok(out64)) = (<&[f32; HEAD_SIZE]>::try_from(token.v), <&mut [f32; HEAD_SIZE]>::try_from(&mut *out))
+    else {
+        let bonus = start(token, out);
+        let size = token.v.len();
+        out.iter_mut().zip(token.v).for_each(|(out, v)| *out = bonus * v);
+        for (i, row) in state.chunks_exact_mut(size).enumerate() {
+            let (r, k, w) = (token.r[i], token.k[i], decay(token, i));
+            for ((out, s), v) in out.iter_mut().zip(row).zip(token.v) {
+                *out += r * *s;
+                *s = w * *s + k * v;
+            }
+        }
+        return;
+    };
+    let bonus = start(token, out64);
+    let w: [f32; HEAD_SIZE] = std::array::from_fn(|i| decay(token, i));
+    let mut sums = v.map(|v| bonus * v);
+    for (i, row) in state.as_chunks_mut::<HEAD_SIZE>().0.iter_mut().enumerate() {
+        let (r, k, w) = (token.r[i], token.k[i], w[i]);
+        for j in 0..HEAD_SIZE {
+            sums[j] += r * row[j];
+            row[j] = w * row[j] + k * v[j];
+        }
+    }
+    *out64 = sums;
+}
+
+/// Σ r·u·k, the current token's own weight; uses `scratch` for the products.
+#[inline(always)]
+fn start(token: &Token<'_>, scratch: &mut [f32]) -> f32 {
+    for (i, product) in scratch.iter_mut().enumerate() {
+        *product = token.r[i] * token.bonus[i] * token.k[i];
+    }
+    crate::cpu::maths::sum(scratch, |product| product)
+}
+
+#[inline(always)]
+fn decay(token: &Token<'_>, i: usize) -> f32 {
+    exp(-exp(token.decay[0][i] + token.decay[1][i]))
+}
+
+/// Normalises one head's output and multiplies it by silu(g).
+#[inline(always)]
+fn gate(norm: &Norm, columns: std::ops::Range<usize>, g: &[f32], out: &mut [f32]) {
+    let mut buffer = [0.0; HEAD_SIZE_MAX];
+    let normed = &mut buffer[..out.len()];
+    normalise(out, &norm.weight[columns.clone()], &norm.bias[columns], GROUP_EPSILON, normed);
+    for ((out, normed), &g) in out.iter_mut().zip(normed).zip(g) {
+        *out = *normed * (g * sigmoid(g));
+    }
+}
+
+/// xx + (previous − xx) · maa.
+#[inline(always)]
+pub(super) fn lerp(xx: &[f32], previous: &[f32], maa: &[f32], out: &mut [f32]) {
+    for (((out, &xx), &previous), &maa) in out.iter_mut().zip(xx).zip(previous).zip(maa) {
+        *out = xx + (previous - xx) * maa;
+    }
+}

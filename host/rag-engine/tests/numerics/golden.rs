@@ -1,0 +1,87 @@
+//! The 75 M model in `models/`, against ids, logits, tokens and states that PyPI `rwkv` 0.8.32 computed in f32.
+
+use std::path::Path;
+
+use rag_engine::checkpoint;
+use rag_engine::cpu::matrix::Format;
+use rag_engine::cpu::simd::Simd;
+use rag_engine::rwkv6::{Engine, Model, State};
+use rag_engine::tokenizer::Tokenizer;
+use serde_json::Value;
+
+use super::{argmax, engine, models_dir, oracle_file};
+
+/// How far from the golden numbers a format may be.
+struct Tolerance {
+    logit: f32,
+    /// Relative.
+    state: f64,
+    /// Of all greedy tokens, how many must agree.
+    greedy: f64,
+}
+
+fn check(path: &Path, golden: &Path, format: Format, tolerance: &Tolerance) {
+    let weights = checkpoint::open(path).unwrap();
+    let mut engine = engine(Model::read(&*weights, format).unwrap(), Simd::detect());
+    let world = Tokenizer::load(&models_dir().join("rwkv_vocab_v20230424.txt")).unwrap();
+    let golden: Value = serde_json::from_str(&fs_err::read_to_string(golden).unwrap()).unwrap();
+    let (mut same, mut all) = (0, 0);
+    for case in golden["cases"].as_array().unwrap() {
+        let prompt = case["prompt"].as_str().unwrap();
+        let ids: Vec<u32> = numbers(&case["ids"]).iter().map(|&id| id as u32).collect();
+        assert_eq!(world.encode(prompt), ids, "{prompt:?}");
+
+        let mut state = State::zero(engine.config());
+        let logits = engine.read(&ids, &mut state).unwrap().to_vec();
+        let near = |got: f32, want: f64| {
+            assert!((f64::from(got) - want).abs() <= f64::from(tolerance.logit), "{prompt:?}: {got} for {want}");
+        };
+        for (&got, want) in logits.iter().zip(numbers(&case["logits_first8"])) {
+            // Ids that a packed file leaves out have no logit.
+            if got.is_finite() {
+                near(got, want);
+            }
+        }
+        for pair in case["top5"].as_array().unwrap() {
+            let pair = numbers(pair);
+            near(logits[pair[0] as usize], pair[1]);
+        }
+        let sum: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+        near(sum.ln() as f32, case["logsumexp"].as_f64().unwrap());
+        check_state(&engine, &state, case, tolerance);
+
+        let mut next = argmax(&logits);
+        for want in numbers(&case["greedy16"]) {
+            all += 1;
+            same += usize::from(f64::from(next) == want);
+            // Follow the golden text, so that one different choice is one difference.
+            next = argmax(engine.read(&[want as u32], &mut state).unwrap());
+        }
+    }
+    assert!(same as f64 >= tolerance.greedy * all as f64, "{same} of {all} greedy tokens agree");
+}
+
+fn check_state(engine: &Engine, state: &State, case: &Value, tolerance: &Tolerance) {
+    let last = engine.config().layers - 1;
+    let sum: f64 = state.heads(0).iter().map(|&v| f64::from(v)).sum();
+    let absolute: f64 = state.heads(last).iter().map(|&v| f64::from(v).abs()).sum();
+    for (got, key) in [(sum, "state_l0_sum"), (absolute, "state_last_abs_sum")] {
+        let want = case[key].as_f64().unwrap();
+        assert!((got / want - 1.0).abs() <= tolerance.state, "{key}: {got} for {want}");
+    }
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// `RAG_STANDIN_PTH` names the f16 checkpoint, which is too large for the repository.
+#[test]
+fn the_checkpoint_gives_the_golden_numbers() {
+    let Some(path) = std::env::var_os("RAG_STANDIN_PTH") else { return };
+    let golden = oracle_file("rwkv6-tiny-v1.golden.json");
+    let exact = Tolerance { logit: 2e-4, state: 1e-5, greedy: 1.0 };
+    check(Path::new(&path), &golden, Format::F32, &exact);
+    let int8 = Tolerance { logit: 0.3, state: 0.02, greedy: 0.95 };
+    check(Path::new(&path), &golden, Format::Int8, &int8);
+}
