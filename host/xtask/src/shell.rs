@@ -65,10 +65,19 @@ pub(crate) fn check(command: &mut Command) -> Result<()> {
 
 /// Runs to the end and returns what it printed; its messages go to the terminal.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    printed(command.stderr(Stdio::inherit()))
+}
+
+/// Runs to the end and returns what it printed; its messages are part of the error when it fails, else dropped.
+pub(crate) fn quiet_output(command: &mut Command) -> Result<String> {
+    printed(command.stderr(Stdio::piped()))
+}
+
+fn printed(command: &mut Command) -> Result<String> {
     let shown = shown(command);
-    let result = command.stderr(Stdio::inherit()).output().with_context(|| format!("starting `{shown}`"))?;
+    let result = command.output().with_context(|| format!("starting `{shown}`"))?;
     if !result.status.success() {
-        bail!("`{shown}` failed ({})", result.status);
+        bail!("{}`{shown}` failed ({})", String::from_utf8_lossy(&result.stderr), result.status);
     }
     String::from_utf8(result.stdout).with_context(|| format!("the output of `{shown}` is not UTF-8"))
 }
@@ -99,6 +108,9 @@ mod tests {
     #[test]
     fn output_is_what_was_printed() {
         assert_eq!(output(Command::new("sh").args(["-c", "printf 知识"])).unwrap(), "知识");
+        let quiet = |script| quiet_output(Command::new("sh").args(["-c", script]));
+        assert_eq!(quiet("echo noise >&2; printf 库").unwrap(), "库");
+        assert!(quiet("echo reason >&2; exit 1").unwrap_err().to_string().starts_with("reason\n"));
     }
 
     #[test]

@@ -1,0 +1,4 @@
+{
+  description = "Stand-in for NixOS/nixpkgs";
+  outputs = _: { };
+}
