@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod cpu;
+pub mod encoder;
 pub mod pth;
 pub mod random;
 pub mod rwkv6;

@@ -41,6 +41,13 @@ pub(crate) struct Loaded {
     pub(crate) prefix_passage: String,
 }
 
+impl Loaded {
+    /// Tokens of one window, without special tokens.
+    pub(crate) fn window(&self) -> usize {
+        self.model.positions() - 2
+    }
+}
+
 /// Reads `path` into memory in the given precision.
 ///
 /// # Errors
