@@ -1,0 +1,136 @@
+//! Knowledge bases: one row each, with a full-text table of its own.
+
+use rag_core::Error;
+use rag_core::document::BlobHash;
+use rag_core::kb::{Kb, KbName, KbSettings};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::retire;
+use crate::fault::Step;
+use crate::store::now_ms;
+use crate::{settings, words};
+
+/// The row of a knowledge base; names differ by more than ASCII case.
+pub(crate) fn row_of(connection: &Connection, name: &KbName) -> Step<i64> {
+    let mut statement = connection.prepare_cached("SELECT row FROM kbs WHERE name = ?1")?;
+    let row = statement.query_row([name.as_str()], |row| row.get(0)).optional()?;
+    row.ok_or_else(|| missing(name).into())
+}
+
+/// A knowledge base's name in a column of a result.
+pub(super) fn name_in(row: &Row<'_>, column: usize) -> rusqlite::Result<KbName> {
+    let name: String = row.get(column)?;
+    KbName::parse(&name).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })
+}
+
+fn missing(name: &KbName) -> Error {
+    Error::NotFound { what: "knowledge base", name: name.to_string() }
+}
+
+pub(super) fn create(transaction: &Transaction<'_>, name: &KbName, settings: &KbSettings) -> Step<Kb> {
+    let inserted = transaction.execute(
+        "INSERT INTO kbs (name, settings, collection, created_ms) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO NOTHING",
+        params![name.as_str(), settings::to_json(settings)?, format!("{name}-g1"), now_ms()],
+    )?;
+    if inserted == 0 {
+        return Err(Error::Conflict { message: format!("there is a knowledge base '{name}' already") }.into());
+    }
+    words::table::create(transaction, transaction.last_insert_rowid())?;
+    get(transaction, name)
+}
+
+pub(super) fn update(transaction: &Transaction<'_>, name: &KbName, settings: &KbSettings) -> Step<Kb> {
+    let json = settings::to_json(settings)?;
+    transaction.execute("UPDATE kbs SET settings = ?2 WHERE name = ?1", params![name.as_str(), json])?;
+    get(transaction, name)
+}
+
+/// A collection without documents, half-written ones included, may change its model.
+pub(super) fn set_embedder(transaction: &Transaction<'_>, name: &KbName, embedder: &str) -> Step<()> {
+    let kb = row_of(transaction, name)?;
+    let held: Option<String> =
+        transaction.query_row("SELECT embedder FROM kbs WHERE row = ?1", [kb], |row| row.get(0))?;
+    let documents: i64 = transaction.query_row(
+        "SELECT count(*) FROM documents WHERE kb = ?1 AND (ready = 1 OR chunks > 0)",
+        [kb],
+        |row| row.get(0),
+    )?;
+    match held {
+        Some(held) if held != embedder && documents > 0 => Err(Error::Conflict {
+            message: format!(
+                "knowledge base '{name}' holds vectors of the embedding model {held}; they cannot be mixed with those of {embedder}: ingest into a new knowledge base, or delete its documents first"
+            ),
+        }
+        .into()),
+        _ => {
+            transaction.execute("UPDATE kbs SET embedder = ?2 WHERE row = ?1", params![kb, embedder])?;
+            Ok(())
+        }
+    }
+}
+
+/// Returns the originals that nothing refers to any more, and the host's own collections that went along.
+pub(super) fn delete(transaction: &Transaction<'_>, name: &KbName) -> Step<(Vec<BlobHash>, Vec<i64>)> {
+    let kb = row_of(transaction, name)?;
+    let blobs = retire::blobs_of_kb(transaction, kb)?;
+    let collections = {
+        let mut statement = transaction.prepare("SELECT row FROM collections WHERE kb = ?1")?;
+        let rows = statement.query_map([kb], |row| row.get(0))?;
+        rows.collect::<rusqlite::Result<Vec<i64>>>()?
+    };
+    words::table::drop(transaction, kb)?;
+    for statement in [
+        "DELETE FROM chunks WHERE document IN (SELECT row FROM documents WHERE kb = ?1)",
+        "DELETE FROM sections WHERE document IN (SELECT row FROM documents WHERE kb = ?1)",
+        "DELETE FROM documents WHERE kb = ?1",
+        "DELETE FROM garbage WHERE kb = ?1",
+        "DELETE FROM jobs WHERE kb = ?1",
+        "DELETE FROM turns WHERE kb = ?1",
+        "DELETE FROM key_values WHERE kb = ?1",
+        "DELETE FROM vector_fields WHERE collection IN (SELECT row FROM collections WHERE kb = ?1)",
+        "DELETE FROM vectors WHERE collection IN (SELECT row FROM collections WHERE kb = ?1)",
+        "DELETE FROM collections WHERE kb = ?1",
+        "DELETE FROM kbs WHERE row = ?1",
+    ] {
+        transaction.execute(statement, [kb])?;
+    }
+    Ok((retire::unused(transaction, blobs)?, collections))
+}
+
+pub(super) fn get(connection: &Connection, name: &KbName) -> Step<Kb> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?1"))?;
+    match statement.query_row([name.as_str()], fields).optional()? {
+        Some(fields) => of_fields(fields),
+        None => Err(missing(name).into()),
+    }
+}
+
+pub(super) fn all(connection: &Connection) -> Step<Vec<Kb>> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+    let rows = statement.query_map([], fields)?;
+    rows.map(|row| of_fields(row?)).collect()
+}
+
+const SELECT: &str = "SELECT name, settings, collection, embedder, created_ms,
+    (SELECT count(*) FROM documents WHERE kb = kbs.row AND ready = 1),
+    (SELECT coalesce(sum(chunks), 0) FROM documents WHERE kb = kbs.row AND ready = 1) FROM kbs";
+
+type Fields = (KbName, String, String, Option<String>, i64, u64, u64);
+
+fn fields(row: &Row<'_>) -> rusqlite::Result<Fields> {
+    Ok((name_in(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+}
+
+fn of_fields((name, json, collection, embedder, created_ms, documents, chunks): Fields) -> Step<Kb> {
+    Ok(Kb {
+        name,
+        settings: settings::from_json(&json)?,
+        collection,
+        embedder,
+        created_ms,
+        documents,
+        chunks,
+    })
+}

@@ -1,0 +1,157 @@
+//! API keys: a random secret that is shown once, of which only the SHA-256 stays.
+//!
+//! A secret is `rag_`, the key's id, and 256 random bits, all hexadecimal. With so many bits a plain hash cannot be guessed back: it needs no salt and no slow hash.
+
+use async_trait::async_trait;
+use rag_core::kb::KbName;
+use rag_core::ports::{Keys, Principal, Role};
+use rag_core::{Error, Result};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::catalog::kb_row;
+use crate::fault::Step;
+use crate::store::{Store, now_ms};
+
+/// What every secret begins with, so that people and scanners recognise one.
+const PREFIX: &str = "rag_";
+const SECRET_BYTES: usize = 32;
+const ID_BYTES: usize = 6;
+/// Bytes of a key's name.
+const NAME_BYTES_MAX: usize = 200;
+/// Keys of one installation.
+const KEYS_MAX: u64 = 10_000;
+
+#[async_trait]
+impl Keys for Store {
+    async fn create(&self, name: &str, role: Role, kbs: Option<&[KbName]>) -> Result<(String, Principal)> {
+        let name = name.trim().to_owned();
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(Error::invalid(format!("a key's name has 1 to {NAME_BYTES_MAX} bytes")));
+        }
+        let key_id = random_hex::<ID_BYTES>()?;
+        let secret = format!("{PREFIX}{key_id}{}", random_hex::<SECRET_BYTES>()?);
+        let principal =
+            Principal { key_id, name, role, kbs: kbs.map(<[KbName]>::to_vec), created_ms: now_ms() };
+        let hash = hash_of(&secret);
+        self.grow(move |transaction| insert(transaction, &principal, &hash).map(|()| (secret, principal)))
+            .await
+    }
+
+    async fn verify(&self, secret: &str) -> Result<Option<Principal>> {
+        let after_prefix = secret.strip_prefix(PREFIX).and_then(|rest| rest.get(..2 * ID_BYTES));
+        let Some(key_id) = after_prefix.map(str::to_owned) else { return Ok(None) };
+        let hash = hash_of(secret);
+        self.read(move |connection| find(connection, &key_id, &hash)).await
+    }
+
+    async fn list(&self) -> Result<Vec<Principal>> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY row"))?;
+            let rows = statement.query_map([], stored)?;
+            rows.map(|row| Ok(row?.0)).collect()
+        })
+        .await
+    }
+
+    async fn revoke(&self, key_id: &str) -> Result<()> {
+        let key_id = key_id.to_owned();
+        self.write(move |transaction| revoke(transaction, &key_id)).await
+    }
+}
+
+fn random_hex<const BYTES: usize>() -> Result<String> {
+    let mut bytes = [0_u8; BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Unavailable {
+        message: format!("the operating system gives no random numbers: {error}"),
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn hash_of(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
+}
+
+fn insert(transaction: &Transaction<'_>, principal: &Principal, hash: &[u8]) -> Step<()> {
+    let keys: u64 = transaction.query_row("SELECT count(*) FROM keys", [], |row| row.get(0))?;
+    if keys >= KEYS_MAX {
+        return Err(
+            Error::Conflict { message: format!("there are {KEYS_MAX} keys already; revoke some") }.into()
+        );
+    }
+    for kb in principal.kbs.iter().flatten() {
+        kb_row(transaction, kb)?;
+    }
+    let names = principal.kbs.as_ref().map(|kbs| kbs.iter().map(KbName::as_str).collect::<Vec<_>>());
+    let kbs = names.map(|names| serde_json::json!(names).to_string());
+    transaction.execute(
+        "INSERT INTO keys (id, name, role, kbs, hash, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![principal.key_id, principal.name, code(principal.role), kbs, hash, principal.created_ms],
+    )?;
+    Ok(())
+}
+
+/// The id is no secret; the hash is compared in constant time.
+fn find(connection: &Connection, key_id: &str, hash: &[u8]) -> Step<Option<Principal>> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE id = ?1"))?;
+    let found = statement.query_row([key_id], stored).optional()?;
+    Ok(found.filter(|(_, stored)| bool::from(stored.as_slice().ct_eq(hash))).map(|(principal, _)| principal))
+}
+
+/// The last administrator of everything stays, and so does the last administrator of anything.
+fn revoke(transaction: &Transaction<'_>, key_id: &str) -> Step<()> {
+    let found: Option<(i64, bool)> = transaction
+        .query_row("SELECT role, kbs IS NULL FROM keys WHERE id = ?1", [key_id], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let Some((role, reaches_all)) = found else {
+        return Err(Error::NotFound { what: "key", name: key_id.to_owned() }.into());
+    };
+    let others: i64 = transaction.query_row(
+        "SELECT count(*) FROM keys WHERE id <> ?1 AND role = ?2 AND (kbs IS NULL OR NOT ?3)",
+        params![key_id, code(Role::Admin), reaches_all],
+        |row| row.get(0),
+    )?;
+    if role == code(Role::Admin) && others == 0 {
+        return Err(Error::Conflict {
+            message: "this is the last administrator's key; create another one before revoking it".to_owned(),
+        }
+        .into());
+    }
+    transaction.execute("DELETE FROM keys WHERE id = ?1", [key_id])?;
+    Ok(())
+}
+
+const SELECT: &str = "SELECT id, name, role, kbs, hash, created_ms FROM keys";
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<(Principal, Vec<u8>)> {
+    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
+        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error)
+    };
+    let kbs: Option<String> = row.get(3)?;
+    let kbs = match kbs {
+        Some(json) => {
+            let names: Vec<String> = serde_json::from_str(&json).map_err(|error| damaged(error.into()))?;
+            let parsed: Result<Vec<KbName>> = names.iter().map(|name| KbName::parse(name)).collect();
+            Some(parsed.map_err(|error| damaged(error.into()))?)
+        }
+        None => None,
+    };
+    let role = match row.get(2)? {
+        2 => Role::Admin,
+        1 => Role::Editor,
+        _ => Role::Reader,
+    };
+    let principal = Principal { key_id: row.get(0)?, name: row.get(1)?, role, kbs, created_ms: row.get(5)? };
+    Ok((principal, row.get(4)?))
+}
+
+fn code(role: Role) -> i64 {
+    match role {
+        Role::Reader => 0,
+        Role::Editor => 1,
+        Role::Admin => 2,
+    }
+}

@@ -1,0 +1,112 @@
+//! Brings a database file to the schema that this program knows, one numbered step and one transaction at a time.
+
+use rag_core::Error;
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::fault::Step;
+
+/// `migrations/NNNN_*.sql` in order; never edited once released, only added to.
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_catalog.sql"), include_str!("migrations/0002_vectors.sql")];
+
+/// Marks the file as ours ("RWKR").
+const APPLICATION_ID: i32 = 0x5257_4b52;
+
+/// Applies what is missing. A file of a newer program, or of another one, is refused untouched.
+pub(crate) fn migrate(connection: &mut Connection) -> Step<()> {
+    migrate_to(connection, MIGRATIONS.len())
+}
+
+fn migrate_to(connection: &mut Connection, target: usize) -> Step<()> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION_ID && (found != 0 || tables != 0) {
+        return Err(Error::Conflict {
+            message: "the database file belongs to another program; choose another data folder".to_owned(),
+        }
+        .into());
+    }
+    if found > MIGRATIONS.len() {
+        return Err(Error::Conflict {
+            message: format!(
+                "the data folder was written by a newer version of this program (schema {found}, this one knows {}); use that version",
+                MIGRATIONS.len()
+            ),
+        }
+        .into());
+    }
+    for (index, step) in MIGRATIONS.iter().enumerate().take(target).skip(found) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", index + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+
+    fn schema(connection: &Connection) -> Vec<String> {
+        let mut statement =
+            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn every_start_ends_in_the_same_schema() {
+        let mut fresh = Connection::open_in_memory().unwrap();
+        migrate(&mut fresh).unwrap();
+        for start in 0..=MIGRATIONS.len() {
+            let mut old = Connection::open_in_memory().unwrap();
+            migrate_to(&mut old, start).unwrap();
+            if start > 0 {
+                old.execute(
+                    "INSERT INTO kbs (name, settings, collection, created_ms) VALUES ('kept', '{}', 'kept-g1', 1)",
+                    [],
+                )
+                .unwrap();
+            }
+            migrate(&mut old).unwrap();
+            assert_eq!(schema(&old), schema(&fresh), "from version {start}");
+            let kept: usize = old.query_row("SELECT count(*) FROM kbs", [], |row| row.get(0)).unwrap();
+            assert_eq!(kept, usize::from(start > 0), "from version {start}");
+        }
+    }
+
+    #[test]
+    fn a_newer_or_foreign_file_is_refused_untouched() {
+        let mut newer = Connection::open_in_memory().unwrap();
+        migrate(&mut newer).unwrap();
+        newer.pragma_update(None, "user_version", MIGRATIONS.len() + 1).unwrap();
+        let before = schema(&newer);
+        let error = migrate(&mut newer).unwrap_err();
+        assert!(matches!(error, Fault::Answer(Error::Conflict { message }) if message.contains("newer")));
+        assert_eq!(schema(&newer), before);
+
+        let mut foreign = Connection::open_in_memory().unwrap();
+        foreign.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        let error = migrate(&mut foreign).unwrap_err();
+        assert!(
+            matches!(error, Fault::Answer(Error::Conflict { message }) if message.contains("another program"))
+        );
+        assert_eq!(schema(&foreign).len(), 1);
+    }
+
+    #[test]
+    fn a_failing_step_leaves_the_version_before() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_to(&mut connection, 1).unwrap();
+        // The last table of step 2 is there already, so the step fails at its end.
+        connection.execute_batch("CREATE TABLE key_values (x)").unwrap();
+        assert!(migrate(&mut connection).is_err());
+        let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert_eq!(version, 1);
+        assert!(!schema(&connection).iter().any(|sql| sql.contains("TABLE collections")));
+    }
+}

@@ -1,0 +1,150 @@
+//! A knowledge base's settings as the catalogue writes them: JSON, in which missing fields take their defaults.
+
+use rag_core::Error;
+use rag_core::kb::{AnswerSettings, KbSettings, PluginChoice};
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Step;
+
+pub(crate) fn to_json(settings: &KbSettings) -> Step<String> {
+    let json = serde_json::to_string(&SettingsJson::from(settings));
+    json.map_err(|error| Error::invalid(format!("the settings cannot be written: {error}")).into())
+}
+
+pub(crate) fn from_json(json: &str) -> Step<KbSettings> {
+    let settings: SettingsJson = serde_json::from_str(json).map_err(|error| Error::Storage {
+        message: format!("a knowledge base's settings are damaged: {error}"),
+    })?;
+    Ok(settings.into())
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChoiceJson {
+    id: String,
+    #[serde(default = "no_settings")]
+    settings: String,
+}
+
+fn no_settings() -> String {
+    "{}".to_owned()
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct AnswerJson {
+    template: String,
+    candidates: u32,
+    passages: u32,
+    context_tokens_max: u32,
+    answer_tokens_max: u32,
+    relevance_min: Option<f32>,
+    temperature: f32,
+    top_p: f32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default)]
+struct SettingsJson {
+    chunker: ChoiceJson,
+    store: ChoiceJson,
+    retriever: ChoiceJson,
+    rerank: bool,
+    answer: AnswerJson,
+}
+
+impl Default for SettingsJson {
+    fn default() -> Self {
+        (&KbSettings::default()).into()
+    }
+}
+
+impl Default for AnswerJson {
+    fn default() -> Self {
+        (&AnswerSettings::default()).into()
+    }
+}
+
+impl From<&PluginChoice> for ChoiceJson {
+    fn from(choice: &PluginChoice) -> Self {
+        ChoiceJson { id: choice.id.clone(), settings: choice.settings.clone() }
+    }
+}
+
+impl From<ChoiceJson> for PluginChoice {
+    fn from(choice: ChoiceJson) -> Self {
+        PluginChoice { id: choice.id, settings: choice.settings }
+    }
+}
+
+impl From<&AnswerSettings> for AnswerJson {
+    fn from(answer: &AnswerSettings) -> Self {
+        AnswerJson {
+            template: answer.template.clone(),
+            candidates: answer.candidates,
+            passages: answer.passages,
+            context_tokens_max: answer.context_tokens_max,
+            answer_tokens_max: answer.answer_tokens_max,
+            relevance_min: answer.relevance_min,
+            temperature: answer.temperature,
+            top_p: answer.top_p,
+        }
+    }
+}
+
+impl From<AnswerJson> for AnswerSettings {
+    fn from(answer: AnswerJson) -> Self {
+        AnswerSettings {
+            template: answer.template,
+            candidates: answer.candidates,
+            passages: answer.passages,
+            context_tokens_max: answer.context_tokens_max,
+            answer_tokens_max: answer.answer_tokens_max,
+            relevance_min: answer.relevance_min,
+            temperature: answer.temperature,
+            top_p: answer.top_p,
+        }
+    }
+}
+
+impl From<&KbSettings> for SettingsJson {
+    fn from(settings: &KbSettings) -> Self {
+        SettingsJson {
+            chunker: (&settings.chunker).into(),
+            store: (&settings.store).into(),
+            retriever: (&settings.retriever).into(),
+            rerank: settings.rerank,
+            answer: (&settings.answer).into(),
+        }
+    }
+}
+
+impl From<SettingsJson> for KbSettings {
+    fn from(settings: SettingsJson) -> Self {
+        KbSettings {
+            chunker: settings.chunker.into(),
+            store: settings.store.into(),
+            retriever: settings.retriever.into(),
+            rerank: settings.rerank,
+            answer: settings.answer.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_survive_and_missing_ones_take_their_defaults() {
+        let mut settings = KbSettings::default();
+        settings.chunker = PluginChoice { id: "chunk-fixed".into(), settings: r#"{"size":500}"#.into() };
+        settings.answer.template = "问：{question}\n{context}".into();
+        settings.answer.relevance_min = Some(0.1);
+        settings.rerank = false;
+        assert_eq!(from_json(&to_json(&settings).unwrap()).unwrap(), settings);
+        assert_eq!(from_json("{}").unwrap(), KbSettings::default());
+        assert_eq!(from_json(r#"{"answer":{"passages":7}}"#).unwrap().answer.passages, 7);
+        let damaged = rag_core::Error::from(from_json("{").unwrap_err());
+        assert!(matches!(damaged, Error::Storage { .. }));
+    }
+}
