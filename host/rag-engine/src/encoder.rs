@@ -3,16 +3,16 @@
 //! One thread owns the model and takes work from a bounded queue; what waits together runs together, sorted by
 //! length, on all of the encoder's threads. Questions overtake passages.
 
-pub mod bench;
 mod attention;
+pub mod bench;
 pub mod gemm;
 mod job;
 mod maths;
 mod maxsim;
 mod model;
 mod passage_cache;
-mod tokenizer;
 mod token_vectors;
+mod tokenizer;
 mod trie;
 mod weights;
 mod worker;

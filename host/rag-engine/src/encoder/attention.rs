@@ -70,7 +70,8 @@ impl Attention<'_> {
         let mut sums = Tile32::zero();
         for first in (0..tokens).step_by(TILE32_ROWS) {
             let rows = TILE32_ROWS.min(tokens - first);
-            let queries = Slab { data: &self.qkv[first * 3 * width + head * size..], stride: 3 * width, rows };
+            let queries =
+                Slab { data: &self.qkv[first * 3 * width + head * size..], stride: 3 * width, rows };
             for (tile, keys) in scratch.keys.chunks_exact(NR * size).enumerate() {
                 tile32(isa, &queries, size, keys, &mut sums);
                 for (row, sums) in sums.0.iter().enumerate().take(rows) {

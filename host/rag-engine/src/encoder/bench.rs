@@ -49,10 +49,13 @@ pub fn embed(config: &EncoderConfig, time: Duration) -> Result<Report> {
         if threads == 1 {
             push(&mut results, "load", started.elapsed().as_secs_f64() * 1e3, "ms");
             let passages = texts(0, CALL, Purpose::Passage);
-            let tokens: usize = passages.iter().map(|text| encoder.tokenizer().encode(&text.content).len()).sum();
+            let tokens: usize =
+                passages.iter().map(|text| encoder.tokenizer().encode(&text.content).len()).sum();
             push(&mut results, "tokens of a passage", tokens as f64 / CALL as f64, "tokens");
             let (count, seconds) = repeat(time / 4, |turn| {
-                texts(turn, CALL, Purpose::Passage).iter().for_each(|text| drop(encoder.tokenizer().encode(&text.content)));
+                texts(turn, CALL, Purpose::Passage)
+                    .iter()
+                    .for_each(|text| drop(encoder.tokenizer().encode(&text.content)));
                 Ok(CALL * PASSAGE_CHARS)
             })?;
             push(&mut results, "tokenising, 1 thread", count / seconds / 1e6, "million characters/s");
@@ -77,7 +80,8 @@ pub fn rerank(config: &EncoderConfig, time: Duration) -> Result<Report> {
     let encoder = Encoder::load(config)?;
     let max_sim = MaxSim::new(Arc::clone(&encoder));
     let mut results = Vec::new();
-    let name = format!("{CANDIDATES} candidates of {PASSAGE_CHARS} Han characters, {} threads", config.threads);
+    let name =
+        format!("{CANDIDATES} candidates of {PASSAGE_CHARS} Han characters, {} threads", config.threads);
     let (count, seconds) = repeat(time, |turn| rerank_once(&encoder, &max_sim, turn, turn))?;
     push(&mut results, &format!("{name}, first time"), seconds / count * 1e3, "ms");
     let (count, seconds) = repeat(time, |turn| rerank_once(&encoder, &max_sim, turn, 0))?;
@@ -129,8 +133,12 @@ fn texts(seed: usize, count: usize, purpose: Purpose) -> Vec<Text> {
         "根据合同的规定，双方应当在三十天之内完成付款。",
         "医生建议他每天喝足够的水，并且保持规律的运动。",
     ];
-    const QUESTIONS: [&str; 4] =
-        ["这个系统是什么时候开始运行的？", "列车经过哪些城市？", "合同规定的付款期限是多长？", "他在大学学习什么专业？"];
+    const QUESTIONS: [&str; 4] = [
+        "这个系统是什么时候开始运行的？",
+        "列车经过哪些城市？",
+        "合同规定的付款期限是多长？",
+        "他在大学学习什么专业？",
+    ];
     let text = |index: usize| match purpose {
         Purpose::Query => format!("{}{index}", QUESTIONS[index % QUESTIONS.len()]),
         Purpose::Passage => {

@@ -65,7 +65,13 @@ pub fn product32(isa: Isa, a: &[f32], w: &WeightsF32, bias: &[f32], out: &mut [f
         for row in (0..rows).step_by(TILE32_ROWS) {
             let count = TILE32_ROWS.min(rows - row);
             let mut sums = Tile32::zero();
-            tile32(isa, &Slab { data: &a[row * w.depth()..], stride: w.depth(), rows: count }, w.depth(), panels, &mut sums);
+            tile32(
+                isa,
+                &Slab { data: &a[row * w.depth()..], stride: w.depth(), rows: count },
+                w.depth(),
+                panels,
+                &mut sums,
+            );
             for (r, line) in sums.0.iter().enumerate().take(count) {
                 let target = &mut out[(row + r) * columns + first..][..width];
                 for ((value, sum), bias) in target.iter_mut().zip(line).zip(&bias[first..first + width]) {

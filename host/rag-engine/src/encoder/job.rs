@@ -98,7 +98,15 @@ impl Running {
         let urgent = matches!(job.wanted, Wanted::Tokens { .. })
             || job.texts.iter().all(|text| text.purpose == Purpose::Query);
         let outputs = windows.iter().map(|_| None).collect();
-        Running { wanted: job.wanted, slot: job.slot, texts: job.texts.len(), windows, started: 0, outputs, urgent }
+        Running {
+            wanted: job.wanted,
+            slot: job.slot,
+            texts: job.texts.len(),
+            windows,
+            started: 0,
+            outputs,
+            urgent,
+        }
     }
 
     /// Whether the caller has left.

@@ -50,7 +50,8 @@ impl Vectorised for Gelu<'_> {
             let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
             let t = 1.0 / (1.0 + 0.327_591_1 * z);
             let series = t
-                * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152_1 + t * 1.061_405_4))));
+                * (0.254_829_6
+                    + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152_1 + t * 1.061_405_4))));
             let erf = 1.0 - series * exp(-z * z);
             *value = 0.5 * x * (1.0 + erf.copysign(x));
         }
@@ -91,7 +92,9 @@ pub(crate) fn exp(x: f32) -> f32 {
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let whole = shifted - ROUND;
     let r = (x - whole * LN2_HIGH) - whole * LN2_LOW;
-    let series = 1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_67 + r * (0.041_666_67 + r * (8.333_334e-3 + r * 1.388_889e-3)))));
+    let series = 1.0
+        + r * (1.0
+            + r * (0.5 + r * (0.166_666_67 + r * (0.041_666_67 + r * (8.333_334e-3 + r * 1.388_889e-3)))));
     let power = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
     series * f32::from_bits(power)
 }
@@ -157,7 +160,16 @@ mod tests {
         let h = x / steps as f64;
         let density = |t: f64| (-t * t / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let sum: f64 = (0..=steps)
-            .map(|i| density(i as f64 * h) * if i == 0 || i == steps { 1.0 } else if i % 2 == 1 { 4.0 } else { 2.0 })
+            .map(|i| {
+                density(i as f64 * h)
+                    * if i == 0 || i == steps {
+                        1.0
+                    } else if i % 2 == 1 {
+                        4.0
+                    } else {
+                        2.0
+                    }
+            })
             .sum();
         x * (0.5 + sum * h / 3.0)
     }

@@ -133,8 +133,14 @@ fn a_damaged_file_is_refused_with_the_reason() {
     let last = flipped.len() - 1000;
     flipped[last] ^= 1;
     check(&flipped, "damaged");
-    check(&with_header(&bytes, |header| header.replace("rag-e5-q4/1", "rag-e5-q4/9")), "format 'rag-e5-q4/9'");
-    check(&with_header(&bytes, |header| header.replace("layers.3.up.bias", "layers.3.up.bios")), "layers.3.up.bias");
+    check(
+        &with_header(&bytes, |header| header.replace("rag-e5-q4/1", "rag-e5-q4/9")),
+        "format 'rag-e5-q4/9'",
+    );
+    check(
+        &with_header(&bytes, |header| header.replace("layers.3.up.bias", "layers.3.up.bios")),
+        "layers.3.up.bias",
+    );
     check(&with_header(&bytes, |header| header.replace("\"heads\":\"12\"", "\"heads\":\"7\"")), "7 heads");
     check(&with_header(&bytes, |header| header.replace("prefix_query", "prefix_quern")), "prefix_query");
 }

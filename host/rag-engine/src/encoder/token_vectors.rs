@@ -99,7 +99,9 @@ mod tests {
     /// The definition, in f64.
     fn exact(question: &[f32], passage: &[f32]) -> f64 {
         let cosine = |a: &[f32], b: &[f32]| {
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            let dot = |a: &[f32], b: &[f32]| {
+                a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+            };
             dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
         };
         let best = |q: &[f32]| passage.chunks(64).map(|p| cosine(q, p)).fold(-1.0, f64::max);

@@ -42,7 +42,11 @@ impl Tokenizer {
         normalise: HashMap<char, Box<[char]>>,
     ) -> Result<Self, String> {
         if pieces.len() <= SPECIALS || pieces.len() != scores.len() {
-            return Err(format!("{} pieces and {} scores do not make a vocabulary", pieces.len(), scores.len()));
+            return Err(format!(
+                "{} pieces and {} scores do not make a vocabulary",
+                pieces.len(),
+                scores.len()
+            ));
         }
         let mut sorted: Vec<(&[u8], u32)> =
             pieces.iter().zip(0..).skip(SPECIALS).map(|(piece, row)| (piece.as_bytes(), row)).collect();
@@ -51,7 +55,12 @@ impl Tokenizer {
             return Err("a piece's score is not a number".to_owned());
         }
         let lowest = scores[SPECIALS..].iter().copied().fold(f32::INFINITY, f32::min);
-        Ok(Tokenizer { trie: Trie::new(&sorted)?, scores, unknown_score: lowest - UNKNOWN_PENALTY, normalise })
+        Ok(Tokenizer {
+            trie: Trie::new(&sorted)?,
+            scores,
+            unknown_score: lowest - UNKNOWN_PENALTY,
+            normalise,
+        })
     }
 
     /// Ids of a text's pieces, without special tokens. Spaces around the text do not matter.
@@ -180,10 +189,13 @@ mod tests {
 
     #[test]
     fn refuses_a_vocabulary_that_is_none() {
-        let of = |pieces: &[&str], scores: Vec<f32>| Tokenizer::new(pieces, scores, HashMap::new()).unwrap_err();
+        let of =
+            |pieces: &[&str], scores: Vec<f32>| Tokenizer::new(pieces, scores, HashMap::new()).unwrap_err();
         assert!(of(&["<s>", "<pad>", "</s>", "<unk>"], vec![0.; 4]).contains("vocabulary"));
         assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a"], vec![0.; 4]).contains("vocabulary"));
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a"], vec![0., 0., 0., 0., f32::NAN]).contains("number"));
+        assert!(
+            of(&["<s>", "<pad>", "</s>", "<unk>", "a"], vec![0., 0., 0., 0., f32::NAN]).contains("number")
+        );
         assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a", "a"], vec![0.; 6]).contains("twice"));
     }
 }

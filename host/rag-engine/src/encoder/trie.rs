@@ -39,9 +39,13 @@ impl Trie {
             trie.nodes[at].first = trie.nodes.len() as u32;
             while low < high {
                 let Some(&label) = sorted[low].0.get(depth) else {
-                    return Err(format!("the piece {:?} is there twice", String::from_utf8_lossy(sorted[low].0)));
+                    return Err(format!(
+                        "the piece {:?} is there twice",
+                        String::from_utf8_lossy(sorted[low].0)
+                    ));
                 };
-                let end = low + sorted[low..high].partition_point(|(piece, _)| piece.get(depth) == Some(&label));
+                let end =
+                    low + sorted[low..high].partition_point(|(piece, _)| piece.get(depth) == Some(&label));
                 open.push_back((trie.nodes.len(), low, end, depth + 1));
                 trie.labels.push(label);
                 trie.nodes.push(Node { first: 0, end: 0, row: NONE });
@@ -79,7 +83,8 @@ mod tests {
 
     #[test]
     fn finds_each_piece_that_begins_the_text() {
-        let trie = Trie::new(&[(b"a", 7), (b"abc", 9), (b"b", 1), ("知".as_bytes(), 3), ("知识".as_bytes(), 4)]);
+        let trie =
+            Trie::new(&[(b"a", 7), (b"abc", 9), (b"b", 1), ("知".as_bytes(), 3), ("知识".as_bytes(), 4)]);
         let trie = trie.unwrap();
         assert_eq!(prefixes(&trie, "abcd"), [(1, 7), (3, 9)]);
         assert_eq!(prefixes(&trie, "ab"), [(1, 7)]);

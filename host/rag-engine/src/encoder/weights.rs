@@ -53,8 +53,9 @@ impl Loaded {
 /// # Errors
 /// `Unavailable` when there is no such file, `Model` when it is cut short, damaged or of another format.
 pub(crate) fn load(path: &Path, precision: Precision) -> Result<Loaded> {
-    let bytes = fs_err::read(path)
-        .map_err(|error| Error::Unavailable { message: format!("the embedding model cannot be read: {error}") })?;
+    let bytes = fs_err::read(path).map_err(|error| Error::Unavailable {
+        message: format!("the embedding model cannot be read: {error}"),
+    })?;
     parse(&bytes, precision).map_err(|message| Error::Model { path: path.display().to_string(), message })
 }
 
@@ -76,7 +77,8 @@ pub(crate) fn parse(bytes: &[u8], precision: Precision) -> Result<Loaded, String
     if format != FORMAT {
         return Err(format!("format '{format}' where '{FORMAT}' is expected; see models/convert"));
     }
-    let hash: String = Sha256::digest(&bytes[8 + header_bytes..]).iter().map(|b| format!("{b:02x}")).collect();
+    let hash: String =
+        Sha256::digest(&bytes[8 + header_bytes..]).iter().map(|b| format!("{b:02x}")).collect();
     if text("data_sha256")? != hash {
         return Err("damaged: its data does not have the SHA-256 that its header names".to_owned());
     }
@@ -91,8 +93,13 @@ pub(crate) fn parse(bytes: &[u8], precision: Precision) -> Result<Loaded, String
     })
 }
 
-fn model(file: &File<'_>, text: &dyn Fn(&str) -> Result<String, String>, precision: Precision) -> Result<Model, String> {
-    let number = |key: &str| text(key)?.parse::<f32>().map_err(|_| format!("'{key}' of its header is no number"));
+fn model(
+    file: &File<'_>,
+    text: &dyn Fn(&str) -> Result<String, String>,
+    precision: Precision,
+) -> Result<Model, String> {
+    let number =
+        |key: &str| text(key)?.parse::<f32>().map_err(|_| format!("'{key}' of its header is no number"));
     let heads = number("heads")? as usize;
     let width = file.shape("word.nibbles")?.get(1).map_or(0, |half| half * 2);
     if width == 0 || !width.is_multiple_of(BLOCK) || heads == 0 || !width.is_multiple_of(heads) {
@@ -189,7 +196,8 @@ fn tokenizer(file: &File<'_>) -> Result<Tokenizer, String> {
     let mut rest = words.as_slice();
     while let [from, count, after @ ..] = rest {
         let to = after.get(..*count as usize);
-        let to = to.and_then(|to| to.iter().map(|code| char::from_u32(*code)).collect::<Option<Box<[char]>>>());
+        let to =
+            to.and_then(|to| to.iter().map(|code| char::from_u32(*code)).collect::<Option<Box<[char]>>>());
         let (Some(from), Some(to)) = (char::from_u32(*from), to) else {
             return Err("its normalisation map is damaged".to_owned());
         };
@@ -220,7 +228,8 @@ impl<'a> File<'a> {
     }
 
     fn floats(&self, name: &str) -> Result<Vec<f32>, String> {
-        let values: Vec<f32> = self.bytes(name, Dtype::F32)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let values: Vec<f32> =
+            self.bytes(name, Dtype::F32)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         if values.iter().any(|value| !value.is_finite()) {
             return Err(format!("the tensor '{name}' holds a value that is not a number"));
         }
@@ -254,7 +263,10 @@ impl<'a> File<'a> {
         let nibbles = self.bytes(&format!("{name}.nibbles"), Dtype::U8)?;
         let scales = self.halves(&format!("{name}.scales"))?;
         if shape.get(1) != Some(&(depth / 2)) || scales.len() * BLOCK / 2 != nibbles.len() {
-            return Err(format!("the matrix '{name}' is {shape:?} with {} scales, not {depth} wide", scales.len()));
+            return Err(format!(
+                "the matrix '{name}' is {shape:?} with {} scales, not {depth} wide",
+                scales.len()
+            ));
         }
         let start = values.len();
         values.resize(start + nibbles.len() * 2, 0.0);

