@@ -37,6 +37,11 @@ const STEPS: &[Step] = &[
         run: |p, t| suite(p, t, "conformance"),
     },
     Step { name: "hostile", about: "bad components harm nobody", run: |p, t| suite(p, t, "hostile") },
+    Step {
+        name: "sweep",
+        about: "every step of both flows fails once, nothing is lost",
+        run: |p, t| suite(p, t, "sweep"),
+    },
     Step { name: "e2e", about: "documents in, cited answers out, over HTTP", run: |p, t| suite(p, t, "e2e") },
     Step { name: "browser", about: "the page in Chromium, and the OpenAI client", run: browser },
 ];
