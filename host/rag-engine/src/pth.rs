@@ -119,8 +119,8 @@ fn describe(file: &[u8]) -> Result<Description, String> {
 
     let mut storages = BTreeMap::new();
     for (name, view) in &tensors {
-        let range =
-            entry(&format!("data/{}", view.storage)).ok_or_else(|| format!("the storage of '{name}' is missing"))?;
+        let range = entry(&format!("data/{}", view.storage))
+            .ok_or_else(|| format!("the storage of '{name}' is missing"))?;
         check(view, range.len()).map_err(|e| format!("tensor '{name}': {e}"))?;
         storages.insert(view.storage.clone(), range.clone());
     }
@@ -130,7 +130,10 @@ fn describe(file: &[u8]) -> Result<Description, String> {
 /// Checks that the storage has the stated size and that every element lies within it.
 fn check(view: &TensorView, storage_bytes: usize) -> Result<(), String> {
     if view.storage_len.checked_mul(view.dtype.size()) != Some(storage_bytes) {
-        return Err(format!("its storage has {storage_bytes} bytes, {} elements were announced", view.storage_len));
+        return Err(format!(
+            "its storage has {storage_bytes} bytes, {} elements were announced",
+            view.storage_len
+        ));
     }
     if view.shape.len() != view.stride.len() {
         return Err("shape and stride differ in length".to_string());

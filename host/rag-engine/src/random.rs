@@ -24,7 +24,8 @@ impl Random {
         std::collections::hash_map::RandomState::new().build_hasher().finish()
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
         let [a, b, c, d] = self.state;
         let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
         let (c, d) = (c ^ a, d ^ b);
@@ -34,13 +35,13 @@ impl Random {
 
     /// Uniform in [0, 1), with 53 random bits.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Uniform in [0, bound); 0 for a bound of 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         // The bias is below bound / 2^64.
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -52,7 +53,7 @@ mod tests {
     fn numbers_repeat_and_are_uniform() {
         let draw = |seed| {
             let mut random = Random::seeded(seed);
-            std::array::from_fn::<u64, 4, _>(|_| random.next())
+            std::array::from_fn::<u64, 4, _>(|_| random.bits())
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
@@ -69,6 +70,9 @@ mod tests {
     #[test]
     fn the_generator_is_the_published_one() {
         let mut random = Random { state: [1, 2, 3, 4] };
-        assert_eq!(std::array::from_fn::<u64, 3, _>(|_| random.next()), [41943041, 58720359, 3588806011781223]);
+        assert_eq!(
+            std::array::from_fn::<u64, 3, _>(|_| random.bits()),
+            [41943041, 58720359, 3588806011781223]
+        );
     }
 }

@@ -89,7 +89,8 @@ impl<'a> ActivationParts<'a> {
                     self.sums.part(row * blocks..(row + 1) * blocks),
                 )
             };
-            for (b, (levels, values)) in levels.chunks_exact_mut(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
+            for (b, (levels, values)) in levels.chunks_exact_mut(BLOCK).zip(values.chunks(BLOCK)).enumerate()
+            {
                 (scales[b], sums[b]) = match values.first_chunk::<BLOCK>() {
                     Some(whole) => quantise_block(whole, levels),
                     None => {

@@ -290,7 +290,10 @@ mod tests {
                 let matrix = Matrix::pack(&[value; 32], 1, 32, format);
                 let mut out = [0.0; 32];
                 matrix.row(0, &mut out);
-                assert!(out.iter().all(|x| (x - value).abs() <= value.abs() * 0.01 + 1e-7), "{format:?} {out:?}");
+                assert!(
+                    out.iter().all(|x| (x - value).abs() <= value.abs() * 0.01 + 1e-7),
+                    "{format:?} {out:?}"
+                );
             }
         }
     }

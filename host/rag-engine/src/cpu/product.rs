@@ -101,7 +101,13 @@ impl Cpu {
 ///
 /// # Safety
 /// No other task may write the same columns of `out`.
-unsafe fn multiply(simd: Simd, matrix: &Matrix, input: &Activations, panels: Range<usize>, out: Parts<'_, f32>) {
+unsafe fn multiply(
+    simd: Simd,
+    matrix: &Matrix,
+    input: &Activations,
+    panels: Range<usize>,
+    out: Parts<'_, f32>,
+) {
     for panel in panels {
         let first = panel * PANEL;
         let lanes = PANEL.min(matrix.rows - first);
@@ -136,9 +142,12 @@ fn panel_tile<const T: usize>(
     let levels_of = |levels, bytes| slice_of(levels, panel, blocks * bytes);
     let sums: [[f32; PANEL]; T] = match &matrix.values {
         Values::F32(values) => kernel::f32(simd, slice_of(values, panel, matrix.cols * PANEL), tile),
-        Values::Int8 { levels, scales } => {
-            kernel::int8(simd, levels_of(levels, INT8_BLOCK_BYTES), slice_of(scales, panel, blocks * PANEL), tile)
-        }
+        Values::Int8 { levels, scales } => kernel::int8(
+            simd,
+            levels_of(levels, INT8_BLOCK_BYTES),
+            slice_of(scales, panel, blocks * PANEL),
+            tile,
+        ),
         Values::Int4 { levels, scales, minima } => kernel::int4(
             simd,
             levels_of(levels, INT4_BLOCK_BYTES),

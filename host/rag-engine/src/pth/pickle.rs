@@ -84,7 +84,9 @@ impl Machine<'_> {
                 0x95 => {
                     self.bytes(8)?;
                 }
-                b'(' | b'N' | 0x88 | 0x89 | b'K' | b'M' | b'J' | 0x8a | b'X' | 0x8c => self.push_scalar(opcode)?,
+                b'(' | b'N' | 0x88 | 0x89 | b'K' | b'M' | b'J' | 0x8a | b'X' | 0x8c => {
+                    self.push_scalar(opcode)?
+                }
                 b')' | 0x85 | 0x86 | 0x87 | b't' => self.push_tuple(opcode)?,
                 b'}' => self.push_dict(),
                 b'q' | b'r' | 0x94 | b'h' | b'j' => self.memoise(opcode)?,
@@ -114,10 +116,14 @@ impl Machine<'_> {
                 b'b' => {
                     self.pop()?;
                     if !matches!(self.stack.last(), Some(Value::Dict(_))) {
-                        return Err("its pickle sets attributes of something that is no dictionary".to_string());
+                        return Err(
+                            "its pickle sets attributes of something that is no dictionary".to_string()
+                        );
                     }
                 }
-                other => return Err(format!("its pickle uses instruction {other:#04x}, which no tensor needs")),
+                other => {
+                    return Err(format!("its pickle uses instruction {other:#04x}, which no tensor needs"));
+                }
             }
         }
     }
@@ -147,7 +153,8 @@ impl Machine<'_> {
                 } else {
                     usize::from(self.byte()?)
                 };
-                let text = std::str::from_utf8(self.bytes(len)?).map_err(|_| "a name in its pickle is not UTF-8")?;
+                let text =
+                    std::str::from_utf8(self.bytes(len)?).map_err(|_| "a name in its pickle is not UTF-8")?;
                 Value::Text(text.into())
             }
         };
@@ -224,7 +231,13 @@ impl Machine<'_> {
             (Global::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => Ok(tensor.clone()),
             (
                 Global::RebuildTensor,
-                [Value::Storage(storage), Value::Int(offset), Value::Tuple(shape, _), Value::Tuple(stride, _), ..],
+                [
+                    Value::Storage(storage),
+                    Value::Int(offset),
+                    Value::Tuple(shape, _),
+                    Value::Tuple(stride, _),
+                    ..,
+                ],
             ) => {
                 let view = TensorView {
                     storage: storage.key.to_string(),
@@ -293,7 +306,8 @@ fn global(module: &str, name: &str) -> Result<Global, String> {
 /// ("storage", class, key, device, elements)
 fn storage(id: &Value) -> Option<Storage> {
     let Value::Tuple(parts, _) = id else { return None };
-    let [Value::Text(kind), Value::Global(Global::Storage(dtype)), Value::Text(key), _, Value::Int(len)] = &parts[..]
+    let [Value::Text(kind), Value::Global(Global::Storage(dtype)), Value::Text(key), _, Value::Int(len)] =
+        &parts[..]
     else {
         return None;
     };

@@ -98,7 +98,11 @@ fn refusal(bytes: &[u8]) -> String {
 }
 
 fn checkpoint(tensors: &[Tensor<'_>]) -> Vec<u8> {
-    zip_of(&[("final/data.pkl", &pickle_of(tensors)), ("final/byteorder", b"little"), ("final/data/0", &floats())])
+    zip_of(&[
+        ("final/data.pkl", &pickle_of(tensors)),
+        ("final/byteorder", b"little"),
+        ("final/data/0", &floats()),
+    ])
 }
 
 #[test]
@@ -212,7 +216,8 @@ fn archives_that_lie_are_refused() {
     assert!(refusal(&bomb).contains("two sizes"));
 
     // The same data as two entries.
-    let mut overlapping = zip_of(&[("m/data.pkl", &pickle), ("m/data/0", &floats()), ("m/data/0", &floats())]);
+    let mut overlapping =
+        zip_of(&[("m/data.pkl", &pickle), ("m/data/0", &floats()), ("m/data/0", &floats())]);
     let last = overlapping.windows(4).rposition(|w| w == [0x50, 0x4b, 1, 2]).unwrap();
     let name = last + 46 + "m/data/".len();
     overlapping[name] = b'1';

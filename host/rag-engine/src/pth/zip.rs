@@ -94,7 +94,8 @@ fn central_entry(file: &[u8], at: usize) -> Result<(String, Range<usize>, usize)
         return Err(format!("the entry {name} is not where the directory says"));
     }
     let start = local + 30 + name_len + usize::from(u16_at(file, local + 28)?);
-    let data = slice(file, start, to_usize(size)?).map_err(|_| format!("{CUT_SHORT}: {name} is incomplete"))?;
+    let data =
+        slice(file, start, to_usize(size)?).map_err(|_| format!("{CUT_SHORT}: {name} is incomplete"))?;
     Ok((name, start..start + data.len(), at + 46 + name_len + extra_len + comment_len))
 }
 

@@ -167,7 +167,10 @@ impl Engine {
             segments.push(Segment { rows, state: &mut *piece.state });
         }
         assert!(tokens.len() <= ROWS_MAX, "more than {ROWS_MAX} tokens in one call");
-        assert!(tokens.iter().all(|&id| (id as usize) < model.config.vocabulary), "an id outside the vocabulary");
+        assert!(
+            tokens.iter().all(|&id| (id as usize) < model.config.vocabulary),
+            "an id outside the vocabulary"
+        );
         model.embed(cpu, buffers, &tokens);
         for layer in 0..model.config.layers {
             model.layer(cpu, buffers, layer, tokens.len(), &mut segments);

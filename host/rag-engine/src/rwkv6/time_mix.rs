@@ -264,7 +264,8 @@ pub(super) struct Token<'a> {
 /// Reads and updates one head's state S [key N][value N].
 #[inline(always)]
 pub(super) fn step(token: &Token<'_>, state: &mut [f32], out: &mut [f32]) {
-    let (Ok(v), Ok(out64)) = (<&[f32; HEAD_SIZE]>::try_from(token.v), <&mut [f32; HEAD_SIZE]>::try_from(&mut *out))
+    let (Ok(v), Ok(out64)) =
+        (<&[f32; HEAD_SIZE]>::try_from(token.v), <&mut [f32; HEAD_SIZE]>::try_from(&mut *out))
     else {
         let bonus = start(token, out);
         let size = token.v.len();

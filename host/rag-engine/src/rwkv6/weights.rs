@@ -23,6 +23,11 @@ pub trait Weights {
         Ok(None)
     }
 
+    /// Bytes of the matrices that are ready to use; none when they are to be converted.
+    fn packed_bytes(&self) -> Option<usize> {
+        None
+    }
+
     /// Ids of the rows of the embedding table and of the head, ascending, when rows were left out; the table then
     /// has one row more at its end, for all ids left out.
     fn kept_ids(&self) -> Result<Option<Vec<u32>>> {
@@ -69,7 +74,8 @@ impl Parameters {
         let reader = Reader { weights, config, format };
         let rows = kept_ids.as_ref().map(Vec::len);
         let embedding_rows = rows.map_or(config.vocabulary, |rows| rows + 1);
-        let embedding = reader.matrix_of("emb.weight", None, [embedding_rows, config.width], Major::Output)?;
+        let embedding =
+            reader.matrix_of("emb.weight", None, [embedding_rows, config.width], Major::Output)?;
         let head_rows = rows.unwrap_or(config.vocabulary);
         let head = reader.matrix_of("head.weight", None, [head_rows, config.width], Major::Output)?;
         let has_first_norm = weights.shape("blocks.0.ln0.weight").is_some();
@@ -105,7 +111,10 @@ impl Reader<'_> {
     }
 
     pub(super) fn norm(&self, name: &str) -> Result<Norm> {
-        Ok(Norm { weight: self.vector(&format!("{name}.weight"))?, bias: self.vector(&format!("{name}.bias"))? })
+        Ok(Norm {
+            weight: self.vector(&format!("{name}.weight"))?,
+            bias: self.vector(&format!("{name}.bias"))?,
+        })
     }
 
     /// A tensor of D values, whatever its axes.
@@ -124,17 +133,28 @@ impl Reader<'_> {
     }
 
     /// A matrix stored [in, out], or one slice of several such.
-    pub(super) fn low_rank(&self, name: &str, part: Option<usize>, out: usize, input: usize) -> Result<Matrix> {
+    pub(super) fn low_rank(
+        &self,
+        name: &str,
+        part: Option<usize>,
+        out: usize,
+        input: usize,
+    ) -> Result<Matrix> {
         self.matrix_of(name, part, [out, input], Major::Input)
     }
 
     fn matrix_of(&self, name: &str, part: Option<usize>, size: [usize; 2], major: Major) -> Result<Matrix> {
         let [out, input] = size;
         let wrong = |found: &dyn std::fmt::Debug| {
-            self.weights.error(format!("{name} has the shape {found:?}, not the {out} × {input} that others imply"))
+            self.weights
+                .error(format!("{name} has the shape {found:?}, not the {out} × {input} that others imply"))
         };
         if let Some(matrix) = self.weights.packed(name, part)? {
-            return if [matrix.rows(), matrix.cols()] == size { Ok(matrix) } else { Err(wrong(&matrix.rows())) };
+            return if [matrix.rows(), matrix.cols()] == size {
+                Ok(matrix)
+            } else {
+                Err(wrong(&matrix.rows()))
+            };
         }
         let shape = self.weights.shape(name).unwrap_or_default();
         let two = if major == Major::Output { [out, input] } else { [input, out] };

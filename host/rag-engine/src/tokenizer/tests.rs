@@ -8,10 +8,7 @@ const VECTORS: &[(&str, &[u32])] = &[
     ("", &[]),
     ("Hello world", &[33155, 40213]),
     ("User: hi\n\nAssistant:", &[24281, 59, 4571, 261, 5585, 41693, 59]),
-    (
-        "Instruction: a\n\nInput: b\n\nResponse:",
-        &[62994, 59, 332, 261, 33192, 59, 333, 261, 53671, 59],
-    ),
+    ("Instruction: a\n\nInput: b\n\nResponse:", &[62994, 59, 332, 261, 33192, 59, 333, 261, 53671, 59]),
     ("我们发现", &[12605, 10402, 10997, 14446]),
     ("User: 你好\n\nAssistant:", &[24281, 59, 33, 10464, 11685, 261, 5585, 41693, 59]),
     ("😀", &[3319, 153, 129]),
@@ -23,10 +20,7 @@ const VECTORS: &[(&str, &[u32])] = &[
             10080,
         ],
     ),
-    (
-        "The Eiffel tower is in the city of",
-        &[6699, 304, 25740, 109, 39990, 4600, 4596, 22590, 30449, 4706],
-    ),
+    ("The Eiffel tower is in the city of", &[6699, 304, 25740, 109, 39990, 4600, 4596, 22590, 30449, 4706]),
     ("\n\n", &[261]),
     ("\n\n\n", &[3328]),
 ];
@@ -95,10 +89,8 @@ fn encode_slowly(world: &Tokenizer, text: &str) -> Vec<u32> {
     let mut rest = text.as_bytes();
     let mut ids = Vec::new();
     while !rest.is_empty() {
-        let (len, id) = (1..=rest.len().min(128))
-            .rev()
-            .find_map(|len| Some((len, *tokens.get(&rest[..len])?)))
-            .unwrap();
+        let (len, id) =
+            (1..=rest.len().min(128)).rev().find_map(|len| Some((len, *tokens.get(&rest[..len])?))).unwrap();
         ids.push(id);
         rest = &rest[len..];
     }

@@ -1,5 +1,7 @@
 //! The kernels for AVX-512 with VNNI: a register holds 16 rows, one instruction multiplies four columns of each.
 
+#![expect(clippy::needless_range_loop, reason = "one index runs over several arrays of the same length")]
+
 use std::arch::x86_64::*;
 
 use super::super::matrix::{INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, INT8_ZERO, PANEL};

@@ -20,7 +20,8 @@ pub(super) fn int8<const T: usize>(levels: &[u8], scales: &[u16], tile: Tile<'_>
     for (b, (levels, scales)) in blocks.enumerate() {
         for (t, sums) in sums.iter_mut().enumerate() {
             let mut dots = [-i32::from(INT8_ZERO) * tile.sums(t)[b]; PANEL];
-            for (group, inputs) in levels.as_chunks::<64>().0.iter().zip(tile.levels(t)[b].as_chunks::<4>().0) {
+            for (group, inputs) in levels.as_chunks::<64>().0.iter().zip(tile.levels(t)[b].as_chunks::<4>().0)
+            {
                 add_group(&mut dots, group, inputs);
             }
             let input_scale = tile.scales(t)[b];
@@ -57,6 +58,10 @@ pub(super) fn int4<const T: usize>(levels: &[u8], scales: &[u16], minima: &[u16]
 /// Adds four columns of 16 rows.
 fn add_group(dots: &mut [i32; PANEL], group: &[u8; 64], inputs: &[i8; 4]) {
     for (dot, levels) in dots.iter_mut().zip(group.as_chunks::<4>().0) {
-        *dot += levels.iter().zip(inputs).map(|(&level, &input)| i32::from(level) * i32::from(input)).sum::<i32>();
+        *dot += levels
+            .iter()
+            .zip(inputs)
+            .map(|(&level, &input)| i32::from(level) * i32::from(input))
+            .sum::<i32>();
     }
 }

@@ -67,7 +67,11 @@ fn all_instruction_sets_give_the_same_quantised_products() {
                 let inputs = sample(count * cols, 4);
                 let want = multiply(Simd::Scalar, 1, &matrix, &inputs);
                 for simd in Simd::available() {
-                    assert_eq!(multiply(simd, 2, &matrix, &inputs), want, "{simd:?} {format:?} {rows}x{cols}");
+                    assert_eq!(
+                        multiply(simd, 2, &matrix, &inputs),
+                        want,
+                        "{simd:?} {format:?} {rows}x{cols}"
+                    );
                 }
             }
         }
