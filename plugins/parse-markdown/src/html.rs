@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn comments_are_found() {
         assert_eq!(comments("a <!-- b --> c <!-- d"), [2..12, 15..21]);
-        assert_eq!(comments("<!---->x"), [0..7]);
+        assert_eq!(comments("<!---->x y <!----> z"), [0..7, 11..18]);
         assert_eq!(comments("none"), []);
     }
 
