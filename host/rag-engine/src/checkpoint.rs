@@ -1,11 +1,30 @@
-//! Opens a file of weights by its content: PyTorch `.pth`, safetensors, or our own packed safetensors.
+//! Opens a file of weights by its content: PyTorch `.pth`, safetensors (also `.st` as web-rwkv names them), or packed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use memmap2::Mmap;
 use rag_core::{Error, Result};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype as StoredDtype, Metadata, TensorInfo};
 
-use crate::pth::PthFile;
+use crate::cpu::matrix::Matrix;
+use crate::packed::{self, Packed};
+use crate::pth::{Dtype, PthFile, to_f32};
 use crate::rwkv6::Weights;
+use crate::rwkv6::weights::transpose;
+
+/// Opens a file of weights; `Error::Model` for a file that is none.
+pub fn open(path: &Path) -> Result<Box<dyn Weights>> {
+    let fail = |message: String| Error::Model { path: path.display().to_string(), message };
+    let mut start = [0; 4];
+    let mut file = fs_err::File::open(path).map_err(|e| fail(e.to_string()))?;
+    std::io::Read::read(&mut file, &mut start).map_err(|e| fail(e.to_string()))?;
+    if start.starts_with(b"PK") {
+        return Ok(Box::new(PthFile::open(path)?));
+    }
+    Ok(Box::new(SafetensorsFile::open(path)?))
+}
 
 impl Weights for PthFile {
     fn names(&self) -> Vec<String> {
@@ -31,7 +50,114 @@ fn without_leading_ones(shape: &[usize]) -> Vec<usize> {
     shape[ones..].to_vec()
 }
 
-/// Opens a file of weights; `Error::Model` for a file that is none.
-pub fn open(path: &Path) -> Result<Box<dyn Weights>> {
-    Ok(Box::new(PthFile::open(path)?))
+/// An open safetensors file.
+#[derive(Debug)]
+pub struct SafetensorsFile {
+    map: Mmap,
+    path: String,
+    metadata: Metadata,
+    /// Where the tensors' bytes start in the file.
+    start: usize,
+    /// Names as public checkpoints have them, and as this file has them.
+    names: BTreeMap<String, String>,
+    /// web-rwkv stores the low-rank matrices [out, in].
+    transposed: bool,
+    packed: Option<Packed>,
+}
+
+impl SafetensorsFile {
+    /// Maps the file and reads its header; `Error::Model` when it is not safetensors or is cut short.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let fail = |message: String| Error::Model { path: name.clone(), message };
+        let file = fs_err::File::open(path).map_err(|e| fail(e.to_string()))?;
+        // SAFETY: read-only and private to this value; see `PthFile::open`.
+        let map = unsafe { Mmap::map(file.file()) }.map_err(|e| fail(e.to_string()))?;
+        let (header, metadata) = SafeTensors::read_metadata(&map)
+            .map_err(|e| fail(format!("neither a PyTorch checkpoint nor safetensors: {e}")))?;
+        let start = header + 8;
+        if map.len() != start + metadata.data_len() {
+            let (found, want) = (map.len(), start + metadata.data_len());
+            return Err(fail(format!("the file is cut short or too long: {found} bytes instead of {want}")));
+        }
+        let packed = metadata.metadata().as_ref().and_then(packed::recognise).transpose().map_err(&fail)?;
+        let stored: Vec<String> = metadata.offset_keys();
+        let transposed = stored.iter().any(|name| name.ends_with("time_first"));
+        let public = |name: &String| match transposed {
+            true => name.replace("time_first", "time_faaaa").replace("time_mix", "time_maa"),
+            false => name.clone(),
+        };
+        let mut names: BTreeMap<String, String> = stored.iter().map(|name| (public(name), name.clone())).collect();
+        names.extend(packed.iter().flat_map(Packed::names).map(|name| (name.clone(), name)));
+        Ok(Self { map, path: name, start, names, transposed, packed, metadata })
+    }
+
+    fn info(&self, name: &str) -> Option<(&TensorInfo, &[u8])> {
+        let info = self.metadata.info(name)?;
+        let (start, end) = info.data_offsets;
+        Some((info, self.map.get(self.start + start..self.start + end)?))
+    }
+
+    /// Whether this file has a tensor's last two axes the other way round.
+    fn turned(&self, name: &str) -> bool {
+        self.transposed
+            && ["maa_w1", "maa_w2", "decay_w1", "decay_w2"].iter().any(|part| name.ends_with(part))
+    }
+}
+
+impl Weights for SafetensorsFile {
+    fn names(&self) -> Vec<String> {
+        self.names.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        if let Some(shape) = self.packed.as_ref().and_then(|packed| packed.shape(name)) {
+            return Some(shape.to_vec());
+        }
+        let mut shape = without_leading_ones(&self.info(self.names.get(name)?)?.0.shape);
+        if self.turned(name) && shape.len() >= 2 {
+            let last = shape.len() - 1;
+            shape.swap(last - 1, last);
+        }
+        Some(shape)
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let stored = self.names.get(name).and_then(|stored| self.info(stored));
+        let (info, bytes) = stored.ok_or_else(|| self.error(format!("it has no tensor {name}")))?;
+        let dtype = match info.dtype {
+            StoredDtype::F32 => Dtype::F32,
+            StoredDtype::F16 => Dtype::F16,
+            StoredDtype::BF16 => Dtype::Bf16,
+            other => return Err(self.error(format!("{name} is of type {other:?}; f32, f16 and bf16 are read"))),
+        };
+        let values = to_f32(dtype, bytes);
+        let shape = without_leading_ones(&info.shape);
+        let (true, [.., rows, cols]) = (self.turned(name), shape.as_slice()) else { return Ok(values) };
+        Ok(values.chunks(rows * cols).flat_map(|slice| transpose(slice, *rows, *cols)).collect())
+    }
+
+    fn packed(&self, name: &str, part: Option<usize>, size: [usize; 2]) -> Result<Option<Matrix>> {
+        let Some(packed) = &self.packed else { return Ok(None) };
+        let bytes = |stored: &str| self.info(stored).map(|(_, bytes)| bytes);
+        packed.matrix(bytes, name, part, size).map_err(|message| self.error(message))
+    }
+
+    fn packed_bytes(&self) -> Option<usize> {
+        self.packed.as_ref().map(|_| self.metadata.data_len())
+    }
+
+    fn kept_ids(&self) -> Result<Option<Vec<u32>>> {
+        let Some((info, bytes)) = self.packed.as_ref().and_then(|_| self.info(packed::KEPT_IDS)) else {
+            return Ok(None);
+        };
+        if info.dtype != StoredDtype::U32 {
+            return Err(self.error("its list of kept ids is not of type U32".to_string()));
+        }
+        Ok(Some(bytes.as_chunks().0.iter().map(|&id| u32::from_le_bytes(id)).collect()))
+    }
+
+    fn error(&self, message: String) -> Error {
+        Error::Model { path: self.path.clone(), message }
+    }
 }

@@ -1,10 +1,12 @@
 //! Runs RWKV, embedding and rerank models on one device, batching what arrives together.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cpu;
 pub mod encoder;
 pub mod generate;
 mod memory;
+pub mod packed;
 pub mod pth;
 pub mod random;
 pub mod rwkv6;
@@ -15,6 +17,12 @@ pub mod tokenizer;
 mod worker;
 
 pub use generate::{LanguageModel, LanguageModelConfig, Totals};
+pub use packed::quantize;
+
+/// The instruction sets that the kernels use here, e.g. for a benchmark's report.
+pub fn cpu_features() -> String {
+    format!("{:?}", cpu::simd::Simd::available()).to_lowercase()
+}
 
 #[cfg(test)]
 mod testing;

@@ -18,8 +18,8 @@ pub trait Weights {
     /// Elements of a tensor in row-major order.
     fn read(&self, name: &str) -> Result<Vec<f32>>;
 
-    /// A matrix that is stored ready to use, [out, in]; a part is one of the slices of `time_maa_w2`.
-    fn packed(&self, _name: &str, _part: Option<usize>) -> Result<Option<Matrix>> {
+    /// A matrix that is stored ready to use, of `size` [out, in]; a part is one of the slices of `time_maa_w2`.
+    fn packed(&self, _name: &str, _part: Option<usize>, _size: [usize; 2]) -> Result<Option<Matrix>> {
         Ok(None)
     }
 
@@ -149,12 +149,8 @@ impl Reader<'_> {
             self.weights
                 .error(format!("{name} has the shape {found:?}, not the {out} × {input} that others imply"))
         };
-        if let Some(matrix) = self.weights.packed(name, part)? {
-            return if [matrix.rows(), matrix.cols()] == size {
-                Ok(matrix)
-            } else {
-                Err(wrong(&matrix.rows()))
-            };
+        if let Some(matrix) = self.weights.packed(name, part, size)? {
+            return Ok(matrix);
         }
         let shape = self.weights.shape(name).unwrap_or_default();
         let two = if major == Major::Output { [out, input] } else { [input, out] };

@@ -1,6 +1,6 @@
 //! The language model behind its port: answers, stops, limits, batches, prefixes, callers that leave.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::sync::Arc;
 

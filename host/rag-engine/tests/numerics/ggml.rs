@@ -6,12 +6,12 @@ use std::path::Path;
 use rag_core::{Error, Result};
 use rag_engine::rwkv6::Weights;
 
-pub struct GgmlFile {
+pub(crate) struct GgmlFile {
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
 impl GgmlFile {
-    pub fn open(path: &Path) -> Self {
+    pub(crate) fn open(path: &Path) -> Self {
         let bytes = fs_err::read(path).unwrap();
         let mut at = 24;
         let mut tensors = BTreeMap::new();

@@ -10,7 +10,7 @@ use super::{argmax, engine, oracle_file};
 /// The bytes `"in`.
 const PROMPT: [u32; 3] = [34, 105, 110];
 
-pub fn oracle_engine(format: Format, simd: Simd) -> Engine {
+pub(crate) fn oracle_engine(format: Format, simd: Simd) -> Engine {
     let file = GgmlFile::open(&oracle_file("tiny-rwkv-6v0-3m-Q5_1.bin"));
     engine(Model::read(&file, format).unwrap(), simd)
 }

@@ -6,16 +6,16 @@ use rag_core::{Error, Result};
 use rag_engine::random::Random;
 use rag_engine::rwkv6::Weights;
 
-pub struct Synthetic {
+pub(crate) struct Synthetic {
     tensors: BTreeMap<String, Vec<usize>>,
     seed: u64,
 }
 
-pub const VOCABULARY: usize = 300;
+pub(crate) const VOCABULARY: usize = 300;
 
 impl Synthetic {
     /// Two layers of 128, ranks 32 and 64.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let (width, hidden) = (128, 448);
         let mut tensors = BTreeMap::new();
         let mut add = |name: String, shape: &[usize]| {

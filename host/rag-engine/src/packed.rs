@@ -1,0 +1,307 @@
+//! The project's own file of quantised weights: safetensors whose matrices are ready for the CPU's kernels.
+//!
+//! Layout of a packed file:
+//! - Metadata `format` is `ragkit-packed-1`; `shapes` is a JSON object with the shape of every packed tensor as the
+//!   public checkpoint has it, e.g. `{"head.weight":[65536,384]}`.
+//! - A matrix W [out, in] is one U8 tensor named `NAME.int8` or `NAME.int4`, with NAME as in the public checkpoint: its
+//!   levels, then its scales, for int4 then its minima, in the order that `cpu::matrix` describes; scales and minima
+//!   are little-endian half-precision. The five slices of `time_maa_w2` are `NAME.0.int8` … `NAME.4.int8`. The
+//!   matrices that checkpoints store [in, out] are turned.
+//! - Vectors keep their names and are F32.
+//! - Optional U32 tensor `kept_ids`: the ascending ids whose rows `emb.weight` and `head.weight` still have. The
+//!   embedding then has one more row, the mean of those left out, which stands for each of them; their logits are −∞.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+use rag_core::{Error, Result};
+
+use crate::checkpoint;
+use crate::cpu::matrix::{BLOCK, Format, INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, Matrix, PANEL, Values};
+use crate::rwkv6::Weights;
+use crate::rwkv6::weights::transpose;
+
+const FORMAT: &str = "ragkit-packed-1";
+pub(crate) const KEPT_IDS: &str = "kept_ids";
+
+/// Which format each kind of matrix gets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The embedding table and the head.
+    pub tables: Format,
+    /// The eight large matrices of a layer.
+    pub layers: Format,
+    /// The small matrices of the token-shift and decay mixes.
+    pub low_rank: Format,
+    /// Ids whose rows are kept, ascending; all when none.
+    pub kept_ids: Option<Vec<u32>>,
+}
+
+impl Plan {
+    /// One format throughout; the small matrices never get fewer than 8 bits.
+    pub fn of(format: Format) -> Self {
+        Self { tables: format, layers: format, low_rank: Format::Int8, kept_ids: None }
+    }
+}
+
+/// Converts a checkpoint into a packed file; `Error::Model` when it is no RWKV-6.
+pub fn quantize(input: &Path, output: &Path, format: Format) -> Result<()> {
+    quantize_with(input, output, &Plan::of(format))
+}
+
+/// Converts by a plan. One matrix at a time is in memory; the output appears when it is whole.
+pub fn quantize_with(input: &Path, output: &Path, plan: &Plan) -> Result<()> {
+    let weights = checkpoint::open(input)?;
+    if [plan.tables, plan.layers, plan.low_rank].contains(&Format::F32) {
+        return Err(Error::invalid("a packed file's matrices are int8 or int4, not f32"));
+    }
+    if weights.packed_bytes().is_some() {
+        return Err(weights.error("it is packed already".to_string()));
+    }
+    let config = crate::rwkv6::Config::read(&*weights)?;
+    if plan.kept_ids.as_ref().is_some_and(|ids| ids.iter().any(|&id| id as usize >= config.vocabulary)) {
+        return Err(Error::invalid("an id to keep is outside the model's vocabulary"));
+    }
+    let mut entries = Vec::new();
+    for name in weights.names() {
+        entries.extend(Entry::of(&*weights, &name, plan)?);
+    }
+    write(&*weights, output, plan, &entries).map_err(|error| match error {
+        WriteError::Io(e) => Error::Storage { message: format!("{}: {e}", output.display()) },
+        WriteError::Weights(e) => e,
+    })
+}
+
+/// One tensor of the output.
+struct Entry {
+    /// In the checkpoint.
+    name: String,
+    stored: String,
+    kind: Kind,
+    shape: Vec<usize>,
+    bytes: usize,
+}
+
+enum Kind {
+    Vector,
+    KeptIds,
+    Matrix { format: Format, part: usize, rows: usize, cols: usize, turned: bool },
+}
+
+impl Entry {
+    /// What becomes of one tensor of the checkpoint.
+    fn of(weights: &dyn Weights, name: &str, plan: &Plan) -> Result<Vec<Self>> {
+        let shape = weights.shape(name).unwrap_or_default();
+        let turned = ["maa_w1", "maa_w2", "decay_w1", "decay_w2"].iter().any(|part| name.ends_with(part));
+        let table = matches!(name, "emb.weight" | "head.weight");
+        let matrix = |part: usize, stored: &str, [rows, cols]: [usize; 2]| {
+            let format = match (table, turned) {
+                (true, _) => plan.tables,
+                (_, true) => plan.low_rank,
+                _ => plan.layers,
+            };
+            let bytes = format.bytes(rows, cols);
+            Self {
+                name: name.to_string(),
+                stored: format!("{stored}.{}", format.name()),
+                kind: Kind::Matrix { format, part, rows, cols, turned },
+                shape: vec![bytes],
+                bytes,
+            }
+        };
+        Ok(match *shape.as_slice() {
+            [_, width] if table => {
+                let kept = plan.kept_ids.as_ref().map(|ids| ids.len() + usize::from(name == "emb.weight"));
+                vec![matrix(0, name, [kept.unwrap_or(shape[0]), width])]
+            }
+            [input, out] if turned => vec![matrix(0, name, [out, input])],
+            [parts, input, out] if turned => {
+                (0..parts).map(|part| matrix(part, &format!("{name}.{part}"), [out, input])).collect()
+            }
+            [out, input] if name.ends_with(".weight") => vec![matrix(0, name, [out, input])],
+            _ => {
+                let kind = Kind::Vector;
+                let bytes = shape.iter().product::<usize>() * 4;
+                vec![Self { name: name.to_string(), stored: name.to_string(), kind, shape, bytes }]
+            }
+        })
+    }
+
+    fn dtype(&self) -> &'static str {
+        match self.kind {
+            Kind::Vector => "F32",
+            Kind::KeptIds => "U32",
+            Kind::Matrix { .. } => "U8",
+        }
+    }
+
+    fn data(&self, weights: &dyn Weights, plan: &Plan) -> Result<Vec<u8>> {
+        let kept_ids = plan.kept_ids.as_deref();
+        match self.kind {
+            Kind::KeptIds => Ok(kept_ids.unwrap_or_default().iter().flat_map(|id| id.to_le_bytes()).collect()),
+            Kind::Vector => Ok(weights.read(&self.name)?.iter().flat_map(|value| value.to_le_bytes()).collect()),
+            Kind::Matrix { format, part, rows, cols, turned } => {
+                let all = weights.read(&self.name)?;
+                let values = match kept_ids {
+                    Some(ids) if matches!(self.name.as_str(), "emb.weight" | "head.weight") => {
+                        keep_rows(&all, cols, ids, rows > ids.len())
+                    }
+                    _ if turned => transpose(&all[part * rows * cols..][..rows * cols], cols, rows),
+                    _ => all,
+                };
+                Ok(to_bytes(&Matrix::pack(&values, rows, cols, format)))
+            }
+        }
+    }
+}
+
+/// The kept rows, and the mean of the others when wanted.
+fn keep_rows(all: &[f32], cols: usize, ids: &[u32], with_mean: bool) -> Vec<f32> {
+    let row = |id: u32| &all[id as usize * cols..(id as usize + 1) * cols];
+    let mut out: Vec<f32> = ids.iter().flat_map(|&id| row(id)).copied().collect();
+    if with_mean {
+        let mut mean = vec![0.0; cols];
+        let others = (0..(all.len() / cols) as u32).filter(|id| ids.binary_search(id).is_err());
+        let mut count = 0.0;
+        for id in others {
+            mean.iter_mut().zip(row(id)).for_each(|(mean, value)| *mean += value);
+            count += 1.0;
+        }
+        out.extend(mean.iter().map(|sum| if count > 0.0 { sum / count } else { 0.0 }));
+    }
+    out
+}
+
+enum WriteError {
+    Io(std::io::Error),
+    Weights(Error),
+}
+
+impl From<std::io::Error> for WriteError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn write(weights: &dyn Weights, output: &Path, plan: &Plan, entries: &[Entry]) -> Result<(), WriteError> {
+    let mut shapes = serde_json::Map::new();
+    for entry in entries.iter().filter(|entry| matches!(entry.kind, Kind::Matrix { .. })) {
+        shapes.insert(entry.name.clone(), weights.shape(&entry.name).into());
+    }
+    let kept_ids = plan.kept_ids.as_ref().map(|ids| Entry {
+        name: KEPT_IDS.to_string(),
+        stored: KEPT_IDS.to_string(),
+        kind: Kind::KeptIds,
+        shape: vec![ids.len()],
+        bytes: ids.len() * 4,
+    });
+    let metadata = serde_json::json!({ "format": FORMAT, "shapes": serde_json::Value::Object(shapes).to_string() });
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".to_string(), metadata);
+    let mut at = 0;
+    for entry in kept_ids.iter().chain(entries) {
+        let offsets = [at, at + entry.bytes];
+        header.insert(
+            entry.stored.clone(),
+            serde_json::json!({ "dtype": entry.dtype(), "shape": entry.shape, "data_offsets": offsets }),
+        );
+        at += entry.bytes;
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    // Tensors begin at a multiple of 8, as the format wants.
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+
+    let unfinished = output.with_extension("unfinished");
+    let mut file = std::io::BufWriter::new(fs_err::File::create(&unfinished)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    for entry in kept_ids.iter().chain(entries) {
+        file.write_all(&entry.data(weights, plan).map_err(WriteError::Weights)?)?;
+    }
+    file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+    Ok(fs_err::rename(&unfinished, output)?)
+}
+
+/// What a packed file's metadata says.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+/// Reads the metadata of a packed file; none for other safetensors.
+pub(crate) fn recognise(metadata: &HashMap<String, String>) -> Option<Result<Packed, String>> {
+    let format = metadata.get("format")?;
+    if !format.starts_with("ragkit-packed-") {
+        return None;
+    }
+    if format != FORMAT {
+        return Some(Err(format!("it is of format {format}; this program reads {FORMAT}")));
+    }
+    let shapes = metadata.get("shapes").map_or("", String::as_str);
+    let shapes: Option<BTreeMap<_, _>> = serde_json::from_str::<serde_json::Value>(shapes)
+        .ok()
+        .and_then(|shapes| shapes.as_object().cloned())
+        .and_then(|shapes| shapes.into_iter().map(|(name, shape)| Some((name, sizes(&shape)?))).collect());
+    Some(shapes.map(|shapes| Packed { shapes }).ok_or_else(|| "its list of shapes cannot be read".to_string()))
+}
+
+fn sizes(shape: &serde_json::Value) -> Option<Vec<usize>> {
+    shape.as_array()?.iter().map(|size| size.as_u64().and_then(|size| usize::try_from(size).ok())).collect()
+}
+
+impl Packed {
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.shapes.keys().cloned()
+    }
+
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shapes.get(name).map(Vec::as_slice)
+    }
+
+    /// A matrix of `size` [out, in] out of the bytes of the stored tensors.
+    pub(crate) fn matrix<'a>(
+        &self,
+        bytes: impl Fn(&str) -> Option<&'a [u8]>,
+        name: &str,
+        part: Option<usize>,
+        size: [usize; 2],
+    ) -> Result<Option<Matrix>, String> {
+        if !self.shapes.contains_key(name) {
+            return Ok(None);
+        }
+        let base = part.map_or_else(|| name.to_string(), |part| format!("{name}.{part}"));
+        for format in [Format::Int8, Format::Int4] {
+            let Some(bytes) = bytes(&format!("{base}.{}", format.name())) else { continue };
+            if bytes.len() != format.bytes(size[0], size[1]) {
+                return Err(format!("{base} does not have the size of a {} × {} matrix", size[0], size[1]));
+            }
+            return Ok(Some(from_bytes(bytes, size, format)));
+        }
+        Err(format!("the levels of {base} are missing"))
+    }
+}
+
+fn to_bytes(matrix: &Matrix) -> Vec<u8> {
+    let halves = |halves: &[u16]| halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>();
+    match &matrix.values {
+        Values::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Values::Int8 { levels, scales } => [levels.as_slice(), &halves(scales)].concat(),
+        Values::Int4 { levels, scales, minima } => [levels.as_slice(), &halves(scales), &halves(minima)].concat(),
+    }
+}
+
+/// The inverse of `to_bytes` for the quantised formats; `bytes` has the right length.
+fn from_bytes(bytes: &[u8], [rows, cols]: [usize; 2], format: Format) -> Matrix {
+    let blocks = rows.div_ceil(PANEL) * cols.div_ceil(BLOCK);
+    let halves = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&half| u16::from_le_bytes(half)).collect();
+    let block_bytes = if format == Format::Int4 { INT4_BLOCK_BYTES } else { INT8_BLOCK_BYTES };
+    let (levels, rest) = bytes.split_at(blocks * block_bytes);
+    let (scales, minima) = rest.split_at(blocks * PANEL * 2);
+    let levels = levels.to_vec();
+    let values = match format {
+        Format::Int4 => Values::Int4 { levels, scales: halves(scales), minima: halves(minima) },
+        _ => Values::Int8 { levels, scales: halves(scales) },
+    };
+    Matrix { rows, cols, values }
+}
