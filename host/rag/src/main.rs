@@ -1,2 +1,96 @@
-//! The `rwkv-rag` binary.
-fn main() {}
+//! The `rwkv-rag` program: reads arguments and configuration, then runs one command.
+
+mod assemble;
+mod bench;
+mod bindings;
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod local;
+mod output;
+mod serve;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command, Common};
+use client::Client;
+use config::Config;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let mut config = Config::load(cli.common.config.as_deref(), std::env::vars())?;
+    if let Some(dir) = &cli.common.data_dir {
+        config.data.dir.clone_from(dir);
+    }
+    let serving = matches!(cli.command, Command::Serve(_));
+    log_to_stderr(&config, serving)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(dispatch(cli, config));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    result
+}
+
+async fn dispatch(cli: Cli, config: Config) -> Result<()> {
+    let common = cli.common;
+    match cli.command {
+        Command::Serve(args) => serve::serve(config, args).await,
+        Command::Bench(args) => bench::run(&config, &args, common.json).await,
+        Command::Doctor => commands::doctor::run(&config, common.json).await,
+        Command::Tune(args) => commands::tune::run(&config, args, common.json),
+        Command::Plugin(cli::Plugin::Check { file }) => commands::plugin::check(&config, &file, common.json),
+        command => {
+            let client = connect(&common, &config).await?;
+            let result = run_client(command, &client, common.json).await;
+            client.close().await;
+            result
+        }
+    }
+}
+
+async fn run_client(command: Command, client: &Client, json: bool) -> Result<()> {
+    match command {
+        Command::Kb(args) => commands::kb::run(client, args, json).await,
+        Command::Ingest(args) => commands::ingest::run(client, args, json).await,
+        Command::Search(args) => commands::ask::search(client, args, json).await,
+        Command::Ask(args) => commands::ask::ask(client, args, json).await,
+        Command::Document(args) => commands::document::run(client, args, json).await,
+        Command::Job(args) => commands::job::run(client, args, json).await,
+        Command::Model(_) => commands::model::list(client, json).await,
+        Command::Plugin(_) => commands::plugin::list_installed(client, json).await,
+        Command::Key(args) => commands::key::run(client, args, json).await,
+        Command::Serve(_) | Command::Bench(_) | Command::Doctor | Command::Tune(_) => {
+            bail!("this command takes no host")
+        }
+    }
+}
+
+/// A running host when one is named, else this process on the data folder.
+async fn connect(common: &Common, config: &Config) -> Result<Client> {
+    match &common.url {
+        Some(url) => Client::remote(url, common.key.clone()),
+        None => Ok(Client::Local(Box::new(local::Local::open(config).await?))),
+    }
+}
+
+/// A server tells what it does; a command only what goes wrong.
+fn log_to_stderr(config: &Config, serving: bool) -> Result<()> {
+    let filter = if serving { config.log.filter.as_str() } else { "error" };
+    let filter = EnvFilter::try_new(filter)?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    Ok(())
+}

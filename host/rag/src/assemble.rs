@@ -1,0 +1,170 @@
+//! Which part stands behind which port: the only place that knows every crate.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rag_core::Rag;
+use rag_core::kb::{KB_INITIAL, KbName};
+use rag_core::ports::{Catalog, Keys, Role};
+use rag_core::rag::RelevanceMin;
+use rag_engine::encoder::{Encoder, EncoderConfig, MaxSim};
+use rag_engine::{LanguageModel, LanguageModelConfig};
+use rag_store::{Store, StoreConfig};
+use rag_wasm::{PluginHost, WasmConfig};
+use tokio::sync::Notify;
+
+use crate::bindings::PluginBindings;
+use crate::config::Config;
+
+/// The running system without its surfaces.
+pub(crate) struct Parts {
+    pub(crate) rag: Arc<Rag>,
+    pub(crate) plugins: Arc<PluginHost>,
+    pub(crate) wake: Arc<Notify>,
+}
+
+/// Opens the data folder, loads models and plugins.
+pub(crate) async fn build(config: &Config) -> Result<Parts> {
+    let data_dir = config.data_dir()?;
+    let store = Store::open(StoreConfig {
+        document_bytes_max: config.data.document_bytes_max,
+        jobs_queued_max: config.data.jobs_queued_max,
+        readers: config.data.readers,
+        disk_free_min_bytes: config.data.disk_free_min_bytes,
+        ..StoreConfig::new(&data_dir)
+    })?;
+    let plugins = load_plugins(config, &data_dir)?;
+    let encoder = Encoder::load(&encoder_config(config)?)?;
+    let generator = LanguageModel::load(language_config(config)?)?;
+    let reranker = Arc::new(MaxSim::new(encoder.clone()));
+    let bindings = PluginBindings {
+        plugins: plugins.clone(),
+        store: store.clone(),
+        embedder: encoder.clone(),
+        reranker: reranker.clone(),
+        generator: generator.clone(),
+        bound: Mutex::new(HashMap::new()),
+    };
+    let wake = Arc::new(Notify::new());
+    let waker = wake.clone();
+    let rag = Rag {
+        catalog: store.clone(),
+        blobs: store.clone(),
+        bindings: Arc::new(bindings),
+        embedder: encoder.clone(),
+        reranker,
+        generator,
+        keys: store,
+        relevance_min: RelevanceMin {
+            rerank: config.retrieval.relevance_min_rerank,
+            dense: config.retrieval.relevance_min_dense,
+        },
+        wake_jobs: Box::new(move || waker.notify_one()),
+        pause: Box::new(|time: Duration| Box::pin(tokio::time::sleep(time))),
+    };
+    ensure_initial(&rag).await?;
+    Ok(Parts { rag: Arc::new(rag), plugins, wake })
+}
+
+/// Loads every component of the plugins folder; one that fails is logged and left out.
+pub(crate) fn load_plugins(config: &Config, data_dir: &Path) -> Result<Arc<PluginHost>> {
+    let dir = config.plugins_dir();
+    let host = PluginHost::new(WasmConfig {
+        threads: config.plugin_threads(),
+        ..WasmConfig::new(data_dir.join("plugin-cache"))
+    })?;
+    if !dir.is_dir() {
+        bail!(
+            "no plugins folder at {}: build it with `cargo xtask plugins`, or set plugins.dir",
+            dir.display()
+        );
+    }
+    let mut loaded = 0;
+    for (path, result) in host.load_dir(&dir)? {
+        match result {
+            Ok(_) => loaded += 1,
+            Err(error) => tracing::warn!(path = %path.display(), %error, "not a usable plugin"),
+        }
+    }
+    if loaded == 0 {
+        bail!("no usable plugin in {}: build them with `cargo xtask plugins`", dir.display());
+    }
+    Ok(host)
+}
+
+/// How the configured encoder is loaded.
+pub(crate) fn encoder_config(config: &Config) -> Result<EncoderConfig> {
+    Ok(EncoderConfig {
+        weights: model_file(config, &config.models.encoder)?,
+        threads: config.engine_threads(),
+        queue_max: config.models.queue_max,
+        batch_tokens_max: config.models.batch_tokens_max,
+    })
+}
+
+/// How the configured language model is loaded.
+pub(crate) fn language_config(config: &Config) -> Result<LanguageModelConfig> {
+    let weights = model_file(config, &config.models.language)?;
+    let name = weights.file_stem().map_or_else(|| "rwkv".into(), |stem| stem.to_string_lossy().into_owned());
+    Ok(LanguageModelConfig {
+        weights,
+        vocabulary: model_file(config, &config.models.vocabulary)?,
+        name,
+        slots: config.models.slots,
+        queue_max: config.models.queue_max,
+        threads: config.engine_threads(),
+        state_cache_bytes: config.models.state_cache_bytes,
+        quantize: None,
+        demonstration: config.models.demonstration,
+    })
+}
+
+/// A model file by its configured name; the error says where it was looked for.
+pub(crate) fn model_file(config: &Config, file: &Path) -> Result<PathBuf> {
+    let path = config.models_dir().join(file);
+    if !path.is_file() {
+        bail!("no model file at {}: set models.dir or the file's setting in [models]", path.display());
+    }
+    Ok(path)
+}
+
+/// The knowledge base that exists from the first start, until somebody deletes it.
+async fn ensure_initial(rag: &Rag) -> Result<()> {
+    if rag.catalog.kbs().await?.is_empty() && rag.keys.list().await?.is_empty() {
+        rag.create_kb(KB_INITIAL, None).await?;
+    }
+    Ok(())
+}
+
+/// Creates the administrator's key on the very first start.
+pub(crate) async fn first_admin_key(keys: &dyn Keys) -> Result<Option<String>> {
+    if !keys.list().await?.is_empty() {
+        return Ok(None);
+    }
+    let (secret, _) = keys.create("admin", Role::Admin, None::<&[KbName]>).await?;
+    Ok(Some(secret))
+}
+
+/// Runs queued jobs until told to stop; an error of the catalogue itself is logged and waited out.
+pub(crate) async fn run_jobs(rag: Arc<Rag>, wake: Arc<Notify>) {
+    /// Wait after a failure of the catalogue.
+    const RETRY: Duration = Duration::from_secs(5);
+    loop {
+        match rag_core::jobs::run_next(&rag).await {
+            Ok(true) => {}
+            Ok(false) => wake.notified().await,
+            Err(error) => {
+                tracing::error!(%error, "the job queue could not go on");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Fails with the reason when a catalogue cannot be read at all.
+pub(crate) async fn check_catalog(catalog: &dyn Catalog) -> Result<usize> {
+    Ok(catalog.kbs().await.context("the catalogue cannot be read")?.len())
+}

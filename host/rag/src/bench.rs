@@ -1,0 +1,113 @@
+//! How fast and how good this machine answers: each benchmark prints named figures with device, commit and command.
+
+mod corpus;
+mod ingest;
+mod search;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rag_engine::cpu::simd::Simd;
+use serde_json::{Value, json};
+
+use crate::cli::{Bench, BenchWhat};
+use crate::config::Config;
+use crate::{assemble, output};
+
+/// One measured value.
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+}
+
+impl Figure {
+    pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Figure { name: name.into(), value, unit }
+    }
+}
+
+pub(crate) async fn run(config: &Config, args: &Bench, json: bool) -> Result<()> {
+    let mut figures = match args.what {
+        BenchWhat::Decode | BenchWhat::Prefill => language(config, args)?,
+        BenchWhat::Embed | BenchWhat::Rerank => encoder(config, args)?,
+        BenchWhat::Ingest => ingest::run(config, args).await?,
+        BenchWhat::Search => search::run(config, args).await?,
+    };
+    figures.extend(peak_memory());
+    report(args, &figures, json);
+    Ok(())
+}
+
+fn language(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
+    let what = if args.what == BenchWhat::Decode {
+        rag_engine::bench::What::Decode
+    } else {
+        rag_engine::bench::What::Prefill
+    };
+    let measured = rag_engine::bench::run(what, &assemble::language_config(config)?)?;
+    Ok(measured.into_iter().map(|m| Figure::new(m.name, m.value, m.unit)).collect())
+}
+
+fn encoder(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
+    let time = Duration::from_secs(args.seconds);
+    let encoder = assemble::encoder_config(config)?;
+    let report = match args.what {
+        BenchWhat::Embed => rag_engine::encoder::bench::embed(&encoder, time)?,
+        _ => rag_engine::encoder::bench::rerank(&encoder, time)?,
+    };
+    output::note(format_args!("kernels: {}", report.kernels));
+    Ok(report.results.into_iter().map(|m| Figure::new(m.name, m.value, m.unit)).collect())
+}
+
+fn report(args: &Bench, figures: &[Figure], json: bool) {
+    let what = format!("{:?}", args.what).to_lowercase();
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    if json {
+        let result =
+            |figure: &Figure| json!({"name": figure.name, "value": figure.value, "unit": figure.unit});
+        let results: Vec<Value> = figures.iter().map(result).collect();
+        output::json(&json!({
+            "what": what,
+            "device": processor(),
+            "commit": commit(),
+            "command": format!("rwkv-rag {}", command.join(" ")),
+            "results": results,
+        }));
+        return;
+    }
+    output::line(format_args!("{what} on {}, commit {}", processor(), commit()));
+    let row =
+        |figure: &Figure| vec![figure.name.clone(), format!("{:.4}", figure.value), figure.unit.to_owned()];
+    output::table(&["", "value", "unit"], &figures.iter().map(row).collect::<Vec<_>>());
+}
+
+/// Processor with its number of threads and the instructions in use.
+pub(crate) fn processor() -> String {
+    let info = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{} × {threads}, {:?}", model.trim_start_matches([' ', '\t', ':']), Simd::detect())
+}
+
+/// The commit that was built, or that stands in the working folder.
+fn commit() -> String {
+    if let Some(commit) = option_env!("RWKV_RAG_COMMIT") {
+        return commit.to_owned();
+    }
+    let git = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let found = git.ok().filter(|output| output.status.success());
+    found.map_or_else(
+        || "unknown".to_owned(),
+        |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+    )
+}
+
+/// Most memory that this process ever held.
+fn peak_memory() -> Option<Figure> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(Figure::new("peak memory", kib / 1024.0, "MiB"))
+}

@@ -1,0 +1,294 @@
+//! What can be typed: commands, their arguments and their help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Documents become knowledge bases; questions get answers with citations, on one's own machine.
+#[derive(Debug, Parser)]
+#[command(name = "rwkv-rag", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Configuration file (TOML); see etc/rag.toml for every setting
+    #[arg(long, global = true, env = "RWKV_RAG_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data folder; without --url, commands work on it directly
+    #[arg(long, global = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// A running host, e.g. http://127.0.0.1:8780
+    #[arg(long, global = true, env = "RWKV_RAG_URL")]
+    pub(crate) url: Option<String>,
+    /// API key for --url
+    #[arg(long, global = true, env = "RWKV_RAG_KEY", hide_env_values = true)]
+    pub(crate) key: Option<String>,
+    /// Machine-readable output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the host: HTTP API, page, engines and job queue
+    Serve(Serve),
+    /// Create, list, show, delete, export or import knowledge bases
+    #[command(subcommand)]
+    Kb(Kb),
+    /// Put documents into a knowledge base
+    Ingest(Ingest),
+    /// Find passages
+    Search(Search),
+    /// Ask a question
+    Ask(Ask),
+    /// Documents of a knowledge base
+    #[command(subcommand)]
+    Document(Document),
+    /// Jobs: list, show, cancel, retry
+    #[command(subcommand)]
+    Job(Job),
+    /// Models in use
+    #[command(subcommand)]
+    Model(Model),
+    /// Installed plugins, and a check of a component file
+    #[command(subcommand)]
+    Plugin(Plugin),
+    /// API keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Training data
+    #[command(subcommand)]
+    Tune(Tune),
+    /// Measure speed and quality on this machine
+    Bench(Bench),
+    /// Check that everything needed is there
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address; port 0 takes a free one and prints it
+    #[arg(long)]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Kb {
+    /// Create a knowledge base
+    Create {
+        name: String,
+        /// Chunker, e.g. chunk-sentence, chunk-fixed, chunk-lines
+        #[arg(long)]
+        chunker: Option<String>,
+        /// Its settings as JSON
+        #[arg(long, requires = "chunker")]
+        chunker_settings: Option<String>,
+        /// Retrieval strategy, e.g. retrieve-hybrid, retrieve-dense
+        #[arg(long)]
+        retriever: Option<String>,
+        /// Its settings as JSON
+        #[arg(long, requires = "retriever")]
+        retriever_settings: Option<String>,
+        /// Do not rerank
+        #[arg(long)]
+        no_rerank: bool,
+    },
+    /// List knowledge bases
+    List,
+    /// Show one with its settings
+    Show { name: String },
+    /// Delete one with everything in it
+    Delete {
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Write one with its originals to a folder
+    Export { name: String, dir: PathBuf },
+    /// Create one from an exported folder
+    Import {
+        dir: PathBuf,
+        /// Another name than the exported one
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ingest {
+    /// Knowledge base
+    #[arg(long, default_value = rag_core::kb::KB_INITIAL)]
+    pub(crate) kb: String,
+    /// Files and folders (searched recursively)
+    #[arg(required_unless_present = "text")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// A text instead of files
+    #[arg(long, conflicts_with = "paths", requires = "name")]
+    pub(crate) text: Option<String>,
+    /// Name of the document made from --text
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Return when everything is queued (needs --url)
+    #[arg(long, requires = "url")]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// Knowledge base
+    #[arg(long, default_value = rag_core::kb::KB_INITIAL)]
+    pub(crate) kb: String,
+    /// The question
+    pub(crate) question: String,
+    /// Passages wanted
+    #[arg(short, long)]
+    pub(crate) k: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ask {
+    /// Knowledge base
+    #[arg(long, default_value = rag_core::kb::KB_INITIAL)]
+    pub(crate) kb: String,
+    /// The question
+    pub(crate) question: String,
+    /// Continue a conversation under this name
+    #[arg(long)]
+    pub(crate) conversation: Option<String>,
+    /// Sampling temperature; 0 is greedy
+    #[arg(long)]
+    pub(crate) temperature: Option<f32>,
+    /// Tokens of the answer at most
+    #[arg(long)]
+    pub(crate) max_tokens: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Document {
+    /// List documents
+    List {
+        #[arg(long, default_value = rag_core::kb::KB_INITIAL)]
+        kb: String,
+    },
+    /// Delete a document by its id
+    Delete {
+        #[arg(long, default_value = rag_core::kb::KB_INITIAL)]
+        kb: String,
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// List jobs, newest first
+    List {
+        #[arg(long)]
+        kb: Option<String>,
+    },
+    /// Show one
+    Show { id: String },
+    /// Stop one
+    Cancel { id: String },
+    /// Queue a failed or cancelled one again
+    Retry { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Model {
+    /// Models in use
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// Installed plugins
+    List,
+    /// Load a component file and say what it is
+    Check { file: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Create a key and print it once
+    Create {
+        name: String,
+        #[arg(long, value_enum, default_value = "reader")]
+        role: RoleArg,
+        /// Reaches only these knowledge bases
+        #[arg(long)]
+        kb: Vec<String>,
+    },
+    /// List keys
+    List,
+    /// Revoke a key by its id
+    Revoke { id: String },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum RoleArg {
+    Reader,
+    Editor,
+    Admin,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tune {
+    /// Turn jsonl texts into a binidx data set (PREFIX.bin, PREFIX.idx)
+    Prepare {
+        input: PathBuf,
+        #[arg(long, default_value_t = 3)]
+        epochs: u32,
+        #[arg(long, default_value_t = 1024)]
+        context: u32,
+        #[arg(long)]
+        out: PathBuf,
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) what: BenchWhat,
+    /// Rows {context, question} as jsonl: each question against all contexts, for search
+    #[arg(long)]
+    pub(crate) questions: Option<PathBuf>,
+    /// At most so many questions
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// Files or folders to ingest, for ingest
+    #[arg(long)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Retrieval strategy
+    #[arg(long)]
+    pub(crate) retriever: Option<String>,
+    /// Its settings as JSON
+    #[arg(long)]
+    pub(crate) retriever_settings: Option<String>,
+    /// Measure without the reranker too
+    #[arg(long)]
+    pub(crate) no_rerank: bool,
+    /// Seconds per measurement, about
+    #[arg(long, default_value_t = 5)]
+    pub(crate) seconds: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum BenchWhat {
+    Decode,
+    Prefill,
+    Embed,
+    Rerank,
+    Ingest,
+    Search,
+}

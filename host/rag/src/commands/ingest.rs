@@ -1,0 +1,166 @@
+//! Documents in: files, folders or a text become jobs, and the jobs are followed to their end.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::{cell, escape};
+use crate::cli::Ingest;
+use crate::client::Client;
+use crate::output::{self, Progress};
+
+/// What one document is made of.
+pub(crate) enum Source {
+    /// Without a type the host finds it out.
+    File {
+        path: PathBuf,
+        name: String,
+        media_type: Option<String>,
+    },
+    Text {
+        text: String,
+        name: String,
+    },
+}
+
+pub(crate) async fn run(client: &Client, args: Ingest, json: bool) -> Result<()> {
+    let sources = sources(&args)?;
+    let mut results = Vec::new();
+    let mut failed = 0;
+    for source in sources {
+        let name = source.name().to_owned();
+        let result = if args.no_wait {
+            submit(client, &args.kb, source).await
+        } else {
+            put(client, &args.kb, source).await
+        };
+        // One bad file does not keep the others out.
+        let row = result.unwrap_or_else(|error| {
+            failed += 1;
+            output::error(&error.context(name.clone()));
+            json!({"name": name, "state": "failed"})
+        });
+        results.push(row);
+    }
+    if json {
+        output::json(&json!({"kb": args.kb, "jobs": results}));
+    } else {
+        summary(&args, &results);
+    }
+    match failed {
+        0 => Ok(()),
+        _ => bail!("{failed} of {} documents failed", results.len()),
+    }
+}
+
+/// Uploads one document and follows its job; an error when the job fails.
+pub(crate) async fn put(client: &Client, kb: &str, source: Source) -> Result<Value> {
+    let mut progress = Progress::new(source.name());
+    let job = submit(client, kb, source).await?;
+    let mut last = job.clone();
+    let events = client.get_stream(&format!("/api/v1/jobs/{}/events", cell(&job["id"]))).await?;
+    events
+        .events(|name, job| {
+            progress
+                .set(job["percent"].as_u64().unwrap_or_default(), job["stage"].as_str().unwrap_or_default());
+            last = job;
+            Ok(name != "end")
+        })
+        .await?;
+    match last["state"].as_str() {
+        Some("done") if last["unchanged"] == true => progress.finish("unchanged"),
+        Some("done") => progress.finish("done"),
+        Some("cancelled") => bail!("the job was cancelled"),
+        Some("failed") => bail!("{}", cell(&last["error"])),
+        _ => bail!("the host stopped while the job ran; it goes on with the next start"),
+    }
+    Ok(last)
+}
+
+async fn submit(client: &Client, kb: &str, source: Source) -> Result<Value> {
+    let mut target = format!("/api/v1/kbs/{}/documents?name={}", escape(kb), escape(source.name()));
+    let body = match source {
+        Source::Text { text, .. } => {
+            target.push_str("&media_type=text%2Fplain");
+            reqwest::Body::from(text)
+        }
+        Source::File { path, media_type, .. } => {
+            if let Some(media_type) = media_type {
+                target.push_str(&format!("&media_type={}", escape(&media_type)));
+            }
+            let file = tokio::fs::File::open(&path).await.with_context(|| path.display().to_string())?;
+            reqwest::Body::from(file)
+        }
+    };
+    let mut answer = client.post_file(&target, body).await?;
+    Ok(answer["jobs"][0].take())
+}
+
+fn sources(args: &Ingest) -> Result<Vec<Source>> {
+    if let (Some(text), Some(name)) = (&args.text, &args.name) {
+        return Ok(vec![Source::Text { text: text.clone(), name: name.clone() }]);
+    }
+    let mut found = Vec::new();
+    for path in &args.paths {
+        if path.is_dir() {
+            folder(path, path, &mut found)?;
+        } else if path.is_file() {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            found.push(file(path, name));
+        } else {
+            bail!("{} is neither a file nor a folder", path.display());
+        }
+    }
+    if found.is_empty() {
+        bail!("there is no file to ingest");
+    }
+    Ok(found)
+}
+
+/// Files below a folder in name order, named by their path within it; hidden ones and links are left out.
+fn folder(root: &Path, dir: &Path, found: &mut Vec<Source>) -> Result<()> {
+    let mut entries: Vec<_> = fs_err::read_dir(dir)?.collect::<std::io::Result<_>>()?;
+    entries.sort_by_key(fs_err::DirEntry::file_name);
+    for entry in entries {
+        let kind = entry.file_type()?;
+        if entry.file_name().to_string_lossy().starts_with('.') || kind.is_symlink() {
+            continue;
+        }
+        let path = entry.path();
+        if kind.is_dir() {
+            folder(root, &path, found)?;
+        } else if kind.is_file() {
+            let name = path.strip_prefix(root)?.to_string_lossy().into_owned();
+            found.push(file(&path, name));
+        }
+    }
+    Ok(())
+}
+
+fn file(path: &Path, name: String) -> Source {
+    Source::File { path: path.to_owned(), name, media_type: None }
+}
+
+fn summary(args: &Ingest, results: &[Value]) {
+    let count = |want: &dyn Fn(&Value) -> bool| results.iter().filter(|row| want(row)).count();
+    let unchanged = count(&|row| row["unchanged"] == true);
+    let done = count(&|row| row["state"] == "done") - unchanged;
+    let queued = count(&|row| row["state"] == "queued" || row["state"] == "running");
+    let mut words = vec![format!("{done} ingested")];
+    if unchanged > 0 {
+        words.push(format!("{unchanged} unchanged"));
+    }
+    if queued > 0 {
+        words.push(format!("{queued} queued"));
+    }
+    output::line(format_args!("{}: {}", args.kb, words.join(", ")));
+}
+
+impl Source {
+    fn name(&self) -> &str {
+        match self {
+            Source::File { name, .. } | Source::Text { name, .. } => name,
+        }
+    }
+}

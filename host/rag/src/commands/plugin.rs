@@ -1,0 +1,52 @@
+//! Plugins: what is installed, and whether a component file could be.
+
+use std::path::Path;
+
+use anyhow::Result;
+use rag_wasm::{PluginHost, WasmConfig};
+use serde_json::{Value, json};
+
+use super::{cell, list};
+use crate::client::Client;
+use crate::config::Config;
+use crate::output;
+
+pub(crate) async fn list_installed(client: &Client, json: bool) -> Result<()> {
+    let answer = client.get("/api/v1/plugins").await?;
+    if json {
+        output::json(&answer);
+        return Ok(());
+    }
+    let row =
+        |plugin: &Value| ["id", "version", "kind", "description"].map(|key| cell(&plugin[key])).to_vec();
+    let rows: Vec<_> = list(&answer, "plugins").iter().map(row).collect();
+    output::table(&["id", "version", "kind", "description"], &rows);
+    Ok(())
+}
+
+/// Loads a component outside the data folder, so that nothing of it stays.
+pub(crate) fn check(config: &Config, file: &Path, json: bool) -> Result<()> {
+    let scratch = std::env::temp_dir().join(format!("rwkv-rag-check-{}", std::process::id()));
+    let host =
+        PluginHost::new(WasmConfig { threads: config.plugin_threads(), ..WasmConfig::new(scratch.clone()) })?;
+    let loaded = host.load_file(file);
+    // The scratch folder is ours alone; when it cannot be removed the check still stands.
+    let _ = fs_err::remove_dir_all(&scratch);
+    let loaded = loaded?;
+    let found = json!({
+        "id": loaded.info.id,
+        "version": loaded.info.version,
+        "kind": loaded.kind.name(),
+        "description": loaded.info.description,
+        "digest": loaded.info.digest,
+    });
+    if json {
+        output::json(&found);
+    } else {
+        let rows: Vec<Vec<String>> = ["id", "version", "kind", "description", "digest"]
+            .map(|key| vec![key.to_owned(), cell(&found[key])])
+            .to_vec();
+        output::table(&["", ""], &rows);
+    }
+    Ok(())
+}

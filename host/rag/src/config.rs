@@ -1,0 +1,290 @@
+//! Every setting: its default, its unit, and where it may come from (file, then environment, then flags).
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// Prefix of environment variables: `RWKV_RAG__SERVER__LISTEN` sets `server.listen`.
+const ENV_PREFIX: &str = "RWKV_RAG__";
+
+/// The whole configuration, as in `etc/rag.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) data: Data,
+    pub(crate) models: Models,
+    pub(crate) plugins: Plugins,
+    pub(crate) retrieval: Retrieval,
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Server {
+    /// Address of the HTTP API and the page; port 0 takes a free one and prints it.
+    pub(crate) listen: SocketAddr,
+    /// Further names that the Host header may carry, e.g. the machine's name behind a proxy.
+    pub(crate) allowed_hosts: Vec<String>,
+    /// Whether the session cookie is for TLS only; set it behind a TLS proxy.
+    pub(crate) cookie_secure: bool,
+    pub(crate) requests_max: usize,
+    pub(crate) session_minutes: u64,
+    pub(crate) shutdown_grace_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Data {
+    /// Where everything is kept; empty takes the user's data folder.
+    pub(crate) dir: PathBuf,
+    /// Size of one original at most, in bytes.
+    pub(crate) document_bytes_max: u64,
+    pub(crate) jobs_queued_max: usize,
+    /// Ingest stops below this much free space, in bytes.
+    pub(crate) disk_free_min_bytes: u64,
+    /// Connections that read while one writes.
+    pub(crate) readers: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Models {
+    /// Folder of model files; empty looks beside the program, then in `./models`.
+    pub(crate) dir: PathBuf,
+    /// Embedding and reranking model, a file of the folder or an absolute path.
+    pub(crate) encoder: PathBuf,
+    /// Language model, likewise: `.pth`, `.safetensors` or our quantised format.
+    pub(crate) language: PathBuf,
+    /// World vocabulary.
+    pub(crate) vocabulary: PathBuf,
+    /// Whether answers are marked as a demonstration model's.
+    pub(crate) demonstration: bool,
+    /// Threads of each engine; 0 takes all cores.
+    pub(crate) threads: usize,
+    /// Requests that may wait for an engine.
+    pub(crate) queue_max: usize,
+    /// Answers written at the same time.
+    pub(crate) slots: usize,
+    /// Memory for the states of known prompts, in bytes.
+    pub(crate) state_cache_bytes: usize,
+    /// Tokens embedded in one batch at most.
+    pub(crate) batch_tokens_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Plugins {
+    /// Folder of components; empty looks beside the program, then in `./plugins/dist`.
+    pub(crate) dir: PathBuf,
+    /// Threads that run components; 0 takes one less than the cores.
+    pub(crate) threads: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Retrieval {
+    /// A reranked passage scoring below this is no match.
+    pub(crate) relevance_min_rerank: f32,
+    /// Likewise for the cosine of a passage that nothing reranked.
+    pub(crate) relevance_min_dense: f32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// As tracing's filters: `info`, `rag_wasm=debug,info`, …
+    pub(crate) filter: String,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
+            allowed_hosts: Vec::new(),
+            cookie_secure: false,
+            requests_max: 256,
+            session_minutes: 720,
+            shutdown_grace_ms: 5_000,
+        }
+    }
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Data {
+            dir: PathBuf::new(),
+            document_bytes_max: 256 << 20,
+            jobs_queued_max: 10_000,
+            disk_free_min_bytes: 256 << 20,
+            readers: 4,
+        }
+    }
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Models {
+            dir: PathBuf::new(),
+            encoder: "e5-small.safetensors".into(),
+            language: "rwkv6-demo.safetensors".into(),
+            vocabulary: "rwkv_vocab_v20230424.txt".into(),
+            demonstration: true,
+            threads: 0,
+            queue_max: 64,
+            slots: 8,
+            state_cache_bytes: 64 << 20,
+            batch_tokens_max: 4_096,
+        }
+    }
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins { dir: PathBuf::new(), threads: 0 }
+    }
+}
+
+impl Default for Retrieval {
+    fn default() -> Self {
+        Retrieval { relevance_min_rerank: 0.0, relevance_min_dense: 0.0 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { filter: "info".into() }
+    }
+}
+
+impl Config {
+    /// Reads the file (or takes the defaults), then the environment.
+    pub(crate) fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self> {
+        let mut table = match file {
+            Some(path) => {
+                let text = fs_err::read_to_string(path)?;
+                text.parse::<toml::Table>()
+                    .with_context(|| format!("{} is not valid TOML", path.display()))?
+            }
+            None => toml::Table::new(),
+        };
+        for (name, value) in env {
+            if let Some(key) = name.strip_prefix(ENV_PREFIX) {
+                set(&mut table, key, &value).with_context(|| format!("environment variable {name}"))?;
+            }
+        }
+        let shown = file.map_or_else(|| "the configuration".to_owned(), |path| path.display().to_string());
+        toml::Value::Table(table).try_into().with_context(|| format!("in {shown}"))
+    }
+
+    /// The data folder.
+    pub(crate) fn data_dir(&self) -> Result<PathBuf> {
+        if !self.data.dir.as_os_str().is_empty() {
+            return Ok(self.data.dir.clone());
+        }
+        let home = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        match home("XDG_DATA_HOME").or_else(|| home("HOME").map(|home| home.join(".local/share"))) {
+            Some(base) => Ok(base.join("rwkv-rag")),
+            None => bail!("no data folder: set data.dir, RWKV_RAG__DATA__DIR or --data-dir"),
+        }
+    }
+
+    /// The folder of model files.
+    pub(crate) fn models_dir(&self) -> PathBuf {
+        shipped(&self.models.dir, "models", "models")
+    }
+
+    /// The folder of components.
+    pub(crate) fn plugins_dir(&self) -> PathBuf {
+        shipped(&self.plugins.dir, "plugins", "plugins/dist")
+    }
+
+    /// Threads of an engine.
+    pub(crate) fn engine_threads(&self) -> usize {
+        match self.models.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// Threads that run components.
+    pub(crate) fn plugin_threads(&self) -> usize {
+        match self.plugins.threads {
+            0 => std::thread::available_parallelism()
+                .map_or(1, |cores| usize::from(cores).saturating_sub(1).max(1)),
+            threads => threads,
+        }
+    }
+}
+
+/// What is installed with the program stands in `share/rwkv-rag` beside its `bin`; in a checkout, in the checkout.
+fn shipped(configured: &Path, name: &str, in_checkout: &str) -> PathBuf {
+    if !configured.as_os_str().is_empty() {
+        return configured.to_owned();
+    }
+    let program = std::env::current_exe().ok();
+    let share = program.and_then(|exe| Some(exe.parent()?.parent()?.join("share/rwkv-rag").join(name)));
+    share.filter(|dir| dir.is_dir()).unwrap_or_else(|| PathBuf::from(in_checkout))
+}
+
+/// Puts `SECTION__KEY` into the table; the value is TOML where it parses as such, text otherwise.
+fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
+    let lower = key.to_ascii_lowercase();
+    let Some((section, key)) = lower.split_once("__") else {
+        bail!("use {ENV_PREFIX}SECTION__KEY");
+    };
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let entry = table.entry(section.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    match entry {
+        toml::Value::Table(section) => section.insert(key.to_owned(), value),
+        _ => bail!("'{section}' is not a section"),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, env: &[(&str, &str)]) -> Result<Config> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("rag.toml");
+        fs_err::write(&path, text)?;
+        Config::load(Some(&path), env.iter().map(|(k, v)| (k.to_string(), v.to_string())))
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file_and_the_file_the_defaults() {
+        let env =
+            [("RWKV_RAG__SERVER__LISTEN", "127.0.0.1:1"), ("RWKV_RAG__MODELS__SLOTS", "3"), ("HOME", "x")];
+        let config = load("[server]\nlisten = '127.0.0.1:2'\n[models]\nthreads = 5", &env).unwrap();
+        assert_eq!(config.server.listen.port(), 1);
+        assert_eq!((config.models.slots, config.models.threads), (3, 5));
+        assert_eq!(config.data, Data::default());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let check = |text: &str, env: &[(&str, &str)], want: &str| {
+            let error = format!("{:#}", load(text, env).unwrap_err());
+            assert!(error.contains(want), "{error}");
+        };
+        check("[server]\nlisen = 'x'", &[], "lisen");
+        check("[server]\nlisten = 'x'", &[], "listen");
+        check("[server", &[], "rag.toml");
+        check("", &[("RWKV_RAG__SERVER", "x")], "RWKV_RAG__SECTION__KEY");
+        check("", &[("RWKV_RAG__MODELS__SLOTS", "many")], "slots");
+    }
+
+    #[test]
+    fn the_example_file_holds_exactly_the_defaults() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../etc/rag.toml"));
+        let text = fs_err::read_to_string(path).unwrap();
+        let shown: toml::Value = text.parse::<toml::Table>().map(toml::Value::Table).unwrap();
+        let defaults = toml::Value::try_from(Config::default()).unwrap();
+        assert_eq!(shown, defaults, "etc/rag.toml and the defaults in config.rs differ");
+    }
+}

@@ -1,0 +1,68 @@
+//! How the host runs: parts, job queue and HTTP until a signal, then an orderly end.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use rag_http::{AppState, Settings, hosts_for};
+use tokio::net::TcpListener;
+
+use crate::assemble;
+use crate::cli::Serve;
+use crate::config::Config;
+use crate::output;
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) async fn serve(config: Config, args: Serve) -> Result<()> {
+    let address = args.listen.unwrap_or(config.server.listen);
+    let parts = assemble::build(&config).await?;
+    if let Some(secret) = assemble::first_admin_key(parts.rag.keys.as_ref()).await? {
+        output::line(format_args!("admin key: {secret}"));
+        output::line(format_args!("           (shown this once; `rwkv-rag key create` makes further ones)"));
+    }
+    let listener = listen(address).await?;
+    let address = listener.local_addr()?;
+    output::line(format_args!("listening on http://{address}"));
+    let jobs = tokio::spawn(assemble::run_jobs(parts.rag.clone(), parts.wake.clone()));
+    let state = AppState::new(parts.rag.clone(), settings(&config, address));
+    let result = rag_http::serve(listener, state, stop_signal()).await;
+    // A job cut here is taken up again by the next start.
+    jobs.abort();
+    result.context("the HTTP server failed")
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("{address} is in use: another host runs there, or choose another with --listen")
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address}")),
+    }
+}
+
+fn settings(config: &Config, address: SocketAddr) -> Settings {
+    Settings {
+        document_bytes_max: config.data.document_bytes_max,
+        requests_max: config.server.requests_max,
+        allowed_hosts: hosts_for(address.ip(), &config.server.allowed_hosts),
+        cookie_secure: config.server.cookie_secure,
+        session_minutes: config.server.session_minutes,
+        shutdown_grace_ms: config.server.shutdown_grace_ms,
+        ..Settings::default()
+    }
+}
+
+async fn stop_signal() {
+    let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(term) => term,
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be caught; SIGINT stops the host");
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

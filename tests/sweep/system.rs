@@ -1,0 +1,273 @@
+//! The flows on a real store with small native parts, every port behind one fault.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rag_core::document::{
+    Block, BlockKind, ChunkId, ChunkSpan, Location, ParsedSummary, Section, Span, Vectors,
+};
+use rag_core::kb::Kb;
+use rag_core::ports::{
+    Binding, Bindings, Blob, BlobStore, Catalog, Chunk, Embed, FinishReason, Generate, GenerateRequest,
+    GenerationEvent, GenerationStream, KbSearch, Parse, ParseSession, PluginInfo, Purpose, Rerank, Retrieve,
+    StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex, VectorStore,
+};
+use rag_core::rag::RelevanceMin;
+use rag_core::search::{Evidence, Filter, Hit, RankedChunk, Retrieval, RetrieveRequest};
+use rag_core::{Rag, Result, kb_search::BoundSearch};
+use rag_store::{Store, StoreConfig};
+
+use crate::fault::{Fault, Faulty};
+
+/// Dimension of the toy vectors.
+const DIM: usize = 16;
+
+/// The system on a data folder; every port call counts against `fault`.
+pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
+    let store = Store::open(StoreConfig { disk_free_min_bytes: 0, ..StoreConfig::new(dir) })
+        .expect("the store opens");
+    let catalog: Arc<dyn Catalog> = store.clone();
+    let blobs: Arc<dyn BlobStore> = store.clone();
+    let embed: Arc<dyn Embed> = Arc::new(Toy);
+    let embedder: Arc<dyn Embed> = Arc::new(Faulty { inner: embed, fault: fault.clone() });
+    let catalog: Arc<dyn Catalog> = Arc::new(Faulty { inner: catalog, fault: fault.clone() });
+    let bindings = ToyBindings {
+        store: store.clone(),
+        catalog: catalog.clone(),
+        embedder: embedder.clone(),
+        fault: fault.clone(),
+    };
+    let rag = Rag {
+        catalog,
+        blobs: Arc::new(Faulty { inner: blobs, fault: fault.clone() }),
+        bindings: Arc::new(bindings),
+        embedder,
+        reranker: Arc::new(Toy),
+        generator: Arc::new(Toy),
+        keys: store.clone(),
+        relevance_min: RelevanceMin { rerank: -1.0, dense: -1.0 },
+        wake_jobs: Box::new(|| {}),
+        pause: Box::new(|_| Box::pin(std::future::ready(()))),
+    };
+    (rag, store)
+}
+
+fn info(id: &str) -> PluginInfo {
+    PluginInfo { id: id.into(), version: "1.0.0".into(), description: "toy".into(), digest: id.into() }
+}
+
+struct ToyBindings {
+    store: Arc<Store>,
+    catalog: Arc<dyn Catalog>,
+    embedder: Arc<dyn Embed>,
+    fault: Arc<Fault>,
+}
+
+#[async_trait]
+impl Bindings for ToyBindings {
+    async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>> {
+        let index = self.store.vector_index(&kb.name);
+        let store: Arc<dyn VectorStore> = Arc::new(ToyStore { index: index.clone(), info: info("store") });
+        let store: Arc<dyn VectorStore> = Arc::new(Faulty { inner: store, fault: self.fault.clone() });
+        let search = BoundSearch {
+            kb: kb.name.clone(),
+            collection: kb.collection.clone(),
+            catalog: self.catalog.clone(),
+            store: store.clone(),
+            index: Some(index),
+        };
+        let parser: Arc<dyn Parse> =
+            Arc::new(ToyParser { info: info("parser"), accepts: vec!["text/plain".into()] });
+        let chunker: Arc<dyn Chunk> = Arc::new(ToyChunker(info("chunker")));
+        Ok(Arc::new(Binding {
+            kb: kb.clone(),
+            parsers: vec![Arc::new(Faulty { inner: parser, fault: self.fault.clone() })],
+            chunker: Arc::new(Faulty { inner: chunker, fault: self.fault.clone() }),
+            store,
+            retriever: Arc::new(ToyRetriever {
+                search,
+                embedder: self.embedder.clone(),
+                info: info("retriever"),
+            }),
+            embedder: self.embedder.clone(),
+            reranker: Some(Arc::new(Toy)),
+        }))
+    }
+
+    fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
+        Vec::new()
+    }
+}
+
+struct ToyParser {
+    info: PluginInfo,
+    accepts: Vec<String>,
+}
+
+/// A paragraph a call.
+struct ToySession(std::vec::IntoIter<String>);
+
+#[async_trait]
+impl Parse for ToyParser {
+    fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+    fn accepts(&self) -> &[String] {
+        &self.accepts
+    }
+    async fn open(&self, blob: Arc<dyn Blob>) -> Result<Box<dyn ParseSession>> {
+        let bytes = blob.read_at(0, 1 << 20).await?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let paragraphs: Vec<String> = text.split("\n\n").map(str::to_owned).collect();
+        Ok(Box::new(ToySession(paragraphs.into_iter())))
+    }
+}
+
+#[async_trait]
+impl ParseSession for ToySession {
+    async fn next(&mut self, _: u32) -> Result<Option<Vec<Block>>> {
+        let block =
+            |text| Block { kind: BlockKind::Paragraph, level: 0, text, location: Location::default() };
+        Ok(self.0.next().map(|text| vec![block(text)]))
+    }
+    async fn summary(&mut self) -> Result<ParsedSummary> {
+        Ok(ParsedSummary::default())
+    }
+}
+
+struct ToyChunker(PluginInfo);
+
+#[async_trait]
+impl Chunk for ToyChunker {
+    fn info(&self) -> &PluginInfo {
+        &self.0
+    }
+    async fn split(&self, section: Section) -> Result<Vec<ChunkSpan>> {
+        let chunk = |span: Span| ChunkSpan { span, parent: None, context: None };
+        Ok(section.blocks.iter().map(|block| chunk(block.span)).collect())
+    }
+}
+
+struct ToyStore {
+    index: Arc<dyn VectorIndex>,
+    info: PluginInfo,
+}
+
+#[async_trait]
+impl VectorStore for ToyStore {
+    fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+    async fn create(&self, collection: &VectorCollection) -> Result<()> {
+        self.index.create(collection).await
+    }
+    async fn drop_collection(&self, name: &str) -> Result<()> {
+        self.index.drop_collection(name).await
+    }
+    async fn list(&self) -> Result<Vec<VectorCollection>> {
+        self.index.list().await
+    }
+    async fn count(&self, name: &str) -> Result<u64> {
+        self.index.count(name).await
+    }
+    async fn upsert(&self, name: &str, batch: StoreBatch) -> Result<()> {
+        self.index.upsert(name, StoredVectors { ids: batch.ids, vectors: batch.vectors }, batch.fields).await
+    }
+    async fn delete(&self, name: &str, ids: &[ChunkId]) -> Result<()> {
+        self.index.delete(name, ids).await
+    }
+    async fn query(
+        &self,
+        name: &str,
+        queries: &Vectors,
+        k: u32,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Vec<Hit>>> {
+        self.index.query(name, queries, k, filter).await
+    }
+    async fn ping(&self) -> Result<String> {
+        Ok("toy".into())
+    }
+}
+
+struct ToyRetriever {
+    search: BoundSearch,
+    embedder: Arc<dyn Embed>,
+    info: PluginInfo,
+}
+
+#[async_trait]
+impl Retrieve for ToyRetriever {
+    fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+    async fn retrieve(&self, request: RetrieveRequest) -> Result<Retrieval> {
+        let query = self.embedder.embed(vec![request.question.clone()], Purpose::Query).await?;
+        let dense = self.search.dense(&query, request.k, request.filter.as_ref()).await?;
+        self.search.lexical(&request.question, request.k, request.filter.as_ref()).await?;
+        let ranked = |(rank, hit): (u32, Hit)| RankedChunk {
+            chunk: hit.chunk,
+            score: hit.score,
+            evidence: vec![Evidence { arm: "dense".into(), rank, score: hit.score }],
+        };
+        Ok(Retrieval { hits: (1..).zip(dense).map(ranked).collect(), ..Retrieval::default() })
+    }
+}
+
+/// Models that need no weights: letters are counted, and the answer is the prompt's length.
+struct Toy;
+
+#[async_trait]
+impl Embed for Toy {
+    fn identity(&self) -> &str {
+        "toy"
+    }
+    fn dim(&self) -> usize {
+        DIM
+    }
+    fn tokens_max(&self) -> usize {
+        512
+    }
+    fn count_tokens(&self, texts: &[String]) -> Vec<u32> {
+        texts.iter().map(|text| text.chars().count() as u32).collect()
+    }
+    async fn embed(&self, texts: Vec<String>, _: Purpose) -> Result<Vectors> {
+        let mut data = Vec::with_capacity(texts.len() * DIM);
+        for text in &texts {
+            let mut row = [0.01_f32; DIM];
+            text.chars().for_each(|c| row[c as usize % DIM] += 1.0);
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            data.extend(row.iter().map(|x| x / norm));
+        }
+        Ok(Vectors { dim: DIM, data })
+    }
+}
+
+#[async_trait]
+impl Rerank for Toy {
+    fn identity(&self) -> &str {
+        "toy"
+    }
+    async fn rerank(&self, _: &str, passages: &[String]) -> Result<Vec<f32>> {
+        Ok(passages.iter().map(|text| 1.0 / text.len() as f32).collect())
+    }
+}
+
+#[async_trait]
+impl Generate for Toy {
+    fn identity(&self) -> &str {
+        "toy"
+    }
+    fn demonstration(&self) -> bool {
+        true
+    }
+    fn count_tokens(&self, text: &str) -> u32 {
+        text.chars().count() as u32
+    }
+    async fn generate(&self, request: GenerateRequest) -> Result<GenerationStream> {
+        let done = GenerationEvent::Done { reason: FinishReason::Stop, usage: Usage::default() };
+        let events = [GenerationEvent::Text(request.prompt.len().to_string()), done];
+        Ok(Box::pin(futures_util::stream::iter(events.map(Ok))))
+    }
+}
