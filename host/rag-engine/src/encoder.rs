@@ -11,14 +11,13 @@ mod maths;
 mod maxsim;
 mod model;
 mod passage_cache;
+#[cfg(test)]
+mod tests;
 mod token_vectors;
 mod tokenizer;
 mod trie;
 mod weights;
 mod worker;
-
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Attention within one text, head by head, as small matrix products in f32.
 
-use super::gemm::{Isa, NR, PANEL, Slab, TILE32_ROWS, Tile32, tile32};
-use super::maths::Softmax;
+use super::gemm::{Isa, NR, PANEL, Slab, TILE32_ROWS, Target, tile32};
+use super::maths::Weigh;
 
 /// One text's queries, keys and values, and where the result goes.
 pub(crate) struct Attention<'a> {
@@ -67,27 +67,31 @@ impl Attention<'_> {
         let padded = tokens.next_multiple_of(NR);
         let scale = 1.0 / (size as f32).sqrt();
         scratch.weights.resize(TILE32_ROWS * padded, 0.0);
-        let mut sums = Tile32::zero();
+        let mut sums = [0.0; TILE32_ROWS * NR];
         for first in (0..tokens).step_by(TILE32_ROWS) {
             let rows = TILE32_ROWS.min(tokens - first);
             let queries =
                 Slab { data: &self.qkv[first * 3 * width + head * size..], stride: 3 * width, rows };
             for (tile, keys) in scratch.keys.chunks_exact(NR * size).enumerate() {
-                tile32(isa, &queries, size, keys, &mut sums);
-                for (row, sums) in sums.0.iter().enumerate().take(rows) {
-                    scratch.weights[row * padded + tile * NR..][..NR].copy_from_slice(sums);
-                }
+                let target = Target { data: &mut scratch.weights[tile * NR..], stride: padded };
+                tile32(isa, &queries, size, keys, target);
             }
-            for row in scratch.weights.chunks_exact_mut(padded).take(rows) {
-                isa.run(Softmax { row: &mut row[..tokens], scale });
-            }
+            let mut shares = [0.0; TILE32_ROWS];
+            isa.run(Weigh {
+                rows: &mut scratch.weights[..rows * padded],
+                stride: padded,
+                tokens,
+                scale,
+                shares: &mut shares,
+            });
             let weights = Slab { data: &scratch.weights, stride: padded, rows };
             for (tile, values) in scratch.values.chunks_exact(NR * tokens).enumerate() {
-                tile32(isa, &weights, tokens, values, &mut sums);
+                tile32(isa, &weights, tokens, values, Target { data: &mut sums, stride: NR });
                 let wide = NR.min(size - tile * NR);
-                for (row, sums) in sums.0.iter().enumerate().take(rows) {
+                for (row, sums) in sums.chunks_exact(NR).enumerate().take(rows) {
                     let at = (first + row) * width + head * size + tile * NR;
-                    self.context[at..at + wide].copy_from_slice(&sums[..wide]);
+                    let target = &mut self.context[at..at + wide];
+                    target.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum * shares[row]);
                 }
             }
         }

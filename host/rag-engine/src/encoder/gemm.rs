@@ -59,20 +59,14 @@ pub fn product32(isa: Isa, a: &[f32], w: &WeightsF32, bias: &[f32], out: &mut [f
     assert_eq!(a.len(), rows * w.depth());
     assert_eq!(bias.len(), columns);
     assert_eq!(out.len(), rows * columns);
+    let mut sums = [0.0; TILE32_ROWS * NR];
     for tile in 0..w.tiles() {
         let (first, width) = (tile * NR, NR.min(columns - tile * NR));
-        let panels = w.tile(tile);
         for row in (0..rows).step_by(TILE32_ROWS) {
-            let count = TILE32_ROWS.min(rows - row);
-            let mut sums = Tile32::zero();
-            tile32(
-                isa,
-                &Slab { data: &a[row * w.depth()..], stride: w.depth(), rows: count },
-                w.depth(),
-                panels,
-                &mut sums,
-            );
-            for (r, line) in sums.0.iter().enumerate().take(count) {
+            let slab =
+                Slab { data: &a[row * w.depth()..], stride: w.depth(), rows: TILE32_ROWS.min(rows - row) };
+            tile32(isa, &slab, w.depth(), w.tile(tile), Target { data: &mut sums, stride: NR });
+            for (r, line) in sums.chunks_exact(NR).enumerate().take(slab.rows) {
                 let target = &mut out[(row + r) * columns + first..][..width];
                 for ((value, sum), bias) in target.iter_mut().zip(line).zip(&bias[first..first + width]) {
                     *value = sum + bias;
@@ -82,18 +76,8 @@ pub fn product32(isa: Isa, a: &[f32], w: &WeightsF32, bias: &[f32], out: &mut [f
     }
 }
 
-/// Rows of a tile of the f32 kernel.
+/// Rows of the largest tile of the f32 kernel.
 pub(crate) const TILE32_ROWS: usize = 8;
-
-/// f32 sums of a tile.
-#[repr(C, align(64))]
-pub(crate) struct Tile32(pub(crate) [[f32; NR]; TILE32_ROWS]);
-
-impl Tile32 {
-    pub(crate) fn zero() -> Self {
-        Tile32([[0.0; NR]; TILE32_ROWS])
-    }
-}
 
 /// Up to `TILE32_ROWS` rows, `stride` values apart.
 pub(crate) struct Slab<'a> {
@@ -102,18 +86,25 @@ pub(crate) struct Slab<'a> {
     pub(crate) rows: usize,
 }
 
+/// Where the `NR` sums of each row go, `stride` values apart.
+pub(crate) struct Target<'a> {
+    pub(crate) data: &'a mut [f32],
+    pub(crate) stride: usize,
+}
+
 /// One tile of f32 sums: `panels` is `[2][depth][16]`.
-pub(crate) fn tile32(isa: Isa, a: &Slab<'_>, depth: usize, panels: &[f32], sums: &mut Tile32) {
-    assert!(a.rows <= TILE32_ROWS && panels.len() >= depth * NR);
-    assert!(a.rows == 0 || a.data.len() >= (a.rows - 1) * a.stride + depth);
+pub(crate) fn tile32(isa: Isa, a: &Slab<'_>, depth: usize, panels: &[f32], out: Target<'_>) {
+    assert!((1..=TILE32_ROWS).contains(&a.rows) && panels.len() >= depth * NR && out.stride >= NR);
+    assert!(a.data.len() >= (a.rows - 1) * a.stride + depth);
+    assert!(out.data.len() >= (a.rows - 1) * out.stride + NR);
     match isa {
         // SAFETY: the instructions were detected; sizes are checked above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Amx | Isa::Avx512 => unsafe { avx512::tile32(a, depth, panels, sums) },
+        Isa::Amx | Isa::Avx512 => unsafe { avx512::tile32(a, depth, panels, out) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::tile32(a, depth, panels, sums) },
-        Isa::Scalar => scalar::tile32(a, depth, panels, sums),
+        Isa::Avx2 => unsafe { avx2::tile32(a, depth, panels, out) },
+        Isa::Scalar => scalar::tile32(a, depth, panels, out),
     }
 }
 
@@ -131,12 +122,14 @@ pub(crate) fn store(place: Place<'_>, sums: &[[i32; NR]], bias: &[f32], out: &mu
             let weight_scales = &w.scales[first..first + NR];
             let bias = &bias[first..first + NR];
             for c in 0..NR {
-                target[c] = (sums[c] - zero * weight_sums[c]) as f32 * (scale * weight_scales[c]) + bias[c];
+                target[c] = sums[c].wrapping_sub(zero.wrapping_mul(weight_sums[c])) as f32
+                    * (scale * weight_scales[c])
+                    + bias[c];
             }
             continue;
         }
         for (c, value) in target.iter_mut().enumerate() {
-            let exact = sums[c] - zero * w.sums[first + c];
+            let exact = sums[c].wrapping_sub(zero.wrapping_mul(w.sums[first + c]));
             *value = exact as f32 * (scale * w.scales[first + c]) + bias[first + c];
         }
     }

@@ -58,25 +58,41 @@ impl Vectorised for Gelu<'_> {
     }
 }
 
-/// Turns scores into weights that sum to one: `exp(scale · (score - max))`, divided by their sum.
-pub(crate) struct Softmax<'a> {
-    /// One row of scores.
-    pub(crate) row: &'a mut [f32],
+/// Softmax without its division: scores become `exp(scale · (score - max))`; `shares` are what to multiply by.
+pub(crate) struct Weigh<'a> {
+    /// Rows of `stride` values, a multiple of 16; the first `tokens` of each are scores.
+    pub(crate) rows: &'a mut [f32],
+    pub(crate) stride: usize,
+    pub(crate) tokens: usize,
     pub(crate) scale: f32,
+    /// One a row: 1 divided by the row's sum.
+    pub(crate) shares: &'a mut [f32],
 }
 
-impl Vectorised for Softmax<'_> {
+impl Vectorised for Weigh<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let highest = max(self.row);
-        for value in self.row.iter_mut() {
-            *value = exp((*value - highest) * self.scale);
-        }
-        let inverse = 1.0 / sum(self.row, |v| v);
-        for value in self.row.iter_mut() {
-            *value *= inverse;
+        for (row, share) in self.rows.chunks_exact_mut(self.stride).zip(self.shares) {
+            // What lies beyond the scores must weigh nothing.
+            row[self.tokens..].fill(f32::NEG_INFINITY);
+            let chunks = row.as_chunks_mut::<LANES>().0;
+            let mut highest = [f32::NEG_INFINITY; LANES];
+            for chunk in chunks.iter() {
+                for lane in 0..LANES {
+                    highest[lane] = if chunk[lane] > highest[lane] { chunk[lane] } else { highest[lane] };
+                }
+            }
+            let highest = highest.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            let mut sums = [0f32; LANES];
+            for chunk in chunks {
+                for lane in 0..LANES {
+                    chunk[lane] = exp((chunk[lane] - highest) * self.scale);
+                    sums[lane] += chunk[lane];
+                }
+            }
+            *share = 1.0 / sums.iter().sum::<f32>();
         }
     }
 }
@@ -111,20 +127,6 @@ pub(crate) fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
         }
     }
     lanes.iter().sum::<f32>() + rest
-}
-
-/// Largest value of a row.
-#[inline(always)]
-fn max(row: &[f32]) -> f32 {
-    let chunks = row.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks {
-        for lane in 0..LANES {
-            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
-        }
-    }
-    lanes.iter().fold(rest, |a, b| a.max(*b))
 }
 
 /// Divides a vector by its length; a zero vector stays.
@@ -185,12 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn softmax_sums_to_one_and_keeps_ratios() {
-        let mut row = ramp(37, 30.0);
-        Isa::detect().run(Softmax { row: &mut row, scale: 0.5 });
-        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-        let step = 60.0 / 36.0 * 0.5;
-        assert!((row[36] / row[35] - f32::exp(step)).abs() < 1e-4);
+    fn weights_times_share_are_a_softmax() {
+        let mut rows = [ramp(37, 30.0), vec![1e9; 11], ramp(37, 1.0), vec![f32::NAN; 11]].concat();
+        let mut shares = [0.0; 2];
+        Isa::detect().run(Weigh { rows: &mut rows, stride: 48, tokens: 37, scale: 0.5, shares: &mut shares });
+        for (row, share) in rows.chunks(48).zip(shares) {
+            assert!((row[..37].iter().sum::<f32>() * share - 1.0).abs() < 1e-6);
+            assert!(row[37..].iter().all(|weight| *weight < 1e-37), "padding");
+        }
+        assert!((rows[36] / rows[35] - f32::exp(60.0 / 36.0 * 0.5)).abs() < 1e-4);
+        assert!((rows[48 + 36] / rows[48] - f32::exp(1.0)).abs() < 1e-4);
     }
 
     #[test]
@@ -207,9 +213,11 @@ mod tests {
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
         let of = |isa: Isa| {
-            let (mut gelu, mut row, mut x) = (ramp(131, 5.0), ramp(131, 9.0), ramp(262, 4.0));
+            let (mut gelu, mut row, mut x) = (ramp(131, 5.0), ramp(144, 9.0), ramp(262, 4.0));
             isa.run(Gelu(&mut gelu));
-            isa.run(Softmax { row: &mut row, scale: 0.3 });
+            let mut shares = [0.0];
+            isa.run(Weigh { rows: &mut row, stride: 144, tokens: 131, scale: 0.3, shares: &mut shares });
+            row.extend(shares);
             let (weight, bias) = (ramp(131, 2.0), ramp(131, 0.1));
             isa.run(AddNorm { x: &mut x, y: &ramp(262, 1.0), weight: &weight, bias: &bias, eps: 1e-12 });
             [gelu, row, x].concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>()

@@ -8,6 +8,9 @@ use super::gemm::{self, Isa, Rows8, Weights8, WeightsF32};
 use super::maths::{AddNorm, Gelu};
 use super::weights::{BLOCK, unpack};
 
+/// Tokens that pass through the wide inner layer at a time: their 6 KiB each stay in the cache.
+const BLOCK_TOKENS: usize = 64;
+
 /// Weights of an encoder.
 #[derive(Debug)]
 pub(crate) struct Model {
@@ -72,7 +75,7 @@ pub(crate) struct Scratch {
     context: Vec<f32>,
     /// `[tokens, width]`: what a half layer adds.
     added: Vec<f32>,
-    /// `[tokens, inner]`.
+    /// `[BLOCK_TOKENS, inner]`.
     inner: Vec<f32>,
     attention: attention::Scratch,
 }
@@ -89,6 +92,7 @@ impl Model {
         self.embed(sequences, scratch);
         self.add_norm(isa, &self.norm, scratch);
         for layer in &self.layers {
+            scratch.qkv.resize(scratch.hidden.len() * 3, 0.0);
             layer.qkv.apply(isa, &scratch.hidden, &mut scratch.rows, &mut scratch.qkv);
             scratch.context.resize(scratch.hidden.len(), 0.0);
             let mut first = 0;
@@ -105,9 +109,14 @@ impl Model {
             }
             layer.attention_out.apply(isa, &scratch.context, &mut scratch.rows, &mut scratch.added);
             self.add_norm(isa, &layer.attention_norm, scratch);
-            layer.up.apply(isa, &scratch.hidden, &mut scratch.rows, &mut scratch.inner);
-            isa.run(Gelu(&mut scratch.inner));
-            layer.down.apply(isa, &scratch.inner, &mut scratch.rows, &mut scratch.added);
+            scratch.added.resize(scratch.hidden.len(), 0.0);
+            let blocks = scratch.hidden.chunks(BLOCK_TOKENS * self.width);
+            for (hidden, added) in blocks.zip(scratch.added.chunks_mut(BLOCK_TOKENS * self.width)) {
+                scratch.inner.resize(hidden.len() / self.width * layer.up.columns(), 0.0);
+                layer.up.apply(isa, hidden, &mut scratch.rows, &mut scratch.inner);
+                isa.run(Gelu(&mut scratch.inner));
+                layer.down.apply(isa, &scratch.inner, &mut scratch.rows, added);
+            }
             self.add_norm(isa, &layer.output_norm, scratch);
         }
     }
@@ -137,16 +146,14 @@ impl Linear {
         self.bias.len()
     }
 
-    /// Replaces `out` by the product, `[tokens, columns]`.
-    fn apply(&self, isa: Isa, input: &[f32], rows: &mut Rows8, out: &mut Vec<f32>) {
+    /// Fills `out` with the product, `[tokens, columns]`.
+    fn apply(&self, isa: Isa, input: &[f32], rows: &mut Rows8, out: &mut [f32]) {
         match &self.matrix {
             Matrix::Int8(weights) => {
                 rows.quantise(isa, input, weights.depth());
-                out.resize(rows.rows() * self.columns(), 0.0);
                 gemm::product8(isa, rows, weights, &self.bias, out);
             }
             Matrix::F32(weights) => {
-                out.resize(input.len() / weights.depth() * self.columns(), 0.0);
                 gemm::product32(isa, input, weights, &self.bias, out);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{NR, PANEL, Place, Rows8, Slab, Tile32, Weights8, store};
+use super::{NR, PANEL, Place, Rows8, Slab, Target, Weights8, store};
 
 /// Rows of the largest int8 tile: 3 rows by 16 columns take 12 of 16 registers.
 const MR: usize = 3;
@@ -77,19 +77,20 @@ fn sum_rows<const ROWS: usize>(
 /// # Safety
 /// The machine has AVX2 and FMA; sizes as `super::tile32` checks them.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], sums: &mut Tile32) {
+pub(super) unsafe fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], out: Target<'_>) {
     let mut row = 0;
     while row < a.rows {
-        let part = &a.data[row * a.stride..];
-        row += if a.rows - row >= 3 {
-            tile32_rows::<3>(part, a.stride, depth, panels, &mut sums.0[row..])
-        } else {
-            tile32_rows::<1>(part, a.stride, depth, panels, &mut sums.0[row..])
+        let (values, sums) = (&a.data[row * a.stride..], &mut out.data[row * out.stride..]);
+        row += match a.rows - row {
+            3.. => {
+                tile32_rows::<3>(values, a.stride, depth, panels, Target { data: sums, stride: out.stride })
+            }
+            _ => tile32_rows::<1>(values, a.stride, depth, panels, Target { data: sums, stride: out.stride }),
         };
     }
 }
 
-/// Sums of `ROWS` rows, returned as a count.
+/// Sums of `ROWS` rows; returns `ROWS`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn tile32_rows<const ROWS: usize>(
@@ -97,9 +98,10 @@ fn tile32_rows<const ROWS: usize>(
     stride: usize,
     depth: usize,
     panels: &[f32],
-    sums: &mut [[f32; NR]],
+    out: Target<'_>,
 ) -> usize {
-    assert!(panels.len() >= depth * NR && values.len() >= (ROWS - 1) * stride + depth && sums.len() >= ROWS);
+    assert!(panels.len() >= depth * NR && values.len() >= (ROWS - 1) * stride + depth);
+    assert!(out.data.len() >= (ROWS - 1) * out.stride + NR);
     let mut lanes = [[_mm256_setzero_ps(); 4]; ROWS];
     for k in 0..depth {
         for quarter in 0..4 {
@@ -113,10 +115,10 @@ fn tile32_rows<const ROWS: usize>(
             }
         }
     }
-    for (sums, lanes) in sums.iter_mut().zip(&lanes) {
+    for (r, lanes) in lanes.iter().enumerate() {
         for (quarter, lane) in lanes.iter().enumerate() {
-            // SAFETY: a row of sums is 32 f32, four registers.
-            unsafe { _mm256_storeu_ps(sums.as_mut_ptr().add(quarter * 8), *lane) };
+            // SAFETY: row `r` of the target has 32 values, four registers (asserted above).
+            unsafe { _mm256_storeu_ps(out.data.as_mut_ptr().add(r * out.stride + quarter * 8), *lane) };
         }
     }
     ROWS

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{NR, PANEL, Place, Rows8, Slab, Tile32, Weights8, store};
+use super::{NR, PANEL, Place, Rows8, Slab, Target, Weights8, store};
 
 /// Rows of the largest int8 tile.
 const MR: usize = 12;
@@ -70,24 +70,37 @@ fn sum_rows<const ROWS: usize>(
 /// # Safety
 /// The machine has AVX-512 F; sizes as `super::tile32` checks them.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], sums: &mut Tile32) {
-    match a.rows {
-        8 => tile32_rows::<8>(a, depth, panels, sums),
-        rows => {
-            for r in 0..rows {
-                let one = Slab { data: &a.data[r * a.stride..], stride: a.stride, rows: 1 };
-                let mut line = Tile32::zero();
-                tile32_rows::<1>(&one, depth, panels, &mut line);
-                sums.0[r] = line.0[0];
+pub(super) unsafe fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], out: Target<'_>) {
+    let mut row = 0;
+    while row < a.rows {
+        let (values, sums) = (&a.data[row * a.stride..], &mut out.data[row * out.stride..]);
+        row += match a.rows - row {
+            8.. => {
+                tile32_rows::<8>(values, a.stride, depth, panels, Target { data: sums, stride: out.stride })
             }
-        }
+            4..8 => {
+                tile32_rows::<4>(values, a.stride, depth, panels, Target { data: sums, stride: out.stride })
+            }
+            2..4 => {
+                tile32_rows::<2>(values, a.stride, depth, panels, Target { data: sums, stride: out.stride })
+            }
+            _ => tile32_rows::<1>(values, a.stride, depth, panels, Target { data: sums, stride: out.stride }),
+        };
     }
 }
 
+/// Sums of `ROWS` rows; returns `ROWS`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn tile32_rows<const ROWS: usize>(a: &Slab<'_>, depth: usize, panels: &[f32], sums: &mut Tile32) {
-    assert!(panels.len() >= depth * NR && a.data.len() >= (ROWS - 1) * a.stride + depth);
+fn tile32_rows<const ROWS: usize>(
+    values: &[f32],
+    stride: usize,
+    depth: usize,
+    panels: &[f32],
+    out: Target<'_>,
+) -> usize {
+    assert!(panels.len() >= depth * NR && values.len() >= (ROWS - 1) * stride + depth);
+    assert!(out.data.len() >= (ROWS - 1) * out.stride + NR);
     let mut lanes = [[_mm512_setzero_ps(); 2]; ROWS];
     for k in 0..depth {
         // SAFETY: each panel holds 16 values for each of `depth` (asserted above).
@@ -99,16 +112,17 @@ fn tile32_rows<const ROWS: usize>(a: &Slab<'_>, depth: usize, panels: &[f32], su
         };
         for (r, lanes) in lanes.iter_mut().enumerate() {
             // SAFETY: row `r` has `depth` values (asserted above).
-            let value = _mm512_set1_ps(unsafe { *a.data.get_unchecked(r * a.stride + k) });
+            let value = _mm512_set1_ps(unsafe { *values.get_unchecked(r * stride + k) });
             lanes[0] = _mm512_fmadd_ps(value, pair[0], lanes[0]);
             lanes[1] = _mm512_fmadd_ps(value, pair[1], lanes[1]);
         }
     }
-    for (sums, lanes) in sums.0.iter_mut().zip(&lanes) {
-        // SAFETY: a row of sums is 32 f32, two registers.
+    for (r, lanes) in lanes.iter().enumerate() {
+        // SAFETY: row `r` of the target has 32 values, two registers (asserted above).
         unsafe {
-            _mm512_storeu_ps(sums.as_mut_ptr(), lanes[0]);
-            _mm512_storeu_ps(sums.as_mut_ptr().add(PANEL), lanes[1]);
+            _mm512_storeu_ps(out.data.as_mut_ptr().add(r * out.stride), lanes[0]);
+            _mm512_storeu_ps(out.data.as_mut_ptr().add(r * out.stride + PANEL), lanes[1]);
         }
     }
+    ROWS
 }

@@ -1,6 +1,6 @@
 //! The products in portable code: what the other kernels must agree with.
 
-use super::{MR_MAX, NR, PANEL, Place, Rows8, Slab, Tile32, Weights8, store};
+use super::{MR_MAX, NR, PANEL, Place, Rows8, Slab, Target, Weights8, store};
 
 pub(super) fn product8(a: &Rows8, w: &Weights8, bias: &[f32], out: &mut [f32]) {
     for tile in 0..w.tiles() {
@@ -29,8 +29,8 @@ fn sum_row(values: &[u8], panels: &[u8], sums: &mut [i32; NR]) {
     }
 }
 
-pub(super) fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], sums: &mut Tile32) {
-    for (r, sums) in sums.0.iter_mut().enumerate().take(a.rows) {
+pub(super) fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], out: Target<'_>) {
+    for (r, sums) in out.data.chunks_mut(out.stride).enumerate().take(a.rows) {
         let values = &a.data[r * a.stride..][..depth];
         for (half, panel) in panels.chunks_exact(PANEL * depth).enumerate().take(2) {
             let mut lane = [0f32; PANEL];
