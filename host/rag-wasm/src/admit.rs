@@ -18,7 +18,7 @@ use crate::host::{Component, Loaded};
 use crate::instance::{Budget, Description, GuestOutcome, Instance, Plugin, Setup, World};
 use crate::runner::Runner;
 use crate::state::{Grants, State};
-use crate::{Kind, check, fault, link};
+use crate::{Kind, check, fault};
 
 const ID_BYTES_MAX: usize = 64;
 const VERSION_BYTES_MAX: usize = 64;
@@ -35,8 +35,8 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
     let (code, origin) = artefacts
         .load(&runner.engine, &digest, &wasm)
         .map_err(|why| refused(format!("it is not a valid component: {why}")))?;
-    let kind = link::kind_of(&runner.engine, &code).map_err(refused)?;
-    link::check_imports(&runner.engine, &code, kind).map_err(refused)?;
+    let kind = crate::link::kind_of(&runner.engine, &code).map_err(refused)?;
+    crate::link::check_imports(&runner.engine, &code, kind).map_err(refused)?;
     let candidate = Candidate { runner, name: &name, digest: &digest, code: &code };
     let (info, component, accepts) = match kind {
         Kind::Parser => {
@@ -73,6 +73,11 @@ fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
         });
     }
     fs::read(path).map_err(failed)
+}
+
+/// Checks every import and export against the world's types.
+pub(crate) fn link<W: World>(runner: &Runner, code: &Code) -> wasmtime::Result<W::Pre> {
+    runner.linker(W::KIND).instantiate_pre(code).and_then(W::resolve)
 }
 
 /// Tells a component from a module and from anything else, which the compiler's message would not.
@@ -119,8 +124,7 @@ impl Candidate<'_> {
             let message = format!("it does not fit the {} world: {err:#}", W::KIND.name());
             fault::new(self.name, PluginFault::Refused, message)
         };
-        let linker = link::linker(&self.runner.engine, W::KIND)?;
-        let pre = linker.instantiate_pre(self.code).and_then(W::resolve).map_err(refused)?;
+        let pre = link::<W>(self.runner, self.code).map_err(refused)?;
         Ok(Arc::new(Plugin {
             runner: Arc::clone(self.runner),
             info: PluginInfo {

@@ -83,7 +83,7 @@ impl Artefacts {
     }
 
     /// Maps the artefact when its tag is right; a wrong one is removed.
-    fn find(&self, engine: &Engine, digest: &str) -> Option<Component> {
+    pub(crate) fn find(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let (code_path, tag_path) = self.paths(digest);
         let tag = fs::read_to_string(&tag_path).ok()?;
         let code = fs::read(&code_path).ok()?;
@@ -158,9 +158,16 @@ fn read_or_make_key(cache_dir: &Path) -> std::io::Result<[u8; KEY_BYTES]> {
     }
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key).map_err(std::io::Error::other)?;
-    write_whole(&path, &key)?;
-    // The last of several processes wins, and all use its key.
-    Ok(read_key(&path).unwrap_or(key))
+    let fresh = cache_dir.join(format!("key.{}", std::process::id()));
+    write_whole(&fresh, &key)?;
+    // Linking fails where another process was first: then its key is everybody's.
+    let linked = fs::hard_link(&fresh, &path);
+    if linked.is_err() && read_key(&path).is_none() {
+        fs::rename(&fresh, &path)?;
+    } else {
+        fs::remove_file(&fresh)?;
+    }
+    read_key(&path).ok_or_else(|| std::io::Error::other("the key cannot be read back"))
 }
 
 /// None when there is none, or when others could have read or written it.

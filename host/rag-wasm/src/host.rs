@@ -19,7 +19,7 @@ use crate::bindings::retriever::RetrieverPlugin;
 use crate::bindings::vector_store::VectorStorePlugin;
 use crate::chunker::WasmChunker;
 use crate::config::WasmConfig;
-use crate::instance::{Plugin, Setup};
+use crate::instance::{Plugin, Setup, World};
 use crate::lanes::Lanes;
 use crate::parser::WasmParser;
 use crate::retriever::WasmRetriever;
@@ -210,6 +210,21 @@ impl PluginHost {
         };
         let setup = self.setup(settings, grants)?;
         Ok(Arc::new(WasmRetriever { lanes: Lanes::new(plugin, setup, self.runner.limits.retriever_lanes) }))
+    }
+
+    /// The compiled component behind an installed plugin.
+    pub(crate) fn component(&self, id: &str) -> Result<Component> {
+        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);
+        let plugin = installed.get(id);
+        let absent = || Error::NotFound { what: "plugin", name: id.to_owned() };
+        Ok(plugin.ok_or_else(absent)?.component.clone())
+    }
+
+    /// Maps and links a compiled component once more.
+    pub(crate) fn link_again<W: World>(&self, digest: &str) -> Result<W::Pre> {
+        let code = self.artefacts.find(&self.runner.engine, digest);
+        let code = code.ok_or_else(|| Error::internal("the compiled component is gone"))?;
+        admit::link::<W>(&self.runner, &code).map_err(|err| Error::internal(format!("{err:#}")))
     }
 
     fn find(&self, id: &str, kind: Kind) -> Result<(Loaded, Component)> {

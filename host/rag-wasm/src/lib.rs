@@ -28,8 +28,10 @@ mod sink;
 mod state;
 mod store;
 mod ticker;
+mod timing;
 mod worlds;
 
 pub use artefact::Origin;
 pub use config::{KindLimits, Limits, WasmConfig};
 pub use host::{Kind, Loaded, PluginHost, RetrieverImports, StoreImports};
+pub use timing::Step;

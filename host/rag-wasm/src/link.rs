@@ -97,8 +97,14 @@ fn export_name(interface: &str) -> String {
     format!("ragkit:plugin/{interface}@{VERSION}")
 }
 
+/// One of each kind, in the order of `Kind::ALL`.
+pub(crate) fn linkers(engine: &Engine) -> Result<[Linker<State>; 4]> {
+    let [parser, chunker, vector_store, retriever] = Kind::ALL.map(|kind| linker(engine, kind));
+    Ok([parser?, chunker?, vector_store?, retriever?])
+}
+
 /// Everything that a kind may import.
-pub(crate) fn linker(engine: &Engine, kind: Kind) -> Result<Linker<State>> {
+fn linker(engine: &Engine, kind: Kind) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     let linked = link_wasi(&mut linker).and_then(|()| link_host(&mut linker, kind));
     linked.map_err(|err| Error::internal(format!("cannot link {}s: {err:#}", kind.name())))?;

@@ -8,11 +8,12 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use wasmtime::Engine;
+use wasmtime::component::Linker;
 
-use crate::Kind;
 use crate::config::Limits;
-use crate::engine;
+use crate::state::State;
 use crate::ticker::Ticker;
+use crate::{Kind, engine, link};
 
 /// Everything that calls share; one a process.
 pub(crate) struct Runner {
@@ -21,6 +22,8 @@ pub(crate) struct Runner {
     pub(crate) ticker: Ticker,
     slots: Slots,
     store_slots: Slots,
+    /// What each kind may import, in the order of `Kind::ALL`.
+    linkers: [Linker<State>; 4],
     handle: Handle,
     /// Taken out only when dropped.
     runtime: Option<Runtime>,
@@ -41,6 +44,7 @@ impl Runner {
             store_slots: Slots::new("the vector-store host", limits.store_instances_max, limits.queue_max),
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
+            linkers: link::linkers(&engine)?,
             engine,
             limits,
             ticker,
@@ -74,6 +78,16 @@ impl Runner {
             let _ = answer.send(work.await);
         });
         answered.recv().unwrap_or_else(|_| Err(Error::internal("the host panicked while it loaded a plugin")))
+    }
+
+    pub(crate) fn linker(&self, kind: Kind) -> &Linker<State> {
+        let [parser, chunker, vector_store, retriever] = &self.linkers;
+        match kind {
+            Kind::Parser => parser,
+            Kind::Chunker => chunker,
+            Kind::VectorStore => vector_store,
+            Kind::Retriever => retriever,
+        }
     }
 
     pub(crate) fn slots(&self, kind: Kind) -> &Slots {

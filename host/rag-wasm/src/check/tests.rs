@@ -67,7 +67,7 @@ fn block(text: &str) -> Block {
 
 #[test]
 fn blocks_are_clean_bounded_and_point_into_the_file() {
-    assert_eq!(blocks(&[block("制表\t符\n")], 10, 1_000), Ok(12 + 64));
+    assert_eq!(blocks(&[block("制表\t符\n")], 10, 1_000), Ok(11 + 64));
     assert!(blocks(&[block("bell\u{7}")], 10, 1_000).unwrap_err().contains("U+0007"));
     assert!(blocks(&[block(&"x".repeat(2_000))], 10, 1_000).unwrap_err().contains("batch"));
     for (start, end, good) in [(0, 10, true), (3, 3, true), (4, 3, false), (0, 11, false)] {

@@ -1,0 +1,23 @@
+//! Never says who it is.
+
+wit_bindgen::generate!({ path: "../../../wit", world: "chunker-plugin", generate_all });
+
+use exports::ragkit::plugin::{chunker, info};
+use ragkit::types::types::Error;
+
+struct Hostile;
+export!(Hostile);
+
+impl info::Guest for Hostile {
+    fn describe() -> info::Info {
+        loop {
+            std::hint::black_box(());
+        }
+    }
+}
+
+impl chunker::Guest for Hostile {
+    fn split(_: chunker::Document) -> Result<Vec<chunker::Chunk>, Error> {
+        Ok(Vec::new())
+    }
+}
