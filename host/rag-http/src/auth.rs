@@ -195,23 +195,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 mod tests {
     use super::*;
 
-    fn check(method: Method, headers: &[(&'static str, &'static str)], want: bool) {
+    fn check(method: &Method, headers: &[(&'static str, &'static str)], want: bool) {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        assert_eq!(check_same_origin(&method, &headers).is_ok(), want, "{headers:?}");
+        assert_eq!(check_same_origin(method, &headers).is_ok(), want, "{headers:?}");
     }
 
     #[test]
     fn only_our_own_page_changes_things_by_cookie() {
-        check(Method::GET, &[], true);
-        check(Method::POST, &[], false);
-        check(Method::POST, &[("sec-fetch-site", "same-origin")], true);
+        check(&Method::GET, &[], true);
+        check(&Method::POST, &[], false);
+        check(&Method::POST, &[("sec-fetch-site", "same-origin")], true);
         for site in ["cross-site", "same-site", "none"] {
-            check(Method::POST, &[("sec-fetch-site", site)], false);
+            check(&Method::POST, &[("sec-fetch-site", site)], false);
         }
-        check(Method::POST, &[("origin", "http://localhost:7780"), ("host", "localhost:7780")], true);
-        check(Method::POST, &[("origin", "http://localhost:9"), ("host", "localhost:7780")], false);
-        check(Method::DELETE, &[("origin", "null"), ("host", "localhost")], false);
+        check(&Method::POST, &[("origin", "http://localhost:7780"), ("host", "localhost:7780")], true);
+        check(&Method::POST, &[("origin", "http://localhost:9"), ("host", "localhost:7780")], false);
+        check(&Method::DELETE, &[("origin", "null"), ("host", "localhost")], false);
     }
 
     #[test]

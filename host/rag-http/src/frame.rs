@@ -110,7 +110,7 @@ fn check_host(state: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(), Ap
         return Ok(());
     }
     Err(ApiError::denied(
-        "this server does not answer under that name; add it to the setting http.allowed_hosts if it should",
+        "this server does not answer under that name; add it to the setting server.allowed_hosts if it should",
     ))
 }
 

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tower::Service as _;
 
 use crate::auth::Peer;
@@ -46,10 +47,13 @@ pub async fn serve(
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
 
+    // Dropped at the end, which ends what is still running.
+    let mut running = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
+            Some(_) = running.join_next() => continue,
             accepted = accept(&listener, &connections) => accepted,
         };
         let Some((stream, peer, permit)) = accepted else { continue };
@@ -60,7 +64,7 @@ pub async fn serve(
             router.clone().call(request)
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
+        running.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }

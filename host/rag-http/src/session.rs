@@ -27,6 +27,8 @@ pub(crate) struct Sessions(Mutex<HashMap<TokenHash, Session>>);
 #[derive(Debug, Clone)]
 struct Session {
     key_id: String,
+    /// Without a request.
+    lasts: Duration,
     ends: Instant,
 }
 
@@ -49,14 +51,16 @@ impl Sessions {
         {
             sessions.remove(&first);
         }
-        sessions.insert(hash(&token), Session { key_id: key_id.to_owned(), ends: now + lasts });
+        sessions.insert(hash(&token), Session { key_id: key_id.to_owned(), lasts, ends: now + lasts });
         Ok(token)
     }
 
-    /// The key that a token stands for.
+    /// The key that a token stands for; asking prolongs the session.
     pub(crate) fn key_id(&self, token: &str, now: Instant) -> Option<String> {
-        let sessions = locked(&self.0);
-        sessions.get(&hash(token)).filter(|session| session.ends > now).map(|session| session.key_id.clone())
+        let mut sessions = locked(&self.0);
+        let session = sessions.get_mut(&hash(token)).filter(|session| session.ends > now)?;
+        session.ends = now + session.lasts;
+        Some(session.key_id.clone())
     }
 
     pub(crate) fn close(&self, token: &str) {
@@ -108,12 +112,15 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3_600);
 
     #[test]
-    fn a_session_ends_with_its_time_and_on_logout() {
+    fn a_session_ends_when_unused_and_on_logout() {
         let (sessions, now) = (Sessions::default(), Instant::now());
         let token = sessions.open("key", HOUR, now).unwrap();
         assert_eq!(sessions.key_id(&token, now).as_deref(), Some("key"));
         assert_eq!(sessions.key_id("guess", now), None);
-        assert_eq!(sessions.key_id(&token, now + HOUR), None);
+        assert!(sessions.key_id(&token, now + HOUR / 2).is_some());
+        assert!(sessions.key_id(&token, now + HOUR).is_some(), "each request prolongs it");
+        assert_eq!(sessions.key_id(&token, now + HOUR * 2), None);
+        let token = sessions.open("key", HOUR, now).unwrap();
         sessions.close(&token);
         assert_eq!(sessions.key_id(&token, now), None);
     }

@@ -24,7 +24,7 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// Whether the session cookie is marked `Secure`: set it when a proxy in front speaks TLS.
     pub cookie_secure: bool,
-    /// Minutes that a page's login lasts.
+    /// Minutes that a page's login lasts without a request.
     pub session_minutes: u64,
     /// Failed logins a minute and address, before further tries are refused.
     pub login_failures_max: u32,

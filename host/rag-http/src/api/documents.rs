@@ -1,7 +1,7 @@
 //! Documents and their chunks: list, read, download, delete.
 
 use axum::Json as Answer;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
@@ -209,7 +209,7 @@ pub(crate) async fn original(
             if let Err(error) = &piece {
                 tracing::error!(%error, "an original could not be read");
             }
-            Some((piece.map(Bytes::from), next))
+            Some((piece, next))
         }
     });
     let disposition =

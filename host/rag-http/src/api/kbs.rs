@@ -217,7 +217,7 @@ impl AnswerChange {
 pub(crate) const ANSWER_TOKENS_MAX: u32 = 16_384;
 
 /// Refuses a number outside [min, max] (and NaN).
-pub(crate) fn in_range<T: PartialOrd + std::fmt::Display>(
+pub(crate) fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
     name: &str,
     value: T,
     min: T,

@@ -15,6 +15,9 @@ use crate::extract::Json;
 use crate::session::COOKIE;
 use crate::state::AppState;
 
+/// How long a browser keeps the cookie; the session itself ends when it is not used.
+const COOKIE_SECONDS: u64 = 30 * 24 * 3_600;
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Login {
@@ -54,7 +57,7 @@ pub(crate) async fn login(
         tracing::error!(%error, "the system gives no randomness");
         ApiError::internal()
     })?;
-    let cookie = set_cookie(&state, &token, lasts.as_secs());
+    let cookie = set_cookie(&state, &token, COOKIE_SECONDS);
     Ok(([(SET_COOKIE, cookie)], Answer(Who::of(&Caller { principal }))))
 }
 

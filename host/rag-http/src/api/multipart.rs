@@ -16,8 +16,8 @@ use futures_core::Stream;
 
 use crate::error::{ApiError, ApiResult};
 
-/// Bytes that may arrive without any of them being handed on.
-const READ_AHEAD_MAX: usize = 4 << 20;
+/// Bytes that may arrive in several pieces without any of them being handed on.
+const READ_AHEAD_MAX: usize = 256 << 10;
 
 /// Bytes since the last `progress`.
 #[derive(Debug, Clone, Default)]
@@ -67,8 +67,8 @@ where
         }
         let next = std::task::ready!(Pin::new(&mut self.body).poll_next(cx));
         if let Some(Ok(bytes)) = &next {
-            let ahead = self.ahead.0.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
-            if ahead > READ_AHEAD_MAX {
+            let before = self.ahead.0.fetch_add(bytes.len(), Ordering::Relaxed);
+            if before > 0 && before + bytes.len() > READ_AHEAD_MAX {
                 return Poll::Ready(Some(Err(axum::Error::new("a part's headers are too long"))));
             }
             self.gave = true;

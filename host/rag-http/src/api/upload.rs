@@ -174,7 +174,7 @@ fn count(state: &AppState, received: &mut u64, more: usize) -> ApiResult<()> {
 
 fn over(state: &AppState) -> ApiError {
     ApiError::too_large(format!(
-        "the document is larger than the limit of {} bytes (setting http.document_bytes_max)",
+        "the document is larger than the limit of {} bytes (setting data.document_bytes_max)",
         state.settings.document_bytes_max
     ))
 }

@@ -1,0 +1,618 @@
+//! Ports in memory, small enough to be seen to be right.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use rag_core::document::{
+    BlobHash, Block, BlockKind, Chunk, ChunkId, ChunkSpan, DocumentId, Location, ParsedSummary, Section,
+    Vectors,
+};
+use rag_core::kb::{Kb, KbName, KbSettings};
+use rag_core::ports::*;
+use rag_core::search::{
+    Evidence, Filter, Hit, Passage, RankedChunk, Retrieval, RetrieveRequest, TraceStep, Turn,
+};
+use rag_core::{Error, Result};
+use sha2::{Digest, Sha256};
+
+/// Everything that is kept, and what a test ordered to go wrong.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) kbs: BTreeMap<KbName, Kb>,
+    pub(crate) documents: BTreeMap<DocumentId, DocumentInfo>,
+    pub(crate) texts: BTreeMap<DocumentId, String>,
+    pub(crate) chunks: Vec<(DocumentId, Chunk)>,
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) turns: Vec<(String, Turn)>,
+    pub(crate) blobs: BTreeMap<BlobHash, Bytes>,
+    pub(crate) keys: Vec<(String, Principal)>,
+    /// Every call of the catalogue fails with this.
+    pub(crate) broken: Option<Error>,
+}
+
+#[derive(Default)]
+pub(crate) struct Fake {
+    pub(crate) kept: Mutex<Kept>,
+    /// Uploads and generations that were begun and not yet dropped.
+    pub(crate) writers: Arc<AtomicUsize>,
+    pub(crate) generations: Arc<AtomicUsize>,
+    pub(crate) prompts: Mutex<Vec<GenerateRequest>>,
+    /// The catalogue panics.
+    pub(crate) panics: AtomicBool,
+}
+
+impl Fake {
+    pub(crate) fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap()
+    }
+
+    fn catalog(&self) -> Result<std::sync::MutexGuard<'_, Kept>> {
+        assert!(!self.panics.load(Ordering::SeqCst), "a secret assertion");
+        let kept = self.kept();
+        match &kept.broken {
+            Some(error) => Err(error.clone()),
+            None => Ok(kept),
+        }
+    }
+}
+
+fn missing(what: &'static str, name: &str) -> Error {
+    Error::NotFound { what, name: name.to_owned() }
+}
+
+pub(crate) fn info(id: &str) -> PluginInfo {
+    PluginInfo {
+        id: id.into(),
+        version: "0.1.0".into(),
+        description: format!("about {id}"),
+        digest: "00".into(),
+    }
+}
+
+#[async_trait]
+impl Catalog for Fake {
+    async fn create_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {
+        let mut kept = self.catalog()?;
+        if kept.kbs.contains_key(name) {
+            return Err(Error::Conflict { message: format!("knowledge base '{name}' exists already") });
+        }
+        let kb = Kb {
+            name: name.clone(),
+            settings: settings.clone(),
+            collection: format!("{name}-g1"),
+            embedder: None,
+            created_ms: 1_700_000_000_000,
+            documents: 0,
+            chunks: 0,
+        };
+        kept.kbs.insert(name.clone(), kb.clone());
+        Ok(kb)
+    }
+    async fn kb(&self, name: &KbName) -> Result<Kb> {
+        self.catalog()?.kbs.get(name).cloned().ok_or_else(|| missing("knowledge base", name.as_str()))
+    }
+    async fn kbs(&self) -> Result<Vec<Kb>> {
+        Ok(self.catalog()?.kbs.values().cloned().collect())
+    }
+    async fn update_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {
+        let mut kept = self.catalog()?;
+        let kb = kept.kbs.get_mut(name).ok_or_else(|| missing("knowledge base", name.as_str()))?;
+        kb.settings = settings.clone();
+        Ok(kb.clone())
+    }
+    async fn set_embedder(&self, name: &KbName, embedder: &str) -> Result<()> {
+        if let Some(kb) = self.catalog()?.kbs.get_mut(name) {
+            kb.embedder = Some(embedder.to_owned());
+        }
+        Ok(())
+    }
+    async fn delete_kb(&self, name: &KbName) -> Result<Vec<BlobHash>> {
+        let mut kept = self.catalog()?;
+        kept.kbs.remove(name);
+        kept.documents.retain(|_, document| document.kb != *name);
+        Ok(Vec::new())
+    }
+    async fn open_document(&self, document: &NewDocument) -> Result<Opened> {
+        let mut kept = self.catalog()?;
+        if kept.documents.get(&document.id).is_some_and(|found| found.state == DocumentState::Ready) {
+            return Ok(Opened::Unchanged);
+        }
+        let info = DocumentInfo {
+            id: document.id.clone(),
+            kb: document.kb.clone(),
+            name: document.name.clone(),
+            title: None,
+            language: None,
+            blob: document.blob.clone(),
+            size: document.size,
+            media_type: document.media_type.clone(),
+            state: DocumentState::Pending,
+            chunks: 0,
+            text_bytes: 0,
+            created_ms: 1_700_000_000_000,
+        };
+        kept.documents.insert(document.id.clone(), info);
+        Ok(Opened::Fresh)
+    }
+    async fn put_section(&self, id: &DocumentId, _: u64, text: &str, chunks: &[Chunk]) -> Result<()> {
+        let mut kept = self.catalog()?;
+        kept.texts.entry(id.clone()).or_default().push_str(text);
+        kept.chunks.extend(chunks.iter().map(|chunk| (id.clone(), chunk.clone())));
+        Ok(())
+    }
+    async fn commit_document(
+        &self,
+        id: &DocumentId,
+        summary: &ParsedSummary,
+        job: &JobId,
+    ) -> Result<Vec<BlobHash>> {
+        let mut guard = self.catalog()?;
+        let kept = &mut *guard;
+        let document = kept.documents.get_mut(id).ok_or_else(|| missing("document", &id.0))?;
+        document.state = DocumentState::Ready;
+        document.title = summary.title.clone();
+        document.chunks = kept.chunks.iter().filter(|(owner, _)| owner == id).count() as u64;
+        document.text_bytes = kept.texts.get(id).map_or(0, |text| text.len() as u64);
+        let (kb, chunks) = (document.kb.clone(), document.chunks);
+        if let Some(kb) = kept.kbs.get_mut(&kb) {
+            kb.documents += 1;
+            kb.chunks += chunks;
+        }
+        if let Some(job) = kept.jobs.iter_mut().find(|found| found.id == *job) {
+            job.state = JobState::Done { document: Some(id.clone()), unchanged: false };
+        }
+        Ok(Vec::new())
+    }
+    async fn delete_document(&self, id: &DocumentId) -> Result<Vec<BlobHash>> {
+        let mut kept = self.catalog()?;
+        kept.chunks.retain(|(owner, _)| owner != id);
+        let gone = kept.documents.remove(id);
+        Ok(gone.filter(|gone| gone.state == DocumentState::Ready).map(|gone| gone.blob).into_iter().collect())
+    }
+    async fn delete_chunk(&self, id: &ChunkId) -> Result<()> {
+        self.catalog()?.chunks.retain(|(_, chunk)| chunk.id != *id);
+        Ok(())
+    }
+    async fn document(&self, id: &DocumentId) -> Result<DocumentInfo> {
+        self.catalog()?.documents.get(id).cloned().ok_or_else(|| missing("document", &id.0))
+    }
+    async fn documents(&self, kb: &KbName, after: Option<&str>, limit: u32) -> Result<Vec<DocumentInfo>> {
+        let kept = self.catalog()?;
+        let mut found: Vec<_> = kept.documents.values().filter(|found| found.kb == *kb).cloned().collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found.retain(|found| after.is_none_or(|after| found.name.as_str() > after));
+        found.truncate(limit as usize);
+        Ok(found)
+    }
+    async fn document_text(&self, id: &DocumentId, start: u64, end: u64) -> Result<String> {
+        let kept = self.catalog()?;
+        let text = kept.texts.get(id).cloned().unwrap_or_default();
+        let (mut start, mut end) = (start as usize, end as usize);
+        while !text.is_char_boundary(start) {
+            start -= 1;
+        }
+        while !text.is_char_boundary(end) {
+            end += 1;
+        }
+        Ok(text[start..end].to_owned())
+    }
+    async fn chunks(&self, document: &DocumentId, after: Option<u32>, limit: u32) -> Result<Vec<Stored>> {
+        let kept = self.catalog()?;
+        let own = kept.chunks.iter().filter(|(owner, _)| owner == document);
+        let rest = own.filter(|(_, chunk)| after.is_none_or(|after| chunk.ordinal > after));
+        let stored = rest.map(|(owner, chunk)| Stored { chunk: chunk.clone(), document: owner.clone() });
+        Ok(stored.take(limit as usize).collect())
+    }
+    async fn vector_garbage(&self, _: &KbName, _: u32) -> Result<Option<VectorGarbage>> {
+        Ok(None)
+    }
+    async fn forget_vectors(&self, _: &VectorGarbage) -> Result<()> {
+        Ok(())
+    }
+    async fn passages(&self, kb: &KbName, chunks: &[ChunkId]) -> Result<Vec<Passage>> {
+        let kept = self.catalog()?;
+        let found = chunks.iter().filter_map(|id| {
+            let (owner, chunk) = kept.chunks.iter().find(|(_, chunk)| chunk.id == *id)?;
+            let document = kept.documents.get(owner).filter(|document| document.kb == *kb)?;
+            Some(Passage {
+                chunk: chunk.id.clone(),
+                document: owner.clone(),
+                document_name: document.name.clone(),
+                text: chunk.text.clone(),
+                span: chunk.span,
+                parent: None,
+                heading: chunk.heading.clone(),
+                page: chunk.page,
+                source: None,
+            })
+        });
+        Ok(found.collect())
+    }
+    async fn lexical(&self, _: &KbName, _: &str, _: u32, _: Option<&Filter>) -> Result<Vec<Hit>> {
+        Ok(Vec::new())
+    }
+    async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
+        let mut kept = self.catalog()?;
+        let job = Job {
+            id: JobId(format!("job{:04}", kept.jobs.len())),
+            kb: kb.clone(),
+            kind: kind.clone(),
+            state: JobState::Queued,
+            progress: Progress { stage: Stage::Queued, done: 0, total: 0, percent: 0 },
+            created_ms: 1_700_000_000_000,
+            updated_ms: 1_700_000_000_000,
+        };
+        kept.jobs.push(job.clone());
+        Ok(job)
+    }
+    async fn claim(&self) -> Result<Option<Job>> {
+        let mut kept = self.catalog()?;
+        let queued = kept.jobs.iter_mut().find(|job| job.state == JobState::Queued);
+        Ok(queued.map(|job| {
+            job.state = JobState::Running;
+            job.clone()
+        }))
+    }
+    async fn progress(&self, id: &JobId, progress: Progress) -> Result<()> {
+        if let Some(job) = self.catalog()?.jobs.iter_mut().find(|job| job.id == *id) {
+            job.progress = progress;
+        }
+        Ok(())
+    }
+    async fn finish(&self, id: &JobId, state: &JobState) -> Result<()> {
+        if let Some(job) = self.catalog()?.jobs.iter_mut().find(|job| job.id == *id) {
+            job.state = state.clone();
+        }
+        Ok(())
+    }
+    async fn job(&self, id: &JobId) -> Result<Job> {
+        let kept = self.catalog()?;
+        kept.jobs.iter().find(|job| job.id == *id).cloned().ok_or_else(|| missing("job", &id.0))
+    }
+    async fn jobs(&self, kb: Option<&KbName>, limit: u32) -> Result<Vec<Job>> {
+        let kept = self.catalog()?;
+        let found = kept.jobs.iter().rev().filter(|job| kb.is_none_or(|kb| job.kb == *kb));
+        Ok(found.take(limit as usize).cloned().collect())
+    }
+    async fn append_turn(&self, conversation: &str, _: &KbName, turn: &Turn) -> Result<()> {
+        self.catalog()?.turns.push((conversation.to_owned(), turn.clone()));
+        Ok(())
+    }
+    async fn turns(&self, conversation: &str, rounds: usize) -> Result<Vec<Turn>> {
+        let kept = self.catalog()?;
+        let own: Vec<_> = kept.turns.iter().filter(|(name, _)| name == conversation).collect();
+        Ok(own.iter().rev().take(rounds).rev().map(|(_, turn)| turn.clone()).collect())
+    }
+}
+
+/// Counts as open until it is dropped, whatever became of it.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Open(counter.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The blob store: content by hash.
+pub(crate) struct Blobs(pub(crate) Arc<Fake>);
+
+struct Writer {
+    store: Arc<Fake>,
+    bytes: Vec<u8>,
+    _open: Open,
+}
+
+struct Original {
+    bytes: Bytes,
+    name: String,
+    media_type: String,
+}
+
+#[async_trait]
+impl BlobStore for Blobs {
+    async fn create(&self) -> Result<Box<dyn BlobWriter>> {
+        Ok(Box::new(Writer { store: self.0.clone(), bytes: Vec::new(), _open: Open::new(&self.0.writers) }))
+    }
+    async fn open(&self, hash: &BlobHash, name: &str, media_type: &str) -> Result<Arc<dyn Blob>> {
+        let bytes = self.0.kept().blobs.get(hash).cloned().ok_or_else(|| missing("original", &hash.0))?;
+        Ok(Arc::new(Original { bytes, name: name.to_owned(), media_type: media_type.to_owned() }))
+    }
+    async fn remove(&self, hash: &BlobHash) -> Result<()> {
+        self.0.kept().blobs.remove(hash);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl BlobWriter for Writer {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+    async fn finish(self: Box<Self>) -> Result<(BlobHash, u64)> {
+        let hash = BlobHash(Sha256::digest(&self.bytes).iter().map(|byte| format!("{byte:02x}")).collect());
+        let size = self.bytes.len() as u64;
+        self.store.kept().blobs.insert(hash.clone(), self.bytes.into());
+        Ok((hash, size))
+    }
+}
+
+#[async_trait]
+impl Blob for Original {
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn media_type(&self) -> &str {
+        &self.media_type
+    }
+    async fn read_at(&self, offset: u64, len: u32) -> Result<Bytes> {
+        let start = (offset as usize).min(self.bytes.len());
+        let end = (start + len as usize).min(self.bytes.len());
+        Ok(self.bytes.slice(start..end))
+    }
+}
+
+#[async_trait]
+impl Keys for Fake {
+    async fn create(&self, name: &str, role: Role, kbs: Option<&[KbName]>) -> Result<(String, Principal)> {
+        let mut kept = self.kept();
+        let key_id = format!("k{}", kept.keys.len());
+        let principal =
+            Principal { key_id, name: name.to_owned(), role, kbs: kbs.map(<[_]>::to_vec), created_ms: 1 };
+        let secret = format!("secret-{name}");
+        kept.keys.push((secret.clone(), principal.clone()));
+        Ok((secret, principal))
+    }
+    async fn verify(&self, secret: &str) -> Result<Option<Principal>> {
+        Ok(self.kept().keys.iter().find(|(known, _)| known == secret).map(|(_, principal)| principal.clone()))
+    }
+    async fn list(&self) -> Result<Vec<Principal>> {
+        Ok(self.kept().keys.iter().map(|(_, principal)| principal.clone()).collect())
+    }
+    async fn revoke(&self, key_id: &str) -> Result<()> {
+        let mut kept = self.kept();
+        let at = kept.keys.iter().position(|(_, principal)| principal.key_id == key_id);
+        kept.keys.remove(at.ok_or_else(|| missing("key", key_id))?);
+        Ok(())
+    }
+}
+
+/// Parser, chunker and retriever of every knowledge base: paragraphs of UTF-8, found by shared words.
+pub(crate) struct Plugins(pub(crate) Arc<Fake>);
+
+struct Part {
+    fake: Arc<Fake>,
+    kb: KbName,
+    info: PluginInfo,
+    accepts: Vec<String>,
+}
+
+#[async_trait]
+impl Bindings for Plugins {
+    async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>> {
+        let settings = &kb.settings;
+        for choice in [&settings.chunker, &settings.store, &settings.retriever] {
+            if choice.id.contains("missing") {
+                return Err(missing("plugin", &choice.id));
+            }
+        }
+        let accepts = vec!["text/plain".to_owned(), "text/markdown".to_owned()];
+        let part = |id| {
+            Arc::new(Part {
+                fake: self.0.clone(),
+                kb: kb.name.clone(),
+                info: info(id),
+                accepts: accepts.clone(),
+            })
+        };
+        Ok(Arc::new(Binding {
+            kb: kb.clone(),
+            parsers: vec![part("parse-text")],
+            chunker: part("chunk-sentence"),
+            store: part("store-local"),
+            retriever: part("retrieve-hybrid"),
+            embedder: Arc::new(Models(self.0.clone())),
+            reranker: Some(Arc::new(Models(self.0.clone()))),
+        }))
+    }
+    fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
+        vec![("parser", info("parse-text")), ("retriever", info("retrieve-hybrid"))]
+    }
+}
+
+struct Session(Option<String>);
+
+#[async_trait]
+impl Parse for Part {
+    fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+    fn accepts(&self) -> &[String] {
+        &self.accepts
+    }
+    async fn open(&self, blob: Arc<dyn Blob>) -> Result<Box<dyn ParseSession>> {
+        let bytes = blob.read_at(0, u32::MAX).await?;
+        let text =
+            String::from_utf8(bytes.to_vec()).map_err(|_| Error::invalid("the document is not UTF-8"))?;
+        Ok(Box::new(Session(Some(text))))
+    }
+}
+
+#[async_trait]
+impl ParseSession for Session {
+    async fn next(&mut self, _: u32) -> Result<Option<Vec<Block>>> {
+        let block = |text: &str| Block {
+            kind: if text.starts_with("# ") { BlockKind::Heading } else { BlockKind::Paragraph },
+            level: u8::from(text.starts_with("# ")),
+            text: text.trim_start_matches("# ").to_owned(),
+            location: Location::default(),
+        };
+        Ok(self
+            .0
+            .take()
+            .map(|text| text.split("\n\n").map(str::trim).filter(|t| !t.is_empty()).map(block).collect()))
+    }
+    async fn summary(&mut self) -> Result<ParsedSummary> {
+        Ok(ParsedSummary::default())
+    }
+}
+
+#[async_trait]
+impl rag_core::ports::Chunk for Part {
+    fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+    async fn split(&self, section: Section) -> Result<Vec<ChunkSpan>> {
+        let spans = section.blocks.iter().filter(|block| block.kind != BlockKind::Heading);
+        Ok(spans.map(|block| ChunkSpan { span: block.span, parent: None, context: None }).collect())
+    }
+}
+
+#[async_trait]
+impl VectorStore for Part {
+    fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+    async fn create(&self, _: &VectorCollection) -> Result<()> {
+        Ok(())
+    }
+    async fn drop_collection(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+    async fn list(&self) -> Result<Vec<VectorCollection>> {
+        Ok(Vec::new())
+    }
+    async fn count(&self, _: &str) -> Result<u64> {
+        Ok(0)
+    }
+    async fn upsert(&self, _: &str, _: StoreBatch) -> Result<()> {
+        Ok(())
+    }
+    async fn delete(&self, _: &str, _: &[ChunkId]) -> Result<()> {
+        Ok(())
+    }
+    async fn query(&self, _: &str, queries: &Vectors, _: u32, _: Option<&Filter>) -> Result<Vec<Vec<Hit>>> {
+        Ok(vec![Vec::new(); queries.rows()])
+    }
+    async fn ping(&self) -> Result<String> {
+        Ok("1".into())
+    }
+}
+
+#[async_trait]
+impl Retrieve for Part {
+    fn info(&self) -> &PluginInfo {
+        &self.info
+    }
+    async fn retrieve(&self, request: RetrieveRequest) -> Result<Retrieval> {
+        let kept = self.fake.kept();
+        let own =
+            |owner: &DocumentId| kept.documents.get(owner).is_some_and(|document| document.kb == self.kb);
+        let words: Vec<&str> =
+            request.question.split([' ', '?', '？', '，']).filter(|w| w.len() > 3).collect();
+        let matching = kept
+            .chunks
+            .iter()
+            .filter(|(owner, chunk)| own(owner) && words.iter().any(|word| chunk.text.contains(word)));
+        let hits = (1_u32..).zip(matching).take(request.k as usize).map(|(rank, (_, chunk))| RankedChunk {
+            chunk: chunk.id.clone(),
+            score: 1.0 / rank as f32,
+            evidence: vec![Evidence { arm: "dense".into(), rank, score: 0.9 }],
+        });
+        let steps = vec![TraceStep { name: "words".into(), detail: words.join(" "), millis: 0 }];
+        Ok(Retrieval { hits: hits.collect(), steps, rewritten: None })
+    }
+}
+
+/// All three models. Their vectors, scores and words follow from the text alone.
+pub(crate) struct Models(pub(crate) Arc<Fake>);
+
+#[async_trait]
+impl Embed for Models {
+    fn identity(&self) -> &str {
+        "fake-embedder@01"
+    }
+    fn dim(&self) -> usize {
+        2
+    }
+    fn tokens_max(&self) -> usize {
+        512
+    }
+    fn count_tokens(&self, texts: &[String]) -> Vec<u32> {
+        texts.iter().map(|text| text.chars().count() as u32).collect()
+    }
+    async fn embed(&self, texts: Vec<String>, purpose: Purpose) -> Result<Vectors> {
+        let second = if purpose == Purpose::Query { 1.0 } else { 0.5 };
+        let data = texts.iter().flat_map(|text| [text.len() as f32, second]).collect();
+        Ok(Vectors { dim: 2, data })
+    }
+}
+
+#[async_trait]
+impl Rerank for Models {
+    fn identity(&self) -> &str {
+        "fake-reranker"
+    }
+    async fn rerank(&self, query: &str, passages: &[String]) -> Result<Vec<f32>> {
+        let shared = |text: &String| query.chars().filter(|c| text.contains(*c)).count() as f32;
+        Ok(passages.iter().map(shared).collect())
+    }
+}
+
+#[async_trait]
+impl Generate for Models {
+    fn identity(&self) -> &str {
+        "fake-rwkv"
+    }
+    fn demonstration(&self) -> bool {
+        true
+    }
+    fn count_tokens(&self, text: &str) -> u32 {
+        text.chars().count() as u32
+    }
+    /// ` Paris is`, ` the answer.` and the end. A prompt with `ENDLESS` says `more` for ever, one with `SILENT` says
+    /// one word and then nothing, one with `BREAKS` fails after a word.
+    async fn generate(&self, request: GenerateRequest) -> Result<GenerationStream> {
+        let prompt = request.prompt.clone();
+        self.0.prompts.lock().unwrap().push(request);
+        if prompt.contains("BUSY") {
+            return Err(Error::Busy { what: "the generator", limit: 4 });
+        }
+        let open = Open::new(&self.0.generations);
+        let text = |text: &str| Ok(GenerationEvent::Text(text.to_owned()));
+        let done = GenerationEvent::Done {
+            reason: FinishReason::Stop,
+            usage: Usage { prompt_tokens: 7, output_tokens: 5 },
+        };
+        let events: GenerationStream = if prompt.contains("ENDLESS") {
+            Box::pin(stream::unfold((), move |()| async move {
+                tokio::task::yield_now().await;
+                Some((Ok(GenerationEvent::Text("more ".into())), ()))
+            }))
+        } else if prompt.contains("SILENT") {
+            Box::pin(stream::iter([text(" word")]).chain(stream::pending()))
+        } else if prompt.contains("BREAKS") {
+            Box::pin(stream::iter([text(" word"), Err(Error::internal("the secret reason"))]))
+        } else {
+            Box::pin(stream::iter([text(" "), text(" Paris is"), text(" the answer."), Ok(done)]))
+        };
+        Ok(Box::pin(events.inspect(move |_| {
+            let _held = &open;
+        })))
+    }
+}
