@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use guest_text::{Encoding, Line, Lines, Source, TextError, Traced};
 
 /// Bytes after which a segment ends before the next heading, before the next block, and at the next line.
-const SEGMENT_BYTES: [usize; 3] = [256 << 10, 1 << 20, 2 << 20];
+const SEGMENT_BYTES: [usize; 3] = [256 << 10, 512 << 10, 896 << 10];
 
 /// The segments of a file, from first to last.
 #[derive(Debug)]

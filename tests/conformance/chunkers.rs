@@ -1,0 +1,373 @@
+//! Chunkers: spans sorted, on characters, not blank, covering; sizes and overlaps as asked; same input, same output.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rag_core::document::{BlockKind, BlockSpan, ChunkSpan, Heading, Section, Span};
+use rag_core::ports::{Chunk, PluginInfo};
+use rag_core::{ErrorCode, Result};
+
+use crate::doubles::{HashEmbedder, tokens};
+use crate::host;
+use crate::random::Random;
+
+/// A chunker with settings, and how long its chunks may be.
+struct Subject {
+    name: String,
+    chunker: Arc<dyn Chunk>,
+    length: fn(&str) -> usize,
+    size: usize,
+}
+
+fn chars(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn of(id: &str, settings: &str) -> Arc<dyn Chunk> {
+    host().chunker(id, settings, Arc::new(HashEmbedder::default())).unwrap()
+}
+
+/// The native reference: every block is a chunk, and so is what stands between.
+#[derive(Debug)]
+struct WholeBlocks(PluginInfo);
+
+#[async_trait]
+impl Chunk for WholeBlocks {
+    fn info(&self) -> &PluginInfo {
+        &self.0
+    }
+    async fn split(&self, section: Section) -> Result<Vec<ChunkSpan>> {
+        let mut chunks = Vec::new();
+        let mut at = 0;
+        let ends = section.blocks.iter().flat_map(|block| [block.span.start, block.span.end]);
+        for end in ends.chain([section.text.len() as u64]) {
+            let piece = section.text.get(at as usize..end as usize).unwrap_or_default();
+            if !piece.trim().is_empty() {
+                chunks.push(ChunkSpan { span: Span { start: at, end }, parent: None, context: None });
+            }
+            at = end;
+        }
+        Ok(chunks)
+    }
+}
+
+fn subjects() -> Vec<Subject> {
+    let subject = |id: &str, settings: &str, length: fn(&str) -> usize, size: usize| Subject {
+        name: format!("{id} {settings}"),
+        chunker: of(id, settings),
+        length,
+        size,
+    };
+    let native = PluginInfo {
+        id: "whole-blocks".to_owned(),
+        version: "0.0.0".to_owned(),
+        description: String::new(),
+        digest: String::new(),
+    };
+    vec![
+        Subject {
+            name: "whole-blocks".to_owned(),
+            chunker: Arc::new(WholeBlocks(native)),
+            length: chars,
+            size: usize::MAX,
+        },
+        subject("chunk-lines", "{}", chars, usize::MAX),
+        subject("chunk-fixed", "{}", chars, 512),
+        subject("chunk-fixed", r#"{"size": 7, "overlap": 3}"#, chars, 7),
+        subject("chunk-fixed", r#"{"size": 1}"#, chars, 1),
+        subject("chunk-sentence", "{}", tokens, 256),
+        subject("chunk-sentence", r#"{"size": 64, "overlap": 32}"#, tokens, 64),
+        subject("chunk-sentence", r#"{"size": 64, "unit": "characters", "overlap": 20}"#, chars, 64),
+    ]
+}
+
+fn section(parts: &[(BlockKind, u8, &str)]) -> Section {
+    let (mut text, mut blocks) = (String::new(), Vec::new());
+    for (kind, level, part) in parts {
+        let start = text.len() as u64;
+        text.push_str(part);
+        let span = Span { start, end: text.len() as u64 };
+        blocks.push(BlockSpan { span, kind: *kind, level: *level, page: None });
+        text.push_str("\n\n");
+    }
+    Section { text, blocks, title: Some("题目 Title".to_owned()), language: None, outline: vec![] }
+}
+
+fn paragraph(text: &str) -> Section {
+    section(&[(BlockKind::Paragraph, 0, text)])
+}
+
+/// Texts that break careless code.
+fn hard_sections() -> Vec<Section> {
+    let bare = |text: &str| Section { text: text.to_owned(), blocks: vec![], ..paragraph("") };
+    let mut sections = vec![
+        bare(""),
+        bare(" \n\t\r\n　\u{a0} "),
+        bare("x"),
+        bare("字"),
+        bare("no blocks at all. 没有块。"),
+        paragraph("👩\u{200d}👩\u{200d}👧\u{200d}👦🏽 e\u{301}\u{323}\u{301} \u{1f1e8}\u{1f1f3}"),
+        paragraph("مرحبا بالعالم. שלום עולם! ‏نص"),
+        paragraph("line one\r\nline two\r\n\r\nline four\r"),
+        paragraph(&"无标点的长文本".repeat(900)),
+        paragraph(&"nospaces".repeat(3_000)),
+        paragraph(&"一二三。".repeat(2_000)),
+        paragraph(&"A short line.\n".repeat(5_000)),
+        paragraph("\u{feff}mark and \u{200b}zero width\u{200b}"),
+        section(&[
+            (BlockKind::Heading, 1, "Only"),
+            (BlockKind::Heading, 1, "headings"),
+            (BlockKind::Heading, 2, "三"),
+        ]),
+        section(&[(BlockKind::Heading, 1, &"很长的标题".repeat(300)), (BlockKind::Paragraph, 0, "文。")]),
+        section(&[(BlockKind::Table, 0, &format!("| a | b |\n|---|---|\n{}", "| 甲 | 乙 |\n".repeat(900)))]),
+        section(&[(BlockKind::Table, 0, &format!("| {} |\n|---|\n| x |", "宽".repeat(2_000)))]),
+        section(&[(BlockKind::Code, 0, &"fn main() { println!(\"。\"); }\n".repeat(400))]),
+    ];
+    let mut continued = paragraph("续前文。");
+    continued.outline = vec![Heading { level: 1, text: "第一章".to_owned() }];
+    sections.push(continued);
+    sections
+}
+
+fn random_section(random: &mut Random) -> Section {
+    const WORDS: &[&str] = &[
+        "检索",
+        "知识库",
+        "的",
+        "。",
+        "，",
+        "？",
+        "……",
+        "”",
+        "Debian",
+        " package ",
+        "e.g. ",
+        "3.14",
+        ". ",
+        "! ",
+        "\n",
+        "\r\n",
+        "\t",
+        "🐧",
+        "https://a.b/c?d ",
+        "（注）",
+        "　",
+        "No. 5 ",
+        "A",
+        "\u{301}",
+        "；",
+    ];
+    let kinds =
+        [BlockKind::Paragraph, BlockKind::Paragraph, BlockKind::ListItem, BlockKind::Quote, BlockKind::Code];
+    let mut parts: Vec<(BlockKind, u8, String)> = Vec::new();
+    for _ in 0..random.below(12) {
+        let words = random.below(120);
+        let text: String = (0..words).map(|_| random.pick(WORDS)).collect();
+        if random.below(4) == 0 {
+            parts.push((
+                BlockKind::Heading,
+                1 + random.below(4) as u8,
+                format!("{}标题", text.get(..6).unwrap_or("")),
+            ));
+        }
+        parts.push((kinds[random.below(kinds.len())], 0, text));
+    }
+    let parts: Vec<_> = parts.iter().map(|(kind, level, text)| (*kind, *level, text.as_str())).collect();
+    let mut section = section(&parts);
+    if random.below(3) == 0 {
+        section.blocks.retain(|block| block.span.start % 3 != 0);
+    }
+    section
+}
+
+/// The rules of the contract; `what` names the case.
+fn assert_contract(section: &Section, chunks: &[ChunkSpan], what: &str) {
+    let mut covered = 0;
+    let mut last = 0;
+    let text = &section.text;
+    let blank = |start: u64, end: u64| {
+        text.get(start as usize..end as usize).is_some_and(|gap| gap.trim().is_empty())
+    };
+    for chunk in chunks {
+        let Span { start, end } = chunk.span;
+        assert!(start >= last && start < end && end <= text.len() as u64, "{what}: {start}..{end}");
+        last = start;
+        let piece = text.get(start as usize..end as usize);
+        assert!(
+            piece.is_some_and(|piece| !piece.trim().is_empty()),
+            "{what}: {start}..{end} is blank or cuts"
+        );
+        assert!(start <= covered || blank(covered, start), "{what}: nothing covers {covered}..{start}");
+        covered = covered.max(end);
+        if let Some(parent) = chunk.parent {
+            let parent = chunks[parent as usize].span;
+            assert!(parent.start <= start && parent.end >= end && parent != chunk.span, "{what}: parent");
+        }
+    }
+    assert!(blank(covered, text.len() as u64), "{what}: nothing covers {covered}..");
+}
+
+async fn assert_subject(subject: &Subject, section: &Section, what: &str) {
+    let what = format!("{} on {what}", subject.name);
+    let chunks =
+        subject.chunker.split(section.clone()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_contract(section, &chunks, &what);
+    for chunk in &chunks {
+        let piece = &section.text[chunk.span.start as usize..chunk.span.end as usize];
+        let length = (subject.length)(piece);
+        assert!(length <= subject.size, "{what}: {length} of {}: {piece:?}", subject.size);
+    }
+    assert_eq!(subject.chunker.split(section.clone()).await.unwrap(), chunks, "{what}: twice the same");
+}
+
+#[tokio::test]
+async fn every_chunker_keeps_the_contract_on_hard_texts() {
+    for subject in subjects() {
+        for (number, section) in hard_sections().iter().enumerate() {
+            assert_subject(&subject, section, &format!("hard text {number}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_chunker_keeps_the_contract_on_random_texts() {
+    for subject in subjects() {
+        for seed in 0..60 {
+            let section = random_section(&mut Random::new(seed));
+            assert_subject(&subject, &section, &format!("seed {seed}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_kept_from_one_section_to_the_next() {
+    let (one, other) = (random_section(&mut Random::new(7)), random_section(&mut Random::new(8)));
+    for subject in subjects() {
+        let first = subject.chunker.split(one.clone()).await.unwrap();
+        subject.chunker.split(other.clone()).await.unwrap();
+        assert_eq!(subject.chunker.split(one.clone()).await.unwrap(), first, "{}", subject.name);
+    }
+}
+
+/// RWKV-RAG's windows, as its loader makes them: emit the first `size` characters, keep from `size - overlap`.
+fn upstream_windows(text: &str, size: usize, overlap: usize) -> Vec<String> {
+    let mut buffer: Vec<char> = text.chars().collect();
+    let mut windows = Vec::new();
+    while buffer.len() >= size {
+        windows.push(buffer[..size].iter().collect());
+        buffer.drain(..size - overlap);
+    }
+    // Its last window may be nothing but the overlap again: left out here.
+    if buffer.len() > overlap {
+        windows.push(buffer.iter().collect());
+    }
+    windows.retain(|window: &String| !window.trim().is_empty());
+    windows
+}
+
+#[tokio::test]
+async fn fixed_windows_are_those_of_rwkv_rag() {
+    for (size, overlap) in [(512, 0), (512, 8), (10, 3), (3, 2), (1, 0)] {
+        let chunker = of("chunk-fixed", &format!(r#"{{"size": {size}, "overlap": {overlap}}}"#));
+        for seed in 0..20 {
+            let section = random_section(&mut Random::new(seed));
+            let chunks = chunker.split(section.clone()).await.unwrap();
+            let found: Vec<&str> =
+                chunks.iter().map(|c| &section.text[c.span.start as usize..c.span.end as usize]).collect();
+            assert_eq!(
+                found,
+                upstream_windows(&section.text, size, overlap),
+                "{size}, {overlap}, seed {seed}"
+            );
+        }
+    }
+    let refused =
+        of("chunk-fixed", r#"{"size": 8, "overlap": 8}"#).split(paragraph("text")).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::InvalidInput);
+    assert!(
+        refused.to_string().contains("'overlap'") && refused.to_string().contains("from 0 to 7"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn lines_are_chunks() {
+    let section = paragraph("问：什么是 RWKV？\n答：一种模型。\n\n  Third line \r\n");
+    let chunks = of("chunk-lines", "{}").split(section.clone()).await.unwrap();
+    let found: Vec<&str> =
+        chunks.iter().map(|c| &section.text[c.span.start as usize..c.span.end as usize]).collect();
+    assert_eq!(found, ["问：什么是 RWKV？", "答：一种模型。", "Third line"]);
+}
+
+#[tokio::test]
+async fn sentences_stay_whole_and_know_their_headings() {
+    let section = section(&[
+        (BlockKind::Heading, 1, "安装指南"),
+        (BlockKind::Heading, 2, "准备工作"),
+        (
+            BlockKind::Paragraph,
+            0,
+            "首先备份全部数据，包括主目录与数据库。然后下载最新的安装镜像，并核对它的校验和是否一致。",
+        ),
+        (
+            BlockKind::Paragraph,
+            0,
+            "最后把镜像写入闪存盘，重新启动机器，并在固件设置中选择从闪存盘启动，等待安装程序出现。",
+        ),
+        (BlockKind::Heading, 2, "Partitioning"),
+        (BlockKind::Paragraph, 0, "Choose a disk, e.g. /dev/sda. Dr. Smith uses 3.5 GB. It is enough."),
+    ]);
+    let chunker = of("chunk-sentence", r#"{"unit": "characters", "size": 80}"#);
+    let chunks = chunker.split(section.clone()).await.unwrap();
+    let found: Vec<(&str, &str)> = chunks
+        .iter()
+        .map(|chunk| {
+            let piece = &section.text[chunk.span.start as usize..chunk.span.end as usize];
+            (piece, chunk.context.as_deref().unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (
+                "安装指南\n\n准备工作\n\n首先备份全部数据，包括主目录与数据库。然后下载最新的安装镜像，并核对它的校验和是否一致。",
+                "题目 Title"
+            ),
+            (
+                "最后把镜像写入闪存盘，重新启动机器，并在固件设置中选择从闪存盘启动，等待安装程序出现。",
+                "题目 Title › 安装指南 › 准备工作"
+            ),
+            (
+                "Partitioning\n\nChoose a disk, e.g. /dev/sda. Dr. Smith uses 3.5 GB. It is enough.",
+                "题目 Title › 安装指南"
+            ),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_chunk_never_ends_with_a_heading_that_something_follows() {
+    for settings in ["{}", r#"{"size": 64}"#, r#"{"size": 64, "unit": "characters"}"#] {
+        let chunker = of("chunk-sentence", settings);
+        for seed in 100..160 {
+            let section = random_section(&mut Random::new(seed));
+            let chunks = chunker.split(section.clone()).await.unwrap();
+            for (at, block) in
+                section.blocks.iter().enumerate().filter(|(_, block)| block.kind == BlockKind::Heading)
+            {
+                let Some(next) = section.blocks.get(at + 1) else { continue };
+                let end = section.text[..block.span.end as usize].trim_end().len() as u64;
+                let ends_here = chunks.iter().any(|chunk| chunk.span.end == end);
+                let adjacent =
+                    section.text[block.span.end as usize..next.span.start as usize].trim().is_empty();
+                let deeper = next.kind != BlockKind::Heading || next.level > block.level;
+                let text = &section.text[next.span.start as usize..next.span.end as usize];
+                assert!(
+                    !(ends_here && adjacent && deeper) || text.trim().is_empty(),
+                    "{settings} seed {seed}: {text:?}"
+                );
+            }
+        }
+    }
+}
