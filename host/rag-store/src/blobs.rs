@@ -270,3 +270,92 @@ impl Blob for Original {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestStore, put_blob};
+
+    fn files_in(dir: &Path) -> usize {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| if path.is_dir() { files_in(&path) } else { 1 }).sum()
+    }
+
+    fn blobs(store: &TestStore) -> usize {
+        files_in(&store.dir.path().join(SHELVES))
+    }
+
+    #[tokio::test]
+    async fn an_original_is_written_in_pieces_and_read_anywhere() {
+        let store = TestStore::new();
+        let mut writer = BlobStore::create(&**store).await.unwrap();
+        writer.write(Bytes::from_static("你".as_bytes())).await.unwrap();
+        writer.write(Bytes::from_static(b"abc")).await.unwrap();
+        let (hash, size) = writer.finish().await.unwrap();
+        assert_eq!(size, 6);
+        assert_eq!(
+            hash.0,
+            Sha256::digest("你abc").iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        );
+        let blob = BlobStore::open(&**store, &hash, "a.md", "text/markdown").await.unwrap();
+        assert_eq!((blob.size(), blob.name(), blob.media_type()), (6, "a.md", "text/markdown"));
+        let read = async |offset, len| blob.read_at(offset, len).await.unwrap();
+        assert_eq!(read(0, 100).await, "你abc".as_bytes());
+        assert_eq!(read(3, 2).await, "ab");
+        assert_eq!(read(5, 9).await, "c");
+        assert!(
+            read(6, 9).await.is_empty() && read(u64::MAX, 9).await.is_empty() && read(0, 0).await.is_empty()
+        );
+        assert!(matches!(blob.read_at(0, READ_BYTES_MAX + 1).await, Err(Error::InvalidInput { .. })));
+    }
+
+    #[tokio::test]
+    async fn the_same_content_is_kept_once_and_outlives_a_removal_while_open() {
+        let store = TestStore::new();
+        let first = put_blob(&store, "same").await;
+        assert_eq!(put_blob(&store, "same").await, first);
+        assert_eq!(blobs(&store), 1);
+        let open = BlobStore::open(&**store, &first, "a", "b").await.unwrap();
+        BlobStore::remove(&**store, &first).await.unwrap();
+        BlobStore::remove(&**store, &first).await.unwrap();
+        assert_eq!(blobs(&store), 0);
+        assert_eq!(open.read_at(0, 9).await.unwrap(), "same");
+    }
+
+    #[tokio::test]
+    async fn what_is_dropped_or_too_large_leaves_nothing() {
+        let store = TestStore::with(|config| config.document_bytes_max = 8);
+        let mut dropped = BlobStore::create(&**store).await.unwrap();
+        dropped.write(Bytes::from_static(b"half")).await.unwrap();
+        assert_eq!(blobs(&store), 1);
+        drop(dropped);
+        assert_eq!(blobs(&store), 0);
+        let mut large = BlobStore::create(&**store).await.unwrap();
+        large.write(Bytes::from_static(b"12345678")).await.unwrap();
+        let refused = large.write(Bytes::from_static(b"9")).await;
+        assert!(matches!(refused, Err(Error::TooLarge { size: 9, limit: 8, .. })), "{refused:?}");
+        assert_eq!(blobs(&store), 0);
+        assert!(matches!(large.write(Bytes::from_static(b"0")).await, Err(Error::Conflict { .. })));
+        assert!(matches!(large.finish().await, Err(Error::Conflict { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_hash_is_no_path() {
+        let store = TestStore::new();
+        for bad in
+            ["", "..", "../../lock", &"A".repeat(64), &"/".repeat(64), &"é".repeat(32), &"0".repeat(64)]
+        {
+            let hash = BlobHash(bad.to_owned());
+            let missing = BlobStore::open(&**store, &hash, "a", "b").await.err();
+            assert!(matches!(missing, Some(Error::NotFound { what: "original", .. })), "{bad}: {missing:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_and_keeps_nothing() {
+        let store = TestStore::with(|config| config.disk_free_min_bytes = u64::MAX);
+        let full = BlobStore::create(&**store).await.err();
+        assert!(matches!(full, Some(Error::Storage { message }) if message.contains("full")));
+        assert_eq!(blobs(&store), 0);
+    }
+}

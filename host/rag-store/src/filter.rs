@@ -256,3 +256,6 @@ impl Fields for VectorFields {
         format!("v.row IN (SELECT f.row FROM vector_fields f WHERE f.collection = ?1 AND f.field = {field})")
     }
 }
+
+#[cfg(test)]
+mod tests;

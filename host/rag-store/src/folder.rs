@@ -15,7 +15,7 @@ use crate::fault::{Fault, Step, disk_full};
 pub(crate) struct Folder {
     pub(crate) dir: PathBuf,
     disk_free_min_bytes: u64,
-    _lock: File,
+    lock: File,
 }
 
 impl Folder {
@@ -45,7 +45,7 @@ impl Folder {
         lock.set_len(0).map_err(failed)?;
         lock.rewind().map_err(failed)?;
         write!(lock, "{}", std::process::id()).map_err(failed)?;
-        Ok(Folder { dir: dir.to_owned(), disk_free_min_bytes, _lock: lock })
+        Ok(Folder { dir: dir.to_owned(), disk_free_min_bytes, lock })
     }
 
     /// Fails when less than the configured space is free, so that the disk is never filled to the brim by us.
@@ -55,6 +55,15 @@ impl Folder {
             return Err(Fault::Answer(disk_full()));
         }
         Ok(())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing the file would not do while a child process that was just forked still has it.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the data folder stays locked until this process ends");
+        }
     }
 }
 

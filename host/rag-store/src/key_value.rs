@@ -112,3 +112,69 @@ fn within(what: &str, size: u64, limit: u64) -> Result<()> {
     let setting = "none: the plugin contract fixes it";
     Err(Error::TooLarge { what: what.to_owned(), size, limit, unit: "bytes", setting })
 }
+
+#[cfg(test)]
+mod tests {
+    use rag_core::kb::KbSettings;
+    use rag_core::ports::Catalog;
+
+    use super::*;
+    use crate::testing::{TestStore, kb};
+
+    #[tokio::test]
+    async fn each_plugin_has_its_own_keys_in_each_knowledge_base() {
+        let store = TestStore::with_kb().await;
+        let other = KbName::parse("other").unwrap();
+        store.create_kb(&other, &KbSettings::default()).await.unwrap();
+        let state = store.key_value(&kb(), "p");
+        state.set("键", b"1".to_vec()).await.unwrap();
+        state.set("键", b"2".to_vec()).await.unwrap();
+        assert_eq!(state.get("键").await.unwrap(), Some(b"2".to_vec()));
+        assert_eq!(store.key_value(&kb(), "q").get("键").await.unwrap(), None);
+        assert_eq!(store.key_value(&other, "p").get("键").await.unwrap(), None);
+        assert!(state.delete("键").await.unwrap());
+        assert!(!state.delete("键").await.unwrap());
+        assert_eq!(state.get("键").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn keys_are_listed_by_prefix_in_pages() {
+        let store = TestStore::with_kb().await;
+        let state = store.key_value(&kb(), "p");
+        for key in ["a/2", "a/1", "a/10", "b", "a%", "A/1"] {
+            state.set(key, Vec::new()).await.unwrap();
+        }
+        assert_eq!(state.keys("a/", None, 9).await.unwrap(), ["a/1", "a/10", "a/2"]);
+        assert_eq!(state.keys("a/", Some("a/1"), 1).await.unwrap(), ["a/10"]);
+        assert_eq!(state.keys("", None, 9).await.unwrap().len(), 6);
+        assert!(state.keys("%", None, 9).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn its_size_is_bounded() {
+        let store = TestStore::with_kb().await;
+        let state = store.key_value(&kb(), "p");
+        let too_large = |outcome: Result<()>| matches!(outcome, Err(Error::TooLarge { .. }));
+        assert!(too_large(state.set(&"k".repeat(KEY_BYTES_MAX + 1), Vec::new()).await));
+        assert!(too_large(state.set("k", vec![0; VALUE_BYTES_MAX + 1]).await));
+        for index in 0..255 {
+            state.set(&index.to_string(), vec![0; VALUE_BYTES_MAX]).await.unwrap();
+        }
+        assert!(too_large(state.set("255", vec![0; VALUE_BYTES_MAX]).await));
+        state.set("0", vec![1; VALUE_BYTES_MAX]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn there_is_none_without_a_knowledge_base() {
+        let store = TestStore::with_kb().await;
+        let state = store.key_value(&KbName::parse("nowhere").unwrap(), "p");
+        for missing in [
+            state.get("k").await.err(),
+            state.set("k", Vec::new()).await.err(),
+            state.delete("k").await.err(),
+            state.keys("", None, 1).await.err(),
+        ] {
+            assert!(matches!(missing, Some(Error::NotFound { what: "knowledge base", .. })));
+        }
+    }
+}

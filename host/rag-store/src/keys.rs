@@ -155,3 +155,74 @@ fn code(role: Role) -> i64 {
         Role::Admin => 2,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestStore, kb};
+
+    #[tokio::test]
+    async fn a_secret_opens_until_it_is_revoked_and_is_stored_nowhere() {
+        let store = TestStore::with_kb().await;
+        let (admin_secret, admin) = Keys::create(&**store, "first", Role::Admin, None).await.unwrap();
+        let (secret, reader) = Keys::create(&**store, " 读者 ", Role::Reader, Some(&[kb()])).await.unwrap();
+        assert!(secret.starts_with("rag_") && secret.len() == 80, "{secret}");
+        assert_eq!((reader.name.as_str(), reader.kbs.as_deref()), ("读者", Some(&[kb()][..])));
+        assert_eq!(store.verify(&secret).await.unwrap(), Some(reader.clone()));
+        assert_eq!(Keys::list(&**store).await.unwrap(), [admin.clone(), reader.clone()]);
+        let mut other = secret.clone();
+        other.replace_range(79.., if secret.ends_with('0') { "1" } else { "0" });
+        for wrong in
+            [other.as_str(), "", "rag_", "rag_字字字字字字字字字字字字字", &secret[..79], &secret[4..]]
+        {
+            assert_eq!(store.verify(wrong).await.unwrap(), None, "{wrong}");
+        }
+        store.revoke(&reader.key_id).await.unwrap();
+        assert_eq!(store.verify(&secret).await.unwrap(), None);
+
+        let store = store.reopen();
+        assert_eq!(store.verify(&admin_secret).await.unwrap(), Some(admin));
+        for entry in fs_err::read_dir(store.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let bytes = fs_err::read(path).unwrap();
+                let tail = &admin_secret.as_bytes()[16..];
+                assert!(!bytes.windows(tail.len()).any(|window| window == tail));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_administrator_stays() {
+        let store = TestStore::with_kb().await;
+        let create = async |role, kbs: Option<&[KbName]>| {
+            Keys::create(&**store, "k", role, kbs).await.unwrap().1.key_id
+        };
+        let first = create(Role::Admin, None).await;
+        let editor = create(Role::Editor, None).await;
+        let of_one_kb = create(Role::Admin, Some(&[kb()])).await;
+        assert!(
+            matches!(store.revoke(&first).await, Err(Error::Conflict { .. })),
+            "only it reaches everything"
+        );
+        let second = create(Role::Admin, None).await;
+        store.revoke(&first).await.unwrap();
+        store.revoke(&of_one_kb).await.unwrap();
+        store.revoke(&editor).await.unwrap();
+        assert!(matches!(store.revoke(&second).await, Err(Error::Conflict { .. })));
+        assert!(matches!(store.revoke(&first).await, Err(Error::NotFound { what: "key", .. })));
+    }
+
+    #[tokio::test]
+    async fn names_and_knowledge_bases_are_checked() {
+        let store = TestStore::with_kb().await;
+        for name in ["", "  ", &"x".repeat(201)] {
+            let refused = Keys::create(&**store, name, Role::Reader, None).await;
+            assert!(matches!(refused, Err(Error::InvalidInput { .. })));
+        }
+        let nowhere = [KbName::parse("nowhere").unwrap()];
+        let refused = Keys::create(&**store, "k", Role::Reader, Some(&nowhere)).await;
+        assert!(matches!(refused, Err(Error::NotFound { .. })));
+        assert!(Keys::list(&**store).await.unwrap().is_empty());
+    }
+}

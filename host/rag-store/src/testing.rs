@@ -88,15 +88,25 @@ impl Sample {
             name: name.to_owned(),
             media_type: "text/plain".to_owned(),
         };
-        store.enqueue(&kb(), &JobKind::Ingest(source)).await.unwrap();
-        let job = store.claim().await.unwrap().unwrap();
+        let queued = store.enqueue(&kb(), &JobKind::Ingest(source)).await.unwrap();
+        loop {
+            let job = store.claim().await.unwrap().unwrap();
+            if job.id == queued.id {
+                return Self::of_job(job, sections);
+            }
+        }
+    }
+
+    /// What a claimed job would write.
+    pub(crate) fn of_job(job: Job, sections: &[&str]) -> Self {
+        let JobKind::Ingest(source) = &job.kind else { unreachable!("an ingest") };
         let new = NewDocument {
-            id: DocumentId::of(kb().as_str(), name, &blob, "p1"),
+            id: DocumentId::of(kb().as_str(), &source.name, &source.blob, "p1"),
             kb: kb(),
-            name: name.to_owned(),
-            blob,
-            size,
-            media_type: "text/plain".to_owned(),
+            name: source.name.clone(),
+            blob: source.blob.clone(),
+            size: source.size,
+            media_type: source.media_type.clone(),
             pipeline: "p1".to_owned(),
             collection: "initial-g1".to_owned(),
         };

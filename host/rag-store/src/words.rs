@@ -4,6 +4,8 @@
 //! a row. Traditional and Simplified characters are the same word, as are full-width and half-width ones.
 
 pub(crate) mod search;
+#[cfg(test)]
+mod search_tests;
 pub(crate) mod table;
 
 use std::collections::HashMap;

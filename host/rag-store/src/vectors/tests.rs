@@ -100,7 +100,7 @@ async fn nearest_by_each_metric_with_ties_by_id() {
         let (_store, index) = index(metric).await;
         let (new, fields) = rows(points);
         index.upsert("c", new, fields).await.unwrap();
-        let queries = Vectors { dim: 2, data: vec![2.0, 0.0, 0.0, 1.0] };
+        let queries = Vectors { dim: 2, data: vec![2.0, 0.0, 0.0, 2.9] };
         let hits = index.query("c", &queries, 5, None).await.unwrap();
         assert_eq!(hits.len(), 2);
         assert_eq!(ids(&hits[0]), expected, "{metric:?}");
