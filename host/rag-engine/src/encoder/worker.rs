@@ -14,9 +14,9 @@ use super::job::{Job, Output, Running};
 use super::model::Scratch;
 use super::weights::Loaded;
 
-/// Tokens that one thread computes at a time, when there are enough: they keep a layer's weights in use while these
-/// are in the cache, and few enough that all threads end at about the same time.
-const GROUP_TOKENS: usize = 512;
+/// Tokens that one thread computes at a time, when there are enough: one passage or a dozen questions. More would not
+/// leave the weights of a layer and what passes through it in the second-level cache together.
+const GROUP_TOKENS: usize = 192;
 /// Of a batch, one part in so many is kept for passages while questions keep coming.
 const PATIENT_SHARE: usize = 4;
 

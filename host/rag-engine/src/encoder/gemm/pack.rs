@@ -99,6 +99,8 @@ struct Quantise<'a> {
 
 /// Adding it to a small f32 rounds to the nearest integer, which then stands in the low bits.
 const ROUND: f32 = 12_582_912.0;
+/// Values handled side by side.
+const LANES: usize = 16;
 
 impl Vectorised for Quantise<'_> {
     type Output = ();
@@ -109,33 +111,53 @@ impl Vectorised for Quantise<'_> {
             let (low, high) = range(values);
             let scale = (high - low).max(f32::MIN_POSITIVE * 256.0) / 255.0;
             let zero = (-low / scale).round();
-            let (floor, ceiling, inverse) = (-zero, 255.0 - zero, 1.0 / scale);
+            let steps =
+                Steps { inverse: 1.0 / scale, floor: -zero, ceiling: 255.0 - zero, shift: ROUND + zero };
             let target = &mut self.data[r * self.stride..][..self.depth];
-            for (byte, value) in target.iter_mut().zip(values) {
-                let steps = (value * inverse).max(floor).min(ceiling);
-                *byte = (steps + (ROUND + zero)).to_bits() as u8;
-            }
+            target.iter_mut().zip(values).for_each(|(byte, value)| *byte = steps.of(*value));
             self.scales[r] = scale;
             self.zeros[r] = zero as i32;
         }
     }
 }
 
-/// Smallest and largest value, zero included.
+/// How a row's values become bytes.
+struct Steps {
+    inverse: f32,
+    floor: f32,
+    ceiling: f32,
+    shift: f32,
+}
+
+impl Steps {
+    #[inline(always)]
+    fn of(&self, value: f32) -> u8 {
+        let steps = value * self.inverse;
+        let steps = if steps > self.floor { steps } else { self.floor };
+        let steps = if steps < self.ceiling { steps } else { self.ceiling };
+        (steps + self.shift).to_bits() as u8
+    }
+}
+
+/// Smallest and largest value, zero included. One after the other: together the compiler makes them slow.
 #[inline(always)]
 fn range(values: &[f32]) -> (f32, f32) {
-    let (mut low, mut high) = ([0f32; 16], [0f32; 16]);
-    let chunks = values.chunks_exact(16);
-    let rest = chunks.remainder();
+    let low = extreme(values, |best, value| if value < best { value } else { best });
+    let high = extreme(values, |best, value| if value > best { value } else { best });
+    (low, high)
+}
+
+/// Folds zero and the values with `better`, in lanes.
+#[inline(always)]
+fn extreme(values: &[f32], better: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
-        for lane in 0..16 {
-            low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
-            high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+        for lane in 0..LANES {
+            lanes[lane] = better(lanes[lane], chunk[lane]);
         }
     }
-    let low = low.iter().chain(rest).fold(0f32, |a, b| a.min(*b));
-    let high = high.iter().chain(rest).fold(0f32, |a, b| a.max(*b));
-    (low, high)
+    lanes.iter().chain(rest).fold(0f32, |best, value| better(best, *value))
 }
 
 /// Weights `[n, depth]` as i8 with one scale a row: `[tile][panel 2][depth / 4][16 columns][4]`.
