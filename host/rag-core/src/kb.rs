@@ -95,7 +95,7 @@ impl Default for AnswerSettings {
             context_tokens_max: 1_500,
             answer_tokens_max: 256,
             relevance_min: None,
-            temperature: 0.3,
+            temperature: 0.0,
             top_p: 0.2,
         }
     }
