@@ -68,6 +68,14 @@ impl Answering {
     }
 }
 
+/// What the project's own small models are trained to say when the passages do not hold the answer.
+const MODEL_REFUSALS: [&str; 2] = ["根据提供的资料无法回答。", "The passage does not say."];
+
+/// Whether a model's answer is that it found none.
+pub fn is_model_refusal(answer: &str) -> bool {
+    MODEL_REFUSALS.contains(&answer.trim())
+}
+
 /// Runs the flow up to the first token.
 pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Result<Answering> {
     let settings = &binding.kb.settings.answer;

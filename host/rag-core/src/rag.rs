@@ -198,7 +198,7 @@ impl Rag {
         let kb = Kb {
             name: name.clone(),
             settings: settings.clone(),
-            collection: String::new(),
+            collection: format!("{name}-probe"),
             embedder: None,
             created_ms: 0,
             documents: 0,

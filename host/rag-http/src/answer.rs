@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use rag_core::ask::{Answering, AskRequest};
+use rag_core::ask::{Answering, AskRequest, is_model_refusal};
 use rag_core::kb::KbName;
 use rag_core::ports::{FinishReason, GenerationEvent, GenerationStream, Usage};
 use rag_core::quote::Citation;
@@ -63,6 +63,7 @@ impl Answer {
                 }
                 GenerationEvent::Done { reason, usage } => {
                     (self.reason, self.usage) = (reason, usage);
+                    self.about.refused |= is_model_refusal(&self.text);
                     self.remember().await?;
                     return Ok(None);
                 }
