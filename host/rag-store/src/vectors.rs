@@ -23,6 +23,7 @@ use crate::filter;
 use crate::store::{Store, Writer};
 
 pub(crate) use cache::{Cache, Change};
+pub(crate) use scan::exact_score;
 
 /// Components of a vector.
 const DIM_MAX: usize = 16_384;
@@ -187,7 +188,8 @@ fn check_batch(rows: usize) -> Result<()> {
 }
 
 fn check_vectors(vectors: &Vectors) -> Result<()> {
-    let whole = vectors.data.is_empty() || (vectors.dim > 0 && vectors.data.len() % vectors.dim == 0);
+    let whole =
+        vectors.data.is_empty() || (vectors.dim > 0 && vectors.data.len().is_multiple_of(vectors.dim));
     if !whole {
         return Err(Error::invalid(format!(
             "{} numbers are no whole vectors of {} components",

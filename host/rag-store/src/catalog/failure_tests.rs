@@ -15,8 +15,8 @@ use rusqlite::Connection;
 use crate::testing::{Sample, TestStore, config, found, kb, put_blob};
 use crate::{Store, StoreConfig};
 
-fn says_full<T: std::fmt::Debug>(outcome: rag_core::Result<T>) {
-    assert!(matches!(&outcome, Err(Error::Storage { message }) if message.contains("full")), "{outcome:?}");
+fn says_full<T: std::fmt::Debug>(outcome: &rag_core::Result<T>) {
+    assert!(matches!(outcome, Err(Error::Storage { message }) if message.contains("full")), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -31,19 +31,19 @@ async fn below_the_free_space_limit_nothing_is_added_but_all_is_read_and_deleted
     let full = StoreConfig { disk_free_min_bytes: u64::MAX, ..config(&dir) };
     let store = TestStore { store: Store::open(full).unwrap(), dir };
 
-    says_full(store.create_kb(&KbName::parse("more").unwrap(), &KbSettings::default()).await);
-    says_full(store.open_document(&second.new).await);
-    says_full(store.put_section(second.id(), 0, "二\n", &second.sections[0].chunks).await);
-    says_full(store.commit_document(second.id(), &ParsedSummary::default(), &second.job.id).await);
-    says_full(store.enqueue(&kb(), &JobKind::DeleteDocument(first.id().clone())).await);
-    says_full(store.append_turn("c", &kb(), &Turn { question: String::new(), answer: String::new() }).await);
-    says_full(Keys::create(&**store, "k", Role::Admin, None).await);
-    says_full(BlobStore::create(&**store).await.map(|_| ()));
-    says_full(store.key_value(&kb(), "p").set("k", Vec::new()).await);
+    says_full(&store.create_kb(&KbName::parse("more").unwrap(), &KbSettings::default()).await);
+    says_full(&store.open_document(&second.new).await);
+    says_full(&store.put_section(second.id(), 0, "二\n", &second.sections[0].chunks).await);
+    says_full(&store.commit_document(second.id(), &ParsedSummary::default(), &second.job.id).await);
+    says_full(&store.enqueue(&kb(), &JobKind::DeleteDocument(first.id().clone())).await);
+    says_full(&store.append_turn("c", &kb(), &Turn { question: String::new(), answer: String::new() }).await);
+    says_full(&Keys::create(&**store, "k", Role::Admin, None).await);
+    says_full(&BlobStore::create(&**store).await.map(|_| ()));
+    says_full(&store.key_value(&kb(), "p").set("k", Vec::new()).await);
     let index = store.vector_index(&kb());
-    says_full(index.create(&VectorCollection { name: "d".into(), ..collection }).await);
+    says_full(&index.create(&VectorCollection { name: "d".into(), ..collection }).await);
     let rows = StoredVectors { ids: Vec::new(), vectors: Vectors { dim: 1, data: Vec::new() } };
-    says_full(index.upsert("c", rows, Vec::new()).await);
+    says_full(&index.upsert("c", rows, Vec::new()).await);
 
     assert_eq!(found(&store, "一").await, ["一"]);
     assert!(store.claim().await.unwrap().is_some(), "a job can be run and end");
@@ -65,7 +65,7 @@ async fn a_database_at_its_limit_keeps_what_was_committed_and_goes_on_once_there
         match written {
             Ok(()) => whole.push(sample),
             Err(error) => {
-                says_full::<()>(Err(error));
+                says_full::<()>(&Err(error));
                 break sample;
             }
         }

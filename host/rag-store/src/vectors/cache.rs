@@ -113,8 +113,7 @@ impl Cache {
     }
 
     /// Bytes of vectors in memory.
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         lock(&self.entries).values().map(|entry| entry.bytes()).sum()
     }
 

@@ -42,7 +42,7 @@ impl Candidates {
 }
 
 /// The score that callers see: exact but for the rounding of its result to f32.
-pub(super) fn exact_score(metric: Metric, query: &[f32], vector: &[f32]) -> f32 {
+pub(crate) fn exact_score(metric: Metric, query: &[f32], vector: &[f32]) -> f32 {
     let pairs = || query.iter().zip(vector).map(|(&a, &b)| (f64::from(a), f64::from(b)));
     let score = match metric {
         Metric::Dot => pairs().map(|(a, b)| a * b).sum(),
