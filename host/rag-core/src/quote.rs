@@ -19,7 +19,7 @@ pub struct Citation {
     pub page: Option<u32>,
     /// Where `quote` stands in the document's text.
     pub span: Span,
-    /// Verbatim from the document's text; never crosses a line break.
+    /// Verbatim from the document's text; within one block.
     pub quote: String,
     pub score: f32,
     /// The whole passage, for those who want to read on.
@@ -131,8 +131,8 @@ mod tests {
         check(
             "How is memory freed?",
             None,
-            "Memory is owned.\nMemory is freed when the owner drops.",
-            "Memory is freed when the owner drops.",
+            "Memory is owned.\n\nMemory is freed when\nthe owner drops.",
+            "Memory is freed when\nthe owner drops.",
         );
         check("无关", None, "只有一句", "只有一句");
     }

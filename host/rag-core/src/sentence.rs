@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-/// Byte ranges of the sentences of `text`, in order, without surrounding blanks. Line breaks end a sentence too, so
-/// that a sentence never crosses a block.
+/// Byte ranges of the sentences of `text`, in order, without surrounding blanks. A blank line ends a sentence, so that
+/// none crosses a block, and so does a line that begins an item, a row or a heading; other line breaks only wrap it.
 pub fn sentences(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut start = 0;
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         let next = chars.peek().map(|&(_, next)| next);
-        if c == '\n' || ends_sentence(&text[start..at], c, next) {
+        if (c == '\n' && begins_anew(&text[at + 1..])) || ends_sentence(&text[start..at], c, next) {
             let mut end = at + c.len_utf8();
             while let Some(&(at, c)) = chars.peek().filter(|(_, c)| is_closing(*c) || is_end(*c)) {
                 end = at + c.len_utf8();
@@ -39,6 +39,15 @@ pub fn truncate(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
+/// Whether the line at the start of `rest` is blank or begins something of its own.
+fn begins_anew(rest: &str) -> bool {
+    let line = rest.split('\n').next().unwrap_or_default().trim_start();
+    let numbered = line.split_once(['.', ')', '、']).is_some_and(|(number, _)| {
+        (1..=3).contains(&number.len()) && number.chars().all(|c| c.is_ascii_digit())
+    });
+    line.is_empty() || numbered || line.starts_with(['-', '*', '+', '#', '|', '>', '`', '•', '·'])
+}
+
 fn is_end(c: char) -> bool {
     matches!(c, '。' | '！' | '？' | '；' | '…' | '.' | '!' | '?')
 }
@@ -62,7 +71,9 @@ fn ends_sentence(before: &str, c: char, next: Option<char>) -> bool {
             word.to_ascii_lowercase().as_str(),
             "e.g" | "i.e" | "etc" | "mr" | "mrs" | "dr" | "vs" | "fig" | "no"
         ) || (word.len() == 1 && word.chars().all(|w| w.is_ascii_uppercase())));
-    breaks && !abbreviation
+    // The number of a list's item, not a sentence.
+    let number = c == '.' && before.trim().chars().all(|b| b.is_ascii_digit());
+    breaks && !abbreviation && !number
 }
 
 fn push_trimmed(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) {
@@ -90,7 +101,9 @@ mod tests {
             "Version 1.2 is out. See e.g. the docs! Ok",
             &["Version 1.2 is out.", "See e.g. the docs!", "Ok"],
         );
-        check("one line\nanother line", &["one line", "another line"]);
+        check("a line\nand its rest. Next", &["a line\nand its rest.", "Next"]);
+        check("one block\n\nanother", &["one block", "another"]);
+        check("items:\n- first\n- second\n1. third", &["items:", "- first", "- second", "1. third"]);
         check("用APT安装.然后重启", &["用APT安装.", "然后重启"]);
         check("  \n ", &[]);
     }
