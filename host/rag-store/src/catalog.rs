@@ -74,7 +74,7 @@ impl Catalog for Store {
         let cache = self.vector_cache.clone();
         self.with_writer(move |writer| {
             let (unused, collections) = writer.transact(|transaction| kbs::delete(transaction, &name))?;
-            writer.scrub = true;
+            writer.erased();
             cache.forget(&collections);
             Ok(unused)
         })
@@ -108,7 +108,9 @@ impl Catalog for Store {
             writer.folder.check_room()?;
             let (unused, replaced) =
                 writer.transact(|transaction| documents::commit(transaction, &id, &summary, &job))?;
-            writer.scrub |= replaced;
+            if replaced {
+                writer.erased();
+            }
             Ok(unused)
         })
         .await

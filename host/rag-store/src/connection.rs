@@ -4,9 +4,10 @@
 //! work whose caller left before its turn is skipped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rag_core::{Error, Result};
 use tokio::sync::oneshot;
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::fault::Step;
 
 type Task<S> = Box<dyn FnOnce(&mut S) + Send>;
+type Idle<S> = fn(&mut S) -> Option<Duration>;
 
 /// A group of threads; dropping it lets them finish what is in the inbox, and waits for that.
 pub(crate) struct Workers<S> {
@@ -24,12 +26,13 @@ pub(crate) struct Workers<S> {
 }
 
 impl<S: Send + 'static> Workers<S> {
-    /// One thread for each state. `idle` runs whenever a thread finds the inbox empty after work.
+    /// One thread for each state. `idle` runs whenever a thread finds the inbox empty, and says after how long
+    /// without work it wants to run again.
     pub(crate) fn start(
         what: &'static str,
         states: Vec<S>,
         inbox_max: usize,
-        idle: fn(&mut S),
+        idle: Idle<S>,
     ) -> std::io::Result<Self> {
         let (inbox, receiver) = sync_channel(inbox_max);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -88,23 +91,24 @@ impl<S> Drop for Workers<S> {
     }
 }
 
-fn work<S>(mut state: S, inbox: &Mutex<Receiver<Task<S>>>, idle: fn(&mut S)) {
+fn work<S>(mut state: S, inbox: &Mutex<Receiver<Task<S>>>, idle: Idle<S>) {
     loop {
         // The lock is held while waiting, so that one thread waits for work and the others for the lock.
         let next = {
             let inbox = inbox.lock().unwrap_or_else(PoisonError::into_inner);
             match inbox.try_recv() {
                 Ok(task) => Ok(task),
-                Err(TryRecvError::Empty) => {
-                    idle(&mut state);
-                    inbox.recv()
-                }
                 Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => match idle(&mut state) {
+                    None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    Some(pause) => inbox.recv_timeout(pause),
+                },
             }
         };
         match next {
             Ok(task) => task(&mut state),
-            Err(_) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
@@ -115,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_inbox_refuses_and_abandoned_work_never_runs() {
-        let workers = Workers::start("test worker", vec![Vec::new()], 1, |_| {}).unwrap();
+        let workers = Workers::start("test worker", vec![Vec::new()], 1, |_| None).unwrap();
         let (started, wait_started) = oneshot::channel::<()>();
         let (release, wait_release) = std::sync::mpsc::channel::<()>();
         let first = workers.run(move |_: &mut Vec<u32>| {
@@ -152,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_costs_one_answer() {
-        let workers = Workers::start("test worker", vec![()], 4, |_| {}).unwrap();
+        let workers = Workers::start("test worker", vec![()], 4, |()| None).unwrap();
         let panicked: Result<()> = workers.run(|()| panic!("on purpose")).await;
         assert!(matches!(panicked, Err(Error::Internal { .. })));
         assert!(workers.run(|()| Ok(7)).await.is_ok());

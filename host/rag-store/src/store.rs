@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rag_core::Result;
 use rag_core::kb::KbName;
 use rag_core::ports::{KeyValue, VectorIndex};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rag_core::{Error, Result};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 
 use crate::blobs;
 use crate::catalog;
@@ -99,7 +99,9 @@ impl Store {
         let mut connection = Connection::open(&path)?;
         prepare_writer(&connection, &config)?;
         migrate(&mut connection)?;
-        let mut writer = Writer { connection, folder: Arc::clone(&folder), scrub: false };
+        let mut writer = Writer { connection, folder: Arc::clone(&folder), scrub: false, purge_at: None };
+        // Deletions of an earlier process may have left words to purge.
+        writer.erased();
         writer.transact(|transaction| {
             catalog::recover(transaction)?;
             words::table::rebuild_outdated(transaction)
@@ -120,9 +122,9 @@ impl Store {
         }
         let inbox_max = config.inbox_max.max(1);
         Ok(Arc::new(Store {
-            files: Arc::new(Workers::start("file writer", vec![(); FILE_THREADS], inbox_max, |()| {})?),
-            readers: Workers::start("catalogue reader", readers, inbox_max, |_| {})?,
-            writer: Workers::start("catalogue writer", vec![writer], inbox_max, Writer::scrub_when_idle)?,
+            files: Arc::new(Workers::start("file writer", vec![(); FILE_THREADS], inbox_max, |()| None)?),
+            readers: Workers::start("catalogue reader", readers, inbox_max, |_| None)?,
+            writer: Workers::start("catalogue writer", vec![writer], inbox_max, Writer::idle)?,
             vector_cache: Arc::new(vectors::Cache::new(config.vector_cache_bytes_max)),
             config: Arc::new(config),
             folder,
@@ -175,15 +177,23 @@ impl Store {
         .await
     }
 
-    /// One write transaction that removes people's data, after which it is also wiped from the write-ahead log.
+    /// Wipes now what deletions left in the files: words in the full-text tables, pages in the write-ahead log. This
+    /// happens by itself some seconds after a deletion when there is nothing else to write; here it is waited for.
+    pub async fn purge(&self) -> Result<()> {
+        while self.write(words::table::purge_step).await? {}
+        self.with_writer(|writer| Ok(writer.checkpoint()?)).await
+    }
+
+    /// One write transaction that removes people's data, after which its traces in the files go too: see `purge`.
     pub(crate) async fn erase<T, F>(&self, step: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>) -> Step<T> + Send + 'static,
     {
         self.with_writer(move |writer| {
-            writer.scrub = true;
-            writer.transact(step)
+            let value = writer.transact(step)?;
+            writer.erased();
+            Ok(value)
         })
         .await
     }
@@ -203,8 +213,16 @@ pub(crate) struct Writer {
     pub(crate) connection: Connection,
     pub(crate) folder: Arc<Folder>,
     /// Deleted text may still stand in the write-ahead log.
-    pub(crate) scrub: bool,
+    scrub: bool,
+    /// When to purge the full-text tables of deleted words: some time after the last deletion, so that many of them
+    /// cost one purge.
+    purge_at: Option<Instant>,
 }
+
+/// Time from the last deletion to the purge of its words.
+const PURGE_DELAY: Duration = Duration::from_secs(10);
+/// Time between tries to empty the write-ahead log while searches still read it.
+const SCRUB_PAUSE: Duration = Duration::from_secs(1);
 
 impl Writer {
     /// Commits what `step` did, or nothing of it.
@@ -215,14 +233,45 @@ impl Writer {
         Ok(value)
     }
 
-    fn scrub_when_idle(&mut self) {
-        if !self.scrub {
-            return;
+    /// Something of people's data was deleted.
+    pub(crate) fn erased(&mut self) {
+        self.scrub = true;
+        self.purge_at = Some(Instant::now() + PURGE_DELAY);
+    }
+
+    /// Does a little of what can wait; tells when to go on with it.
+    fn idle(&mut self) -> Option<Duration> {
+        if let Some(at) = self.purge_at {
+            let wait = at.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                self.purge_at = match self.transact(words::table::purge_step) {
+                    Ok(true) => Some(at),
+                    Ok(false) => None,
+                    Err(fault) => {
+                        tracing::warn!(error = %Error::from(fault), "deleted words stay until the next deletion or start");
+                        None
+                    }
+                };
+                self.scrub = true;
+                return Some(Duration::ZERO);
+            }
         }
-        // A reader in the middle of its transaction makes this report busy; the next idle moment tries again.
-        let busy =
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        self.scrub = !matches!(busy, Ok(0));
+        if self.scrub {
+            // A search in the middle of its transaction makes this report busy.
+            self.scrub = self.checkpoint().is_err();
+        }
+        let purge = self.purge_at.map(|at| at.saturating_duration_since(Instant::now()));
+        purge.into_iter().chain(self.scrub.then_some(SCRUB_PAUSE)).min()
+    }
+
+    /// Moves the write-ahead log into the database and empties it.
+    fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy == 0 {
+            Ok(())
+        } else {
+            Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None))
+        }
     }
 }
 
@@ -233,6 +282,8 @@ const WAL_KEPT_BYTES: i64 = 16 << 20;
 
 fn prepare_writer(connection: &Connection, config: &StoreConfig) -> Step<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    // Nobody else writes, and emptying the log need not wait for searches.
+    connection.busy_timeout(Duration::ZERO)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     // FULL: a commit is on the disk before its caller hears of it, whatever happens to the machine then.
     connection.pragma_update(None, "synchronous", "full")?;

@@ -154,6 +154,10 @@ async fn what_is_deleted_is_in_no_file() {
     let kept = Sample::ingested(&store, "kept.txt", &["留下的文字\n"]).await;
     let gone = Sample::ingested(&store, "gone.txt", &[&format!("{secret}\n")]).await;
     let chunk = Sample::ingested(&store, "chunk.txt", &["无关\nzyxwvut\n"]).await;
+    // Enough others that the words stand in more than one segment.
+    for at in 0..40 {
+        Sample::ingested(&store, &format!("{at}.txt"), &[&format!("无关 {at}\n").repeat(20)]).await;
+    }
     assert!(!holding(&store, "zyxwvut").is_empty());
     for blob in store.delete_document(gone.id()).await.unwrap() {
         BlobStore::remove(&**store, &blob).await.unwrap();
@@ -163,7 +167,7 @@ async fn what_is_deleted_is_in_no_file() {
     for blob in store.delete_document(chunk.id()).await.unwrap() {
         BlobStore::remove(&**store, &blob).await.unwrap();
     }
-    let store = store.reopen();
+    store.purge().await.unwrap();
     for trace in ["zyxwvut", "yxwvut", "绝密", "计划", "qponmlk"] {
         assert_eq!(holding(&store, trace), Vec::<String>::new(), "{trace}");
     }
@@ -184,7 +188,7 @@ async fn a_deleted_knowledge_base_is_in_no_file() {
     for blob in store.delete_kb(&kb()).await.unwrap() {
         BlobStore::remove(&**store, &blob).await.unwrap();
     }
-    let store = store.reopen();
+    store.purge().await.unwrap();
     for trace in ["zyxwvut", "绝密", "qponmlk", "ihgfedc", "lkjhgfds"] {
         assert_eq!(holding(&store, trace), Vec::<String>::new(), "{trace}");
     }

@@ -86,6 +86,7 @@ pub(super) fn delete(transaction: &Transaction<'_>, name: &KbName) -> Step<(Vec<
         "DELETE FROM sections WHERE document IN (SELECT row FROM documents WHERE kb = ?1)",
         "DELETE FROM documents WHERE kb = ?1",
         "DELETE FROM garbage WHERE kb = ?1",
+        "DELETE FROM purges WHERE kb = ?1",
         "DELETE FROM jobs WHERE kb = ?1",
         "DELETE FROM turns WHERE kb = ?1",
         "DELETE FROM key_values WHERE kb = ?1",

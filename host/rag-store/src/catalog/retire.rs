@@ -56,7 +56,7 @@ pub(super) fn delete_chunk(transaction: &Transaction<'_>, id: &ChunkId) -> Step<
     if !ready {
         return Err(Error::Conflict { message: format!("chunk '{id}' is still being written") }.into());
     }
-    words::table::remove_chunk(transaction, kb, chunk)?;
+    words::table::remove(transaction, kb, &[chunk])?;
     transaction.execute(
         "INSERT INTO garbage (kb, collection, chunk) SELECT kb, collection, ?2 FROM documents WHERE row = ?1
          ON CONFLICT DO NOTHING",

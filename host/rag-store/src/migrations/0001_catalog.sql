@@ -73,6 +73,12 @@ CREATE TABLE garbage (
     PRIMARY KEY (kb, collection, chunk)
 ) STRICT, WITHOUT ROWID;
 
+-- Knowledge bases whose full-text table still holds words of deleted chunks, out of every search's sight.
+CREATE TABLE purges (
+    kb INTEGER PRIMARY KEY REFERENCES kbs (row),
+    started INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
 CREATE TABLE jobs (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     kb INTEGER NOT NULL REFERENCES kbs (row),
