@@ -1,0 +1,9 @@
+//! The page in a real browser, and the API in the hands of other people's clients.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod clients;
+#[path = "../host.rs"]
+#[expect(dead_code, reason = "the other suite uses all of it")]
+mod host;
+mod page;
+mod webdriver;
