@@ -36,8 +36,9 @@ async fn submit(rag: &Rag, text: &str) -> Result<()> {
     rag.submit(KB, NAME, Some("text/plain"), writer).await.map(|_| ())
 }
 
-/// Runs every job; failed ones are queued again until `retries` are used up.
+/// What a host does after its start: runs every job; failed ones are queued again until `retries` are used up.
 async fn drain(rag: &Rag, mut retries: usize) -> Result<()> {
+    rag_core::jobs::recover(rag).await?;
     loop {
         while rag_core::jobs::run_next(rag).await? {}
         let failed = rag

@@ -13,6 +13,15 @@ use crate::rag::Rag;
 const SETTLE_TRIES: u32 = 120;
 const SETTLE_PAUSE: Duration = Duration::from_secs(2);
 
+/// Finishes what a dead process left: vectors that no committed chunk refers to. Call once before the first job.
+pub async fn recover(rag: &Rag) -> Result<()> {
+    for kb in rag.catalog.kbs().await? {
+        let binding = rag.bindings.bind(&kb).await?;
+        collect_garbage(rag, &binding).await?;
+    }
+    Ok(())
+}
+
 /// Runs the oldest queued job. Returns whether there was one; errors are those of the catalogue itself, since a
 /// job's own failure is recorded in the job.
 pub async fn run_next(rag: &Rag) -> Result<bool> {
@@ -56,11 +65,15 @@ async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<JobSt
             }
             Ok(JobState::Done { document: Some(done.document), unchanged: done.unchanged })
         }
-        Err(error) => {
-            // What was pending goes now, or at the latest when the job runs again: the first error is the one to tell.
-            let _ = abandon(rag, job, source).await;
-            Err(error)
-        }
+        // The commit ends the job in the same transaction: when it took effect, what failed after it is no failure.
+        Err(error) => match rag.catalog.job(&job.id).await?.state {
+            done @ JobState::Done { .. } => Ok(done),
+            _ => {
+                // What was pending goes now, or at the latest when the job runs again: the first error is to be told.
+                let _ = abandon(rag, job, source).await;
+                Err(error)
+            }
+        },
     }
 }
 

@@ -152,6 +152,9 @@ pub(crate) async fn first_admin_key(keys: &dyn Keys) -> Result<Option<String>> {
 pub(crate) async fn run_jobs(rag: Arc<Rag>, wake: Arc<Notify>) {
     /// Wait after a failure of the catalogue.
     const RETRY: Duration = Duration::from_secs(5);
+    if let Err(error) = rag_core::jobs::recover(&rag).await {
+        tracing::error!(%error, "vectors of deleted documents could not be removed; the next start tries again");
+    }
     loop {
         match rag_core::jobs::run_next(&rag).await {
             Ok(true) => {}

@@ -205,6 +205,15 @@ pub(crate) enum Job {
 pub(crate) enum Model {
     /// Models in use
     List,
+    /// Write a quantised copy of a RWKV-6 checkpoint
+    Convert {
+        /// `.pth` or `.safetensors`
+        input: PathBuf,
+        output: PathBuf,
+        /// `int8` or `int4`
+        #[arg(long, default_value = "int8")]
+        format: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

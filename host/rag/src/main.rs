@@ -52,6 +52,9 @@ async fn dispatch(cli: Cli, config: Config) -> Result<()> {
         Command::Bench(args) => bench::run(&config, &args, common.json).await,
         Command::Doctor => commands::doctor::run(&config, common.json).await,
         Command::Tune(args) => commands::tune::run(&config, args, common.json),
+        Command::Model(cli::Model::Convert { input, output, format }) => {
+            commands::model::convert(&input, &output, &format)
+        }
         Command::Plugin(cli::Plugin::Check { file }) => commands::plugin::check(&config, &file, common.json),
         command => {
             let client = connect(&common, &config).await?;
