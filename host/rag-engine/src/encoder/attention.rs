@@ -73,8 +73,8 @@ impl Attention<'_> {
             let queries =
                 Slab { data: &self.qkv[first * 3 * width + head * size..], stride: 3 * width, rows };
             for (tile, keys) in scratch.keys.chunks_exact(NR * size).enumerate() {
-                let target = Target { data: &mut scratch.weights[tile * NR..], stride: padded };
-                tile32(isa, &queries, size, keys, target);
+                let mut target = Target { data: &mut scratch.weights[tile * NR..], stride: padded };
+                tile32(isa, &queries, size, keys, &mut target);
             }
             let mut shares = [0.0; TILE32_ROWS];
             isa.run(Weigh {
@@ -86,7 +86,7 @@ impl Attention<'_> {
             });
             let weights = Slab { data: &scratch.weights, stride: padded, rows };
             for (tile, values) in scratch.values.chunks_exact(NR * tokens).enumerate() {
-                tile32(isa, &weights, tokens, values, Target { data: &mut sums, stride: NR });
+                tile32(isa, &weights, tokens, values, &mut Target { data: &mut sums, stride: NR });
                 let wide = NR.min(size - tile * NR);
                 for (row, sums) in sums.chunks_exact(NR).enumerate().take(rows) {
                     let at = (first + row) * width + head * size + tile * NR;

@@ -10,21 +10,14 @@ use super::gemm::Isa;
 use super::job::Text;
 use super::passage_cache::hash;
 use super::{Encoder, EncoderConfig, MaxSim, stopped};
+use crate::bench::Measurement;
 
 /// Han characters of a passage.
 const PASSAGE_CHARS: usize = 250;
 /// Passages in one call.
-const CALL: usize = 32;
+const CALL: usize = 16;
 /// Candidates of one question.
 const CANDIDATES: usize = 10;
-
-/// One figure.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measurement {
-    pub name: String,
-    pub value: f64,
-    pub unit: &'static str,
-}
 
 /// Figures and what they were taken on.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +61,6 @@ pub fn embed(config: &EncoderConfig, time: Duration) -> Result<Report> {
         let (count, seconds) = repeat(time, |turn| means(&encoder, texts(turn, 1, Purpose::Query)))?;
         push(&mut results, &format!("one question alone, {on}"), seconds / count * 1e3, "ms");
     }
-    push_memory(&mut results);
     Ok(Report { kernels: Isa::detect().name(), results })
 }
 
@@ -86,7 +78,6 @@ pub fn rerank(config: &EncoderConfig, time: Duration) -> Result<Report> {
     push(&mut results, &format!("{name}, first time"), seconds / count * 1e3, "ms");
     let (count, seconds) = repeat(time, |turn| rerank_once(&encoder, &max_sim, turn, 0))?;
     push(&mut results, &format!("{name}, seen before"), seconds / count * 1e3, "ms");
-    push_memory(&mut results);
     Ok(Report { kernels: Isa::detect().name(), results })
 }
 
@@ -151,14 +142,4 @@ fn texts(seed: usize, count: usize, purpose: Purpose) -> Vec<Text> {
 
 fn push(results: &mut Vec<Measurement>, name: &str, value: f64, unit: &'static str) {
     results.push(Measurement { name: name.to_owned(), value, unit });
-}
-
-/// The process's largest resident set so far, where the system tells.
-fn push_memory(results: &mut Vec<Measurement>) {
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok());
-    if let Some(kib) = kib {
-        push(results, "peak memory of the process", kib / 1024.0, "MiB");
-    }
 }

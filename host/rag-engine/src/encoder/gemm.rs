@@ -65,7 +65,7 @@ pub fn product32(isa: Isa, a: &[f32], w: &WeightsF32, bias: &[f32], out: &mut [f
         for row in (0..rows).step_by(TILE32_ROWS) {
             let slab =
                 Slab { data: &a[row * w.depth()..], stride: w.depth(), rows: TILE32_ROWS.min(rows - row) };
-            tile32(isa, &slab, w.depth(), w.tile(tile), Target { data: &mut sums, stride: NR });
+            tile32(isa, &slab, w.depth(), w.tile(tile), &mut Target { data: &mut sums, stride: NR });
             for (r, line) in sums.chunks_exact(NR).enumerate().take(slab.rows) {
                 let target = &mut out[(row + r) * columns + first..][..width];
                 for ((value, sum), bias) in target.iter_mut().zip(line).zip(&bias[first..first + width]) {
@@ -93,7 +93,7 @@ pub(crate) struct Target<'a> {
 }
 
 /// One tile of f32 sums: `panels` is `[2][depth][16]`.
-pub(crate) fn tile32(isa: Isa, a: &Slab<'_>, depth: usize, panels: &[f32], out: Target<'_>) {
+pub(crate) fn tile32(isa: Isa, a: &Slab<'_>, depth: usize, panels: &[f32], out: &mut Target<'_>) {
     assert!((1..=TILE32_ROWS).contains(&a.rows) && panels.len() >= depth * NR && out.stride >= NR);
     assert!(a.data.len() >= (a.rows - 1) * a.stride + depth);
     assert!(out.data.len() >= (a.rows - 1) * out.stride + NR);

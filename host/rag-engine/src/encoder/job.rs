@@ -203,3 +203,76 @@ fn cut(index: usize, text: &Text, model: &Loaded, windows: &mut Vec<Window>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::FAST;
+    use super::*;
+
+    fn means(model: &Loaded, contents: &[&str]) -> (Running, oneshot::Receiver<Result<Vectors>>) {
+        let (reply, answer) = oneshot::channel();
+        let texts =
+            contents.iter().map(|content| Text { content: (*content).to_owned(), purpose: Purpose::Passage });
+        let slot = Slot::take(&Arc::new(AtomicUsize::new(0)), 1).unwrap();
+        let job = Job { texts: texts.collect(), wanted: Wanted::Means { dim: 2, reply }, slot };
+        (Running::new(job, model), answer)
+    }
+
+    #[test]
+    fn windows_cover_each_text_once_and_fit_the_model() {
+        let model = &*FAST;
+        let long = "知识库 holds 很多文件。".repeat(200);
+        let (running, _answer) = means(model, &["短文", &long, ""]);
+        let prefix = model.tokenizer.encode(&model.prefix_passage);
+        for (text, content) in ["短文", &long, ""].into_iter().enumerate() {
+            let windows: Vec<&Window> = running.windows.iter().filter(|window| window.text == text).collect();
+            let own: Vec<u32> =
+                windows.iter().flat_map(|w| w.ids[w.before..w.ids.len() - 1].iter().copied()).collect();
+            assert_eq!(own, model.tokenizer.encode(content), "text {text}");
+            assert_eq!(windows[0].ids[..windows[0].before], [&[BEGIN], prefix.as_slice()].concat());
+            assert!(windows[1..].iter().all(|window| window.before == 1));
+            assert!(
+                windows.iter().all(|w| w.ids.len() <= model.model.positions() && w.ids.last() == Some(&END))
+            );
+        }
+        assert!(running.windows.len() > 4);
+    }
+
+    #[test]
+    fn windows_of_a_text_count_by_their_tokens() {
+        let model = &*FAST;
+        let long = "知识库 holds 很多文件。".repeat(75);
+        let (mut running, answer) = means(model, &["短文", &long]);
+        let [_, first, second] = &running.windows[..] else { panic!("{} windows", running.windows.len()) };
+        let (first, second) = (first.ids.len() as f32 - 2.0, second.ids.len() as f32 - 2.0);
+        for (window, mean) in [[3.0, 4.0], [1.0, 0.0], [0.0, 1.0]].into_iter().enumerate() {
+            assert!(!running.complete());
+            running.set(window, Output::Mean(mean.to_vec()));
+        }
+        assert!(running.complete());
+        running.finish();
+        let data = answer.blocking_recv().unwrap().unwrap().data;
+        let length = first.hypot(second);
+        for (value, expected) in data.iter().zip([0.6, 0.8, first / length, second / length]) {
+            assert!((value - expected).abs() < 1e-6, "{data:?}");
+        }
+    }
+
+    #[test]
+    fn places_are_limited_and_given_back() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let slots = [Slot::take(&taken, 2), Slot::take(&taken, 2)];
+        assert!(slots.iter().all(Option::is_some) && Slot::take(&taken, 2).is_none());
+        drop(slots);
+        assert!(Slot::take(&taken, 2).is_some());
+    }
+
+    #[test]
+    fn notices_that_the_caller_left() {
+        let model = &*FAST;
+        let (running, answer) = means(model, &["短文"]);
+        assert!(!running.abandoned());
+        drop(answer);
+        assert!(running.abandoned());
+    }
+}

@@ -1,8 +1,12 @@
 //! Against the golden values of the full model, and with files that are not what they should be.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
 
 use super::gemm::Isa;
 use super::model::Scratch;
@@ -13,6 +17,10 @@ fn file() -> PathBuf {
     let shipped = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models");
     std::env::var_os("RAG_MODELS_DIR").map_or_else(shipped, PathBuf::from).join("e5-small.safetensors")
 }
+
+/// The shipped model, as the product runs it.
+pub(super) static FAST: LazyLock<Loaded> = LazyLock::new(|| load(&file(), Precision::Int8).unwrap());
+static EXACT: LazyLock<Loaded> = LazyLock::new(|| load(&file(), Precision::F32).unwrap());
 
 /// Text with prefix, XLM-RoBERTa's ids, the first dimensions of the vector: computed with the unpruned table in f32
 /// by an independent program.
@@ -64,85 +72,138 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn pieces_are_those_of_the_full_vocabulary() {
     let bytes = fs_err::read(file()).unwrap();
-    let model = parse(&bytes, Precision::Int8).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let original = tensors.tensor("tokenizer.original_ids").unwrap();
     let original: Vec<u32> = original.data().as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
     for (text, expected, _) in GOLDEN {
-        let found: Vec<u32> = ids(&model, text).iter().map(|row| original[*row as usize]).collect();
+        let found: Vec<u32> = ids(&FAST, text).iter().map(|row| original[*row as usize]).collect();
         assert_eq!(found, expected, "{text}");
     }
 }
 
 #[test]
 fn vectors_agree_with_the_golden_values() {
-    let exact = load(&file(), Precision::F32).unwrap();
-    let fast = load(&file(), Precision::Int8).unwrap();
-    let texts: Vec<Vec<u32>> = GOLDEN.iter().map(|(text, ..)| ids(&exact, text)).collect();
-    let reference = embed(&exact, Isa::detect(), &texts);
+    let texts: Vec<Vec<u32>> = GOLDEN.iter().map(|(text, ..)| ids(&EXACT, text)).collect();
+    let reference = embed(&EXACT, Isa::detect(), &texts);
     for ((text, _, golden), vector) in GOLDEN.iter().zip(&reference) {
         for (value, golden) in vector.iter().zip(golden) {
             assert!((value - golden).abs() < 3e-5, "{text}: {:?}", &vector[..5]);
         }
     }
-    for (vector, reference) in embed(&fast, Isa::detect(), &texts).iter().zip(&reference) {
+    for (vector, reference) in embed(&FAST, Isa::detect(), &texts).iter().zip(&reference) {
         assert!(cosine(vector, reference) > 0.9992, "{}", cosine(vector, reference));
     }
 }
 
 #[test]
 fn every_instruction_set_and_every_batch_gives_the_same_vector() {
-    let exact = load(&file(), Precision::F32).unwrap();
-    let fast = load(&file(), Precision::Int8).unwrap();
-    let long = "知识库把文件切成小段，each of them gets its own vector。".repeat(4);
-    let texts = [ids(&fast, "知识"), ids(&fast, &long), ids(&fast, "query: 谁写了《红楼梦》？")];
-    let reference = embed(&exact, Isa::Scalar, &texts);
+    let long = "知识库把文件切成小段，each of them gets its own vector。".repeat(2);
+    let texts = [ids(&FAST, "知识"), ids(&FAST, &long), ids(&FAST, "query: 谁写了《红楼梦》？")];
+    let reference = embed(&EXACT, Isa::Scalar, &texts);
     for isa in Isa::available() {
-        let together = embed(&fast, isa, &texts);
+        let together = embed(&FAST, isa, &texts);
         for (i, text) in texts.iter().enumerate() {
-            let alone = embed(&fast, isa, std::slice::from_ref(text)).remove(0);
+            let alone = embed(&FAST, isa, std::slice::from_ref(text)).remove(0);
             assert!(cosine(&alone, &together[i]) > 0.999_999, "{isa:?}: text {i} alone and in a batch");
             assert!(cosine(&alone, &reference[i]) > 0.9992, "{isa:?}: text {i} in int8 and f32");
         }
-        for (vector, reference) in embed(&exact, isa, &texts).iter().zip(&reference) {
+        for (vector, reference) in embed(&EXACT, isa, &texts).iter().zip(&reference) {
             assert!(cosine(vector, reference) > 0.999_999, "{isa:?}: f32 kernels");
         }
     }
 }
 
-/// The file with its header changed by `edit`, its data as it is.
-fn with_header(bytes: &[u8], edit: impl Fn(String) -> String) -> Vec<u8> {
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header = edit(String::from_utf8(bytes[8..8 + length].to_vec()).unwrap());
-    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]].concat()
+/// A model of one layer, 64 dimensions and six pieces, as a file; `edit` may change its metadata and tensors.
+fn tiny(edit: impl Fn(&mut HashMap<String, String>, &mut HashMap<String, Tensor>)) -> Vec<u8> {
+    let floats = |count: usize| (Dtype::F32, vec![count], vec![0; count * 4]);
+    let mut tensors = HashMap::from([
+        ("tokenizer.pieces".to_owned(), (Dtype::U8, vec![23], b"<s><pad></s><unk>\xe7\x9f\xa5abc".to_vec())),
+        ("tokenizer.piece_bytes".to_owned(), (Dtype::U8, vec![6], vec![3, 5, 4, 5, 3, 3])),
+        ("tokenizer.scores".to_owned(), floats(6)),
+        (
+            "tokenizer.normalise".to_owned(),
+            (Dtype::U32, vec![3], [10u32, 1, 32].map(u32::to_le_bytes).concat()),
+        ),
+        ("position".to_owned(), floats(8 * 64)),
+        ("type".to_owned(), floats(64)),
+    ]);
+    for (name, rows) in
+        [("word", 6)].into_iter().chain(["q", "k", "v", "attention_out", "up", "down"].map(|name| (name, 64)))
+    {
+        let name = if name == "word" { name.to_owned() } else { format!("layers.0.{name}") };
+        tensors.insert(format!("{name}.nibbles"), (Dtype::U8, vec![rows, 32], vec![0x9a; rows * 32]));
+        tensors.insert(format!("{name}.scales"), (Dtype::F16, vec![rows, 2], vec![0x3c; rows * 4]));
+        tensors.insert(format!("{name}.bias"), floats(rows));
+    }
+    for name in ["embedding_norm", "layers.0.attention_norm", "layers.0.output_norm"] {
+        tensors.insert(format!("{name}.weight"), floats(64));
+        tensors.insert(format!("{name}.bias"), floats(64));
+    }
+    let about = [("format", "rag-e5-q4/1"), ("model", "tiny"), ("heads", "2"), ("norm_eps", "1e-12")];
+    let prefixes = [("prefix_query", "query: "), ("prefix_passage", "passage: ")];
+    let mut about: HashMap<String, String> =
+        about.into_iter().chain(prefixes).map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    edit(&mut about, &mut tensors);
+    let views = |about: &HashMap<String, String>| {
+        let list = tensors.iter().map(|(name, (dtype, shape, data))| {
+            (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap())
+        });
+        safetensors::serialize(list, Some(about.clone())).unwrap()
+    };
+    let bytes = views(&about);
+    let data = &bytes[8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize..];
+    let hash: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
+    about.entry("data_sha256".to_owned()).or_insert(hash);
+    views(&about)
 }
+
+/// Type, shape, bytes.
+type Tensor = (Dtype, Vec<usize>, Vec<u8>);
 
 #[test]
 fn a_damaged_file_is_refused_with_the_reason() {
-    let bytes = fs_err::read(file()).unwrap();
     let check = |bytes: &[u8], expected: &str| {
         let error = parse(bytes, Precision::Int8).unwrap_err();
         assert!(error.contains(expected), "'{error}' lacks '{expected}'");
     };
+    let whole = tiny(|_, _| ());
+    assert_eq!(parse(&whole, Precision::Int8).unwrap().name, "tiny");
     check(&[], "cut short");
-    check(&bytes[..1000], "cut short");
-    check(&bytes[..bytes.len() - 1], "cut short");
-    check(&bytes[..bytes.len() / 2], "cut short");
+    check(&whole[..1000], "cut short");
+    check(&whole[..whole.len() - 1], "cut short");
     check(b"PK\x03\x04 this is a zip archive, not a tensor file", "not a safetensors file");
-    let mut flipped = bytes.clone();
-    let last = flipped.len() - 1000;
+    let mut flipped = whole.clone();
+    let last = flipped.len() - 9;
     flipped[last] ^= 1;
     check(&flipped, "damaged");
+
+    let about =
+        |key: &str, value: &str| tiny(|about, _| drop(about.insert(key.to_owned(), value.to_owned())));
+    check(&about("format", "rag-e5-q4/9"), "format 'rag-e5-q4/9'");
+    check(&about("heads", "7"), "7 heads");
+    check(&about("norm_eps", "small"), "'norm_eps' of its header is no number");
+    check(&tiny(|about, _| drop(about.remove("prefix_query"))), "lacks 'prefix_query'");
+
+    let tensor =
+        |name: &str, tensor: Tensor| tiny(|_, tensors| drop(tensors.insert(name.to_owned(), tensor.clone())));
+    check(&tiny(|_, tensors| drop(tensors.remove("layers.0.up.bias"))), "'layers.0.up.bias' is missing");
+    check(&tiny(|_, tensors| drop(tensors.remove("layers.0.q.nibbles"))), "no layers");
+    check(&tensor("type", (Dtype::F32, vec![2], vec![0; 8])), "'type' has 2 values, not 64");
+    check(&tensor("type", (Dtype::F32, vec![64], [0xff; 256].to_vec())), "not a number");
+    check(&tensor("type", (Dtype::U8, vec![64], vec![0; 64])), "'type' is of type U8");
+    check(&tensor("position", (Dtype::F32, vec![65], vec![0; 260])), "65 values");
     check(
-        &with_header(&bytes, |header| header.replace("rag-e5-q4/1", "rag-e5-q4/9")),
-        "format 'rag-e5-q4/9'",
+        &tensor("word.scales", (Dtype::F16, vec![2], vec![0; 4])),
+        "the word table has 192 bytes and 2 scales",
     );
     check(
-        &with_header(&bytes, |header| header.replace("layers.3.up.bias", "layers.3.up.bios")),
-        "layers.3.up.bias",
+        &tensor("layers.0.down.scales", (Dtype::F16, vec![2], vec![0; 4])),
+        "'layers.0.down' is [64, 32] with 2",
     );
-    check(&with_header(&bytes, |header| header.replace("\"heads\":\"12\"", "\"heads\":\"7\"")), "7 heads");
-    check(&with_header(&bytes, |header| header.replace("prefix_query", "prefix_quern")), "prefix_query");
+    check(&tensor("tokenizer.piece_bytes", (Dtype::U8, vec![6], vec![9; 6])), "lengths do not fit");
+    check(&tensor("tokenizer.piece_bytes", (Dtype::U8, vec![2], vec![3, 5])), "6 word vectors for 2 pieces");
+    check(&tensor("tokenizer.pieces", (Dtype::U8, vec![23], vec![0xff; 23])), "not UTF-8");
+    check(&tensor("tokenizer.normalise", (Dtype::U32, vec![2], vec![9; 8])), "normalisation map");
 }
 
 #[test]

@@ -77,15 +77,25 @@ fn sum_rows<const ROWS: usize>(
 /// # Safety
 /// The machine has AVX2 and FMA; sizes as `super::tile32` checks them.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], out: Target<'_>) {
+pub(super) unsafe fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], out: &mut Target<'_>) {
     let mut row = 0;
     while row < a.rows {
         let (values, sums) = (&a.data[row * a.stride..], &mut out.data[row * out.stride..]);
         row += match a.rows - row {
-            3.. => {
-                tile32_rows::<3>(values, a.stride, depth, panels, Target { data: sums, stride: out.stride })
-            }
-            _ => tile32_rows::<1>(values, a.stride, depth, panels, Target { data: sums, stride: out.stride }),
+            3.. => tile32_rows::<3>(
+                values,
+                a.stride,
+                depth,
+                panels,
+                &mut Target { data: sums, stride: out.stride },
+            ),
+            _ => tile32_rows::<1>(
+                values,
+                a.stride,
+                depth,
+                panels,
+                &mut Target { data: sums, stride: out.stride },
+            ),
         };
     }
 }
@@ -98,7 +108,7 @@ fn tile32_rows<const ROWS: usize>(
     stride: usize,
     depth: usize,
     panels: &[f32],
-    out: Target<'_>,
+    out: &mut Target<'_>,
 ) -> usize {
     assert!(panels.len() >= depth * NR && values.len() >= (ROWS - 1) * stride + depth);
     assert!(out.data.len() >= (ROWS - 1) * out.stride + NR);

@@ -184,13 +184,17 @@ impl Weights8 {
         let bytes = data.bytes_mut();
         for (c, row) in rows.enumerate() {
             assert_eq!(row.len(), depth);
-            let largest = row.iter().fold(0f32, |a, b| a.max(b.abs()));
-            let scale = largest.max(f32::MIN_POSITIVE * 128.0) / 127.0;
+            let (low, high) = range(row);
+            let scale = high.max(-low).max(f32::MIN_POSITIVE * 256.0) / 127.0;
+            let inverse = 1.0 / scale;
             let panel = &mut bytes[c / PANEL * PANEL * stride..][..PANEL * stride];
-            for (k, weight) in row.iter().enumerate() {
-                let whole = (weight / scale).round().clamp(-127.0, 127.0) as i8;
-                panel[(k / 4 * PANEL + c % PANEL) * 4 + k % 4] = whole as u8;
-                sums[c] += i32::from(whole);
+            for (fours, weights) in panel.chunks_exact_mut(4 * PANEL).zip(row.chunks(4)) {
+                for (byte, weight) in fours[c % PANEL * 4..].iter_mut().zip(weights) {
+                    // At most ±127, since the scale is the largest weight's.
+                    let whole = (weight * inverse + ROUND).to_bits() as i8;
+                    *byte = whole as u8;
+                    sums[c] += i32::from(whole);
+                }
             }
             scales[c] = scale;
         }

@@ -29,7 +29,7 @@ fn sum_row(values: &[u8], panels: &[u8], sums: &mut [i32; NR]) {
     }
 }
 
-pub(super) fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], out: Target<'_>) {
+pub(super) fn tile32(a: &Slab<'_>, depth: usize, panels: &[f32], out: &mut Target<'_>) {
     for (r, sums) in out.data.chunks_mut(out.stride).enumerate().take(a.rows) {
         let values = &a.data[r * a.stride..][..depth];
         for (half, panel) in panels.chunks_exact(PANEL * depth).enumerate().take(2) {
