@@ -203,7 +203,7 @@ impl BlobWriter for Writing {
                 size: part.size,
                 limit: self.bytes_max,
                 unit: "bytes",
-                setting: "store.document_bytes_max",
+                setting: "data.document_bytes_max",
             });
         }
         let folder = Arc::clone(&self.folder);
