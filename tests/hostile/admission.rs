@@ -1,7 +1,6 @@
 //! What may not be installed, and what the message says about it.
 
 use std::fs;
-use std::time::Duration;
 
 use rag_core::Error;
 use rag_core::error::PluginFault::{CpuLimit, InvalidOutput, Refused, Trap};
@@ -144,7 +143,7 @@ fn what_is_not_installed_is_not_found_and_settings_are_json_objects() {
 fn a_pool_that_does_not_fit_is_done_without() {
     let dir = tempfile::tempdir().unwrap();
     // Some exabytes of address space.
-    let limits = Limits { instances_max: 1 << 24, tick: Duration::from_millis(2), ..limits() };
+    let limits = Limits { instances_max: 1 << 24, ..limits() };
     let host = PluginHost::new(WasmConfig { limits, ..WasmConfig::new(dir.path()) }).unwrap();
     host.load_file(&guest("chunker")).unwrap();
 }

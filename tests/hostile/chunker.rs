@@ -1,7 +1,5 @@
 //! A hostile chunker: each behaviour has its typed outcome, and after each a good section is cut as before.
 
-use std::time::Duration;
-
 use rag_core::document::{ChunkSpan, Section, Span};
 use rag_core::error::PluginFault::{
     CpuLimit, Guest, HostcallLimit, InvalidOutput, MemoryLimit, Trap, WallLimit,
@@ -52,7 +50,7 @@ async fn endless_work_ends_at_the_processor_limit() {
 #[tokio::test]
 async fn endless_waits_end_at_the_wall_clock_limit() {
     let mut limits = limits();
-    limits.chunker.wall_max = Duration::from_secs(1);
+    limits.chunker.wall_ms_max = 1_000;
     let host = host_with(limits);
     for behaviour in ["sleep", "wait-for-the-host"] {
         check_on(&host, behaviour, &Fault(WallLimit, "it took longer than 1000 ms")).await;
@@ -64,7 +62,8 @@ async fn memory_and_stack_are_bounded_and_named() {
     check_all(&[
         ("grow", Fault(MemoryLimit, "more than 128 MiB of memory")),
         ("grow-at-once", Fault(MemoryLimit, "more than 128 MiB of memory")),
-        ("recurse", Fault(Trap, "stack")),
+        ("recurse", Fault(Trap, "out of bounds memory access")),
+        ("recurse-in-registers", Fault(Trap, "stack exhausted")),
     ])
     .await;
 }

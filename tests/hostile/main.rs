@@ -13,7 +13,6 @@ mod store;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use rag_core::error::PluginFault;
 use rag_core::{Error, ErrorCode};
@@ -38,8 +37,8 @@ fn guest(name: &str) -> PathBuf {
 fn limits() -> Limits {
     let mut limits = Limits::default();
     for kind in [&mut limits.parser, &mut limits.chunker, &mut limits.vector_store, &mut limits.retriever] {
-        kind.cpu_max = Duration::from_millis(250);
-        kind.wall_max = Duration::from_secs(60);
+        kind.cpu_ms_max = 250;
+        kind.wall_ms_max = 60_000;
     }
     limits.parser.memory_bytes_max = 128 << 20;
     limits.parser.document_bytes_extra = 1 << 20;

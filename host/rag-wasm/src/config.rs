@@ -1,7 +1,6 @@
 //! Every bound that a plugin runs under, with its unit and its default.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::Kind;
 
@@ -45,7 +44,7 @@ pub struct Limits {
     /// Parallel instances of one knowledge base's retriever.
     pub retriever_lanes: usize,
     /// Time between two looks at a running guest.
-    pub tick: Duration,
+    pub tick_ms: u64,
     pub parser: KindLimits,
     pub chunker: KindLimits,
     pub vector_store: KindLimits,
@@ -62,9 +61,9 @@ pub struct KindLimits {
     /// Calls after which a warm instance is not used again.
     pub warm_calls_max: u64,
     /// Processor time of the guest in one call; what the host does for it is not counted.
-    pub cpu_max: Duration,
+    pub cpu_ms_max: u64,
     /// Time of one call, waits included.
-    pub wall_max: Duration,
+    pub wall_ms_max: u64,
     /// Bytes that the guest hands over in one crossing.
     pub crossing_bytes_max: usize,
     /// Handles and resources alive at once.
@@ -107,8 +106,8 @@ impl Default for Limits {
             memory_bytes_max: 128 * MIB,
             warm_memory_bytes_max: 32 * MIB,
             warm_calls_max: 10_000,
-            cpu_max: Duration::from_secs(2),
-            wall_max: Duration::from_secs(5),
+            cpu_ms_max: 2_000,
+            wall_ms_max: 5_000,
             crossing_bytes_max: 16 * MIB,
             handles_max: 256,
             table_elements_max: 100_000,
@@ -125,11 +124,11 @@ impl Default for Limits {
             store_instances_max: 64,
             queue_max: 256,
             retriever_lanes: 4,
-            tick: Duration::from_millis(2),
+            tick_ms: 2,
             parser: KindLimits {
                 memory_bytes_max: 512 * MIB,
-                cpu_max: Duration::from_secs(60),
-                wall_max: Duration::from_secs(120),
+                cpu_ms_max: 60_000,
+                wall_ms_max: 120_000,
                 crossing_bytes_max: 32 * MIB,
                 handles_max: 1_024,
                 ..base.clone()
@@ -138,14 +137,14 @@ impl Default for Limits {
                 // A store may hold its index in memory: throwing that away would cost more than it saves.
                 warm_memory_bytes_max: 128 * MIB,
                 warm_calls_max: u64::MAX,
-                wall_max: Duration::from_secs(30),
+                wall_ms_max: 30_000,
                 crossing_bytes_max: 32 * MIB,
                 handles_max: 4_096,
                 ..base.clone()
             },
             retriever: KindLimits {
-                cpu_max: Duration::from_secs(1),
-                wall_max: Duration::from_secs(20),
+                cpu_ms_max: 1_000,
+                wall_ms_max: 20_000,
                 handles_max: 1_024,
                 ..base.clone()
             },

@@ -54,11 +54,22 @@ pub(crate) struct Plugin<W: World> {
 pub(crate) struct Budget {
     cpu: Duration,
     wall: Duration,
+    exact: bool,
 }
 
 impl Budget {
+    /// For one call.
     pub(crate) fn of(limits: &KindLimits) -> Self {
-        Budget { cpu: limits.cpu_max, wall: limits.wall_max }
+        Budget {
+            exact: false,
+            cpu: Duration::from_millis(limits.cpu_ms_max),
+            wall: Duration::from_millis(limits.wall_ms_max),
+        }
+    }
+
+    /// For all calls of a document together.
+    pub(crate) fn of_document(limits: &KindLimits) -> Self {
+        Budget { exact: true, ..Budget::of(limits) }
     }
 }
 
@@ -147,18 +158,18 @@ async fn guarded<W: World, T>(
 ) -> Result<T> {
     let _ticking = plugin.runner.ticker.enter();
     let started = Instant::now();
-    let outcome = timeout(budget.wall, Metered::new(code, nanos, &mut budget.cpu)).await;
+    let outcome = timeout(budget.wall, Metered::new(code, nanos, &mut budget.cpu, budget.exact)).await;
     budget.wall = budget.wall.saturating_sub(started.elapsed());
     let stopped = |fault, message| Error::Plugin { plugin: plugin.label.to_string(), fault, message };
     match outcome {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(_)) => Err(stopped(
             PluginFault::CpuLimit,
-            format!("it used more than {} ms of processor time", plugin.limits.cpu_max.as_millis()),
+            format!("it used more than {} ms of processor time", plugin.limits.cpu_ms_max),
         )),
         Err(_) => Err(stopped(
             PluginFault::WallLimit,
-            format!("it took longer than {} ms", plugin.limits.wall_max.as_millis()),
+            format!("it took longer than {} ms", plugin.limits.wall_ms_max),
         )),
     }
 }

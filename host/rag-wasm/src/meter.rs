@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use rustix::time::{ClockId, clock_gettime};
 
-/// A first poll counts at most this: it is timed by the clock on the wall, which also runs while the system lets
-/// something else run. Most calls end in it, and asking for processor time costs as much as such a call.
+/// A first poll timed by the clock on the wall counts at most this, because that clock also runs while the system lets
+/// something else run. Most calls end in their first poll, and asking for processor time costs as much as such a call.
 const FIRST_POLL_MAX: Duration = Duration::from_millis(10);
 
 /// Nanoseconds that host functions used on behalf of the guest.
@@ -29,13 +29,19 @@ pub(crate) struct Metered<'a, 'b, T> {
     call: BoxFuture<'a, T>,
     host: &'b HostNanos,
     budget: &'b mut Duration,
-    polled: bool,
+    exact: bool,
 }
 
 impl<'a, 'b, T> Metered<'a, 'b, T> {
-    /// What is left of `budget` afterwards is the caller's for the next call.
-    pub(crate) fn new(call: BoxFuture<'a, T>, host: &'b HostNanos, budget: &'b mut Duration) -> Self {
-        Metered { call, host, budget, polled: false }
+    /// What is left of `budget` afterwards is the caller's for the next call. A budget of many calls must be `exact`:
+    /// without it the first poll is only timed roughly.
+    pub(crate) fn new(
+        call: BoxFuture<'a, T>,
+        host: &'b HostNanos,
+        budget: &'b mut Duration,
+        exact: bool,
+    ) -> Self {
+        Metered { call, host, budget, exact }
     }
 }
 
@@ -45,12 +51,12 @@ impl<T> Future for Metered<'_, '_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let host_before = this.host.load(Relaxed);
-        let (outcome, spent) = if this.polled {
+        let (outcome, spent) = if this.exact {
             let started = thread_time();
             let outcome = this.call.as_mut().poll(cx);
             (outcome, thread_time().saturating_sub(started))
         } else {
-            this.polled = true;
+            this.exact = true;
             let started = Instant::now();
             let outcome = this.call.as_mut().poll(cx);
             (outcome, started.elapsed().min(FIRST_POLL_MAX))

@@ -58,7 +58,7 @@ struct Document {
 }
 
 async fn open(plugin: Arc<Plugin<ParserPlugin>>, setup: &Setup, blob: Arc<dyn Blob>) -> Result<Document> {
-    let mut budget = Budget::of(&plugin.limits);
+    let mut budget = Budget::of_document(&plugin.limits);
     let mut instance = Instance::new(&plugin, setup, &mut budget).await?;
     let bytes_left = blob.size().saturating_mul(READS_MAX).saturating_add(READ_BYTES_EXTRA);
     let source = instance.state().table.push(OpenBlob { blob, bytes_left });

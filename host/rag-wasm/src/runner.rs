@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
 use rag_core::{Error, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -32,7 +33,7 @@ pub(crate) struct Runner {
 impl Runner {
     pub(crate) fn new(threads: usize, limits: Limits) -> Result<Self> {
         let engine = engine::new(&limits)?;
-        let ticker = Ticker::start(&engine, limits.tick)?;
+        let ticker = Ticker::start(&engine, Duration::from_millis(limits.tick_ms))?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("rag-wasm")

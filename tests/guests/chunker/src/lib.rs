@@ -3,6 +3,7 @@
 wit_bindgen::generate!({ path: "../../../wit", world: "chunker-plugin", generate_all });
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use exports::ragkit::plugin::{chunker, info};
 use ragkit::host::{config, embed, log, tokens};
@@ -66,8 +67,9 @@ impl chunker::Guest for Hostile {
                     kept.push(black_box(vec![1_u8; 1 << 20]));
                 }
             }
-            "grow-at-once" => Ok(vec![chunk(0, black_box(vec![0_u8; 2 << 30]).len() as u32)]),
+            "grow-at-once" => Ok(vec![chunk(0, black_box(vec![0_u8; 1 << 30]).len() as u32)]),
             "recurse" => Ok(vec![chunk(0, recurse(end) as u32)]),
+            "recurse-in-registers" => Ok(vec![chunk(0, recurse_in_registers(end))]),
 
             // Ends.
             "trap" => core::arch::wasm32::unreachable(),
@@ -122,7 +124,7 @@ impl chunker::Guest for Hostile {
                 Ok(vec![chunk(0, end)])
             }
             "print-flood" => {
-                for _ in 0..10_000 {
+                for _ in 0..1_000 {
                     println!("{}", "x".repeat(1_000));
                     eprintln!("{}", "x".repeat(1_000));
                 }
@@ -149,7 +151,6 @@ impl chunker::Guest for Hostile {
             // What it can see.
             "look-around" => Err(error(ErrorCode::Internal, look_around())),
             "remember" => {
-                use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
                 static CALLS: AtomicU32 = AtomicU32::new(0);
                 Err(error(ErrorCode::Internal, format!("call {}", CALLS.fetch_add(1, Relaxed))))
             }
@@ -177,6 +178,15 @@ fn recurse(depth: u32) -> u64 {
         return 0;
     }
     recurse(depth.wrapping_add(1)) + u64::from(page[depth as usize % 64])
+}
+
+/// Needs no linear memory, so the engine's own stack ends first.
+fn recurse_in_registers(depth: u32) -> u32 {
+    static ENOUGH: AtomicBool = AtomicBool::new(false);
+    if ENOUGH.load(Relaxed) {
+        return depth;
+    }
+    recurse_in_registers(depth.wrapping_add(1)).rotate_left(depth) ^ depth
 }
 
 /// Environment, arguments, randomness: the same in every instance.
