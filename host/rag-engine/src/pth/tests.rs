@@ -1,3 +1,5 @@
+//! Files as PyTorch writes them, and what an attacker would make of them.
+
 use super::*;
 
 /// A ZIP of stored entries, as PyTorch writes it (checksums are not read and stay 0).

@@ -1,3 +1,5 @@
+//! The sampler against upstream's steps written down literally in f64.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The tokenizer against upstream's ids, and round trips of any text.
+
 use proptest::prelude::*;
 
 use super::*;

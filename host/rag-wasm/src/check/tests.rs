@@ -1,3 +1,5 @@
+//! What each check lets pass, and the words in which it refuses the rest.
+
 use rag_core::document::{BlockKind, ChunkId, Location, Span};
 use rag_core::search::{CompareOp, RankedChunk, Value};
 

@@ -1,3 +1,5 @@
+//! Every kernel that this machine has against the portable one.
+
 use super::*;
 
 /// Values in -1..1 from a fixed sequence.
