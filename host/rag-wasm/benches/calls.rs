@@ -2,6 +2,8 @@
 //!
 //! Needs the components of `cargo xtask plugins`; another folder is named by `RAG_PLUGINS_DIR`.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot run has nothing to measure")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
