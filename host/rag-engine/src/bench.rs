@@ -36,15 +36,19 @@ pub fn run(what: What, config: &LanguageModelConfig) -> Result<Vec<Measurement>>
     let mut engine = load_engine(config)?;
     let load = start.elapsed().as_secs_f64();
     let mut results = match what {
-        What::Decode => {
-            [1, 8].map(|batch| tokens_a_second(format!("decode, batch {batch}"), &mut engine, batch, 1)).to_vec()
-        }
-        What::Prefill => {
-            [64, 256].map(|len| tokens_a_second(format!("prefill, {len} tokens"), &mut engine, 1, len)).to_vec()
-        }
+        What::Decode => [1, 8]
+            .map(|batch| tokens_a_second(format!("decode, batch {batch}"), &mut engine, batch, 1))
+            .to_vec(),
+        What::Prefill => [64, 256]
+            .map(|len| tokens_a_second(format!("prefill, {len} tokens"), &mut engine, 1, len))
+            .to_vec(),
     };
     results.push(Measurement { name: "load".to_string(), value: load, unit: "s" });
-    results.extend(peak_memory().map(|value| Measurement { name: "peak memory".to_string(), value, unit: "MiB" }));
+    results.extend(peak_memory().map(|value| Measurement {
+        name: "peak memory".to_string(),
+        value,
+        unit: "MiB",
+    }));
     Ok(results)
 }
 

@@ -73,13 +73,10 @@ impl SafetensorsFile {
         let file = fs_err::File::open(path).map_err(|e| fail(e.to_string()))?;
         // SAFETY: read-only and private to this value; see `PthFile::open`.
         let map = unsafe { Mmap::map(file.file()) }.map_err(|e| fail(e.to_string()))?;
+        // This also checks that the file has exactly the announced length.
         let (header, metadata) = SafeTensors::read_metadata(&map)
             .map_err(|e| fail(format!("neither a PyTorch checkpoint nor safetensors: {e}")))?;
         let start = header + 8;
-        if map.len() != start + metadata.data_len() {
-            let (found, want) = (map.len(), start + metadata.data_len());
-            return Err(fail(format!("the file is cut short or too long: {found} bytes instead of {want}")));
-        }
         let packed = metadata.metadata().as_ref().and_then(packed::recognise).transpose().map_err(&fail)?;
         let stored: Vec<String> = metadata.offset_keys();
         let transposed = stored.iter().any(|name| name.ends_with("time_first"));
@@ -87,7 +84,8 @@ impl SafetensorsFile {
             true => name.replace("time_first", "time_faaaa").replace("time_mix", "time_maa"),
             false => name.clone(),
         };
-        let mut names: BTreeMap<String, String> = stored.iter().map(|name| (public(name), name.clone())).collect();
+        let mut names: BTreeMap<String, String> =
+            stored.iter().map(|name| (public(name), name.clone())).collect();
         names.extend(packed.iter().flat_map(Packed::names).map(|name| (name.clone(), name)));
         Ok(Self { map, path: name, start, names, transposed, packed, metadata })
     }
@@ -129,7 +127,9 @@ impl Weights for SafetensorsFile {
             StoredDtype::F32 => Dtype::F32,
             StoredDtype::F16 => Dtype::F16,
             StoredDtype::BF16 => Dtype::Bf16,
-            other => return Err(self.error(format!("{name} is of type {other:?}; f32, f16 and bf16 are read"))),
+            other => {
+                return Err(self.error(format!("{name} is of type {other:?}; f32, f16 and bf16 are read")));
+            }
         };
         let values = to_f32(dtype, bytes);
         let shape = without_leading_ones(&info.shape);

@@ -30,8 +30,10 @@ pub(crate) const KEPT_IDS: &str = "kept_ids";
 pub struct Plan {
     /// The embedding table and the head.
     pub tables: Format,
-    /// The eight large matrices of a layer.
-    pub layers: Format,
+    /// The five large matrices of a layer's time mix.
+    pub time_mix: Format,
+    /// The three of its channel mix.
+    pub channel_mix: Format,
     /// The small matrices of the token-shift and decay mixes.
     pub low_rank: Format,
     /// Ids whose rows are kept, ascending; all when none.
@@ -41,7 +43,7 @@ pub struct Plan {
 impl Plan {
     /// One format throughout; the small matrices never get fewer than 8 bits.
     pub fn of(format: Format) -> Self {
-        Self { tables: format, layers: format, low_rank: Format::Int8, kept_ids: None }
+        Self { tables: format, time_mix: format, channel_mix: format, low_rank: Format::Int8, kept_ids: None }
     }
 }
 
@@ -53,7 +55,7 @@ pub fn quantize(input: &Path, output: &Path, format: Format) -> Result<()> {
 /// Converts by a plan. One matrix at a time is in memory; the output appears when it is whole.
 pub fn quantize_with(input: &Path, output: &Path, plan: &Plan) -> Result<()> {
     let weights = checkpoint::open(input)?;
-    if [plan.tables, plan.layers, plan.low_rank].contains(&Format::F32) {
+    if [plan.tables, plan.time_mix, plan.channel_mix, plan.low_rank].contains(&Format::F32) {
         return Err(Error::invalid("a packed file's matrices are int8 or int4, not f32"));
     }
     if weights.packed_bytes().is_some() {
@@ -99,7 +101,8 @@ impl Entry {
             let format = match (table, turned) {
                 (true, _) => plan.tables,
                 (_, true) => plan.low_rank,
-                _ => plan.layers,
+                _ if name.contains(".att.") => plan.time_mix,
+                _ => plan.channel_mix,
             };
             let bytes = format.bytes(rows, cols);
             Self {
@@ -139,8 +142,12 @@ impl Entry {
     fn data(&self, weights: &dyn Weights, plan: &Plan) -> Result<Vec<u8>> {
         let kept_ids = plan.kept_ids.as_deref();
         match self.kind {
-            Kind::KeptIds => Ok(kept_ids.unwrap_or_default().iter().flat_map(|id| id.to_le_bytes()).collect()),
-            Kind::Vector => Ok(weights.read(&self.name)?.iter().flat_map(|value| value.to_le_bytes()).collect()),
+            Kind::KeptIds => {
+                Ok(kept_ids.unwrap_or_default().iter().flat_map(|id| id.to_le_bytes()).collect())
+            }
+            Kind::Vector => {
+                Ok(weights.read(&self.name)?.iter().flat_map(|value| value.to_le_bytes()).collect())
+            }
             Kind::Matrix { format, part, rows, cols, turned } => {
                 let all = weights.read(&self.name)?;
                 let values = match kept_ids {
@@ -196,7 +203,8 @@ fn write(weights: &dyn Weights, output: &Path, plan: &Plan, entries: &[Entry]) -
         shape: vec![ids.len()],
         bytes: ids.len() * 4,
     });
-    let metadata = serde_json::json!({ "format": FORMAT, "shapes": serde_json::Value::Object(shapes).to_string() });
+    let metadata =
+        serde_json::json!({ "format": FORMAT, "shapes": serde_json::Value::Object(shapes).to_string() });
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".to_string(), metadata);
     let mut at = 0;
@@ -243,7 +251,9 @@ pub(crate) fn recognise(metadata: &HashMap<String, String>) -> Option<Result<Pac
         .ok()
         .and_then(|shapes| shapes.as_object().cloned())
         .and_then(|shapes| shapes.into_iter().map(|(name, shape)| Some((name, sizes(&shape)?))).collect());
-    Some(shapes.map(|shapes| Packed { shapes }).ok_or_else(|| "its list of shapes cannot be read".to_string()))
+    Some(
+        shapes.map(|shapes| Packed { shapes }).ok_or_else(|| "its list of shapes cannot be read".to_string()),
+    )
 }
 
 fn sizes(shape: &serde_json::Value) -> Option<Vec<usize>> {
@@ -287,7 +297,9 @@ fn to_bytes(matrix: &Matrix) -> Vec<u8> {
     match &matrix.values {
         Values::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
         Values::Int8 { levels, scales } => [levels.as_slice(), &halves(scales)].concat(),
-        Values::Int4 { levels, scales, minima } => [levels.as_slice(), &halves(scales), &halves(minima)].concat(),
+        Values::Int4 { levels, scales, minima } => {
+            [levels.as_slice(), &halves(scales), &halves(minima)].concat()
+        }
     }
 }
 

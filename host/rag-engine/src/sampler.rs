@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use rag_core::ports::Sampling;
 use rag_core::{Error, Result};
 
-use crate::cpu::maths::exp;
+use crate::cpu::maths::exp_below;
+use crate::cpu::simd::Simd;
 use crate::random::Random;
 
 /// Settings and memory of one generation.
@@ -104,11 +105,12 @@ impl Sampler {
         let top = self.values[largest(&self.values) as usize];
         let mut total = 0.0;
         self.masses.fill(0.0);
-        for value in &mut self.values {
-            *value = exp(*value - top);
-            total += f64::from(*value);
+        exp_below(Simd::detect(), top, &mut self.values);
+        for &value in &self.values {
             // NaN, which no sound model gives, counts as impossible.
-            self.masses[bucket(*value).unwrap_or(0)] += f64::from(value.max(0.0));
+            let mass = f64::from(value.max(0.0));
+            total += mass;
+            self.masses[bucket(value).unwrap_or(0)] += mass;
         }
         let wanted = f64::from(self.sampling.top_p) * total;
         // Whole buckets from the top until the sum is reached hold the cutoff.

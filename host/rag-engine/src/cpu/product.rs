@@ -68,12 +68,10 @@ impl Cpu {
         let parts = out.parts();
         self.pool.split(rows, grain, |range| {
             for index in range {
-                self.simd.vectorise(|| {
-                    // SAFETY: a row belongs to one range.
-                    row(index, unsafe { parts.values(index..index + 1) });
-                    // SAFETY: as above; the slice of values is no longer in use.
-                    unsafe { parts.quantise(index..index + 1) };
-                });
+                // SAFETY: a row belongs to one range.
+                row(index, unsafe { parts.values(index..index + 1) });
+                // SAFETY: as above; the slice of values is no longer in use.
+                unsafe { parts.quantise(self.simd, index..index + 1) };
             }
         });
     }
@@ -90,8 +88,7 @@ impl Cpu {
         self.pool.split(rows, FILL_WORK_MIN / width, |range| {
             for index in range {
                 // SAFETY: a row belongs to one range.
-                let values = unsafe { parts.part(index * width..(index + 1) * width) };
-                self.simd.vectorise(|| row(index, values));
+                row(index, unsafe { parts.part(index * width..(index + 1) * width) });
             }
         });
     }
@@ -162,27 +159,32 @@ fn panel_tile<const T: usize>(
     T
 }
 
+#[inline(always)]
 fn slice_of<E>(all: &[E], panel: usize, len: usize) -> &[E] {
     &all[panel * len..(panel + 1) * len]
 }
 
 impl<'a> Tile<'a> {
     /// The `t`-th input's values.
+    #[inline(always)]
     pub(super) fn values(&self, t: usize) -> &'a [f32] {
         slice_of(&self.input.values, self.row + t, self.input.cols)
     }
 
     /// Its levels, block by block.
+    #[inline(always)]
     pub(super) fn levels(&self, t: usize) -> &'a [[i8; BLOCK]] {
         slice_of(&self.input.levels, self.row + t, self.input.blocks() * BLOCK).as_chunks().0
     }
 
     /// Its scales, one a block.
+    #[inline(always)]
     pub(super) fn scales(&self, t: usize) -> &'a [f32] {
         slice_of(&self.input.scales, self.row + t, self.input.blocks())
     }
 
     /// Sums of its levels, one a block.
+    #[inline(always)]
     pub(super) fn sums(&self, t: usize) -> &'a [i32] {
         slice_of(&self.input.sums, self.row + t, self.input.blocks())
     }

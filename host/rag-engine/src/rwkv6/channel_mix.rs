@@ -7,10 +7,9 @@
 use rag_core::Result;
 
 use super::config::Config;
-use super::time_mix::lerp;
 use super::weights::Reader;
 use crate::cpu::activations::Activations;
-use crate::cpu::maths::sigmoid;
+use crate::cpu::maths;
 use crate::cpu::matrix::Matrix;
 use crate::cpu::product::{Cpu, Product};
 
@@ -78,7 +77,7 @@ impl ChannelMix {
             input.resize(rows);
             cpu.fill(input, |row, out| {
                 let at = row * width..(row + 1) * width;
-                lerp(&normed[at.clone()], &shifted[at], maa, out);
+                maths::mix(cpu.simd, &normed[at.clone()], &shifted[at], maa, out);
             });
         }
         let key = &mut key[..rows * hidden];
@@ -89,15 +88,11 @@ impl ChannelMix {
         ]);
         squared.resize(rows);
         cpu.fill(squared, |row, out| {
-            for (out, &k) in out.iter_mut().zip(&key[row * hidden..]) {
-                *out = k.max(0.0) * k.max(0.0);
-            }
+            maths::squared_positive(cpu.simd, &key[row * hidden..(row + 1) * hidden], out);
         });
         cpu.products(&mut [Product { matrix: &self.value, input: squared, out }]);
         cpu.rows(width, out, |row, out| {
-            for (out, &r) in out.iter_mut().zip(&receptance[row * width..]) {
-                *out *= sigmoid(r);
-            }
+            maths::times_sigmoid(cpu.simd, &receptance[row * width..(row + 1) * width], out);
         });
     }
 }

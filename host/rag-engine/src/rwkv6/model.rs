@@ -14,7 +14,7 @@ use super::state::State;
 use super::time_mix::TimeMixBuffers;
 use super::weights::{Parameters, Weights};
 use crate::cpu::activations::Activations;
-use crate::cpu::maths::normalise;
+use crate::cpu::maths::{add, normalise};
 use crate::cpu::matrix::Format;
 use crate::cpu::product::{Cpu, Product};
 
@@ -188,7 +188,7 @@ impl Model {
             self.parameters.embedding.row(self.embedding_row(tokens[row]), out);
             if let Some(norm) = &self.parameters.first_norm {
                 let raw = out.to_vec();
-                normalise(&raw, &norm.weight, &norm.bias, NORM_EPSILON, out);
+                normalise(cpu.simd, &raw, &norm.weight, &norm.bias, NORM_EPSILON, out);
             }
         });
     }
@@ -208,7 +208,14 @@ impl Model {
 
         cpu.rows(width, normed, |row, out| {
             let norm = &block.time_norm;
-            normalise(&x[row * width..(row + 1) * width], &norm.weight, &norm.bias, NORM_EPSILON, out);
+            normalise(
+                cpu.simd,
+                &x[row * width..(row + 1) * width],
+                &norm.weight,
+                &norm.bias,
+                NORM_EPSILON,
+                out,
+            );
         });
         for segment in &mut *segments {
             shift(normed, shifted, segment.rows.clone(), segment.state.layer(layer).time_shift);
@@ -219,16 +226,16 @@ impl Model {
         cpu.rows(width, normed, |row, out| {
             // SAFETY: each row is one task's alone.
             let x = unsafe { x_parts.part(row * width..(row + 1) * width) };
-            x.iter_mut().zip(&mixed[row * width..]).for_each(|(x, mixed)| *x += mixed);
+            add(cpu.simd, &mixed[row * width..(row + 1) * width], x);
             let norm = &block.channel_norm;
-            normalise(x, &norm.weight, &norm.bias, NORM_EPSILON, out);
+            normalise(cpu.simd, x, &norm.weight, &norm.bias, NORM_EPSILON, out);
         });
         for segment in segments {
             shift(normed, shifted, segment.rows.clone(), segment.state.layer(layer).channel_shift);
         }
         block.channel_mix.forward(cpu, channel_mix, [normed, shifted], mixed);
         cpu.rows(width, x, |row, x| {
-            x.iter_mut().zip(&mixed[row * width..]).for_each(|(x, mixed)| *x += mixed);
+            add(cpu.simd, &mixed[row * width..(row + 1) * width], x);
         });
     }
 
@@ -240,7 +247,7 @@ impl Model {
         cpu.fill(last, |i, out| {
             let norm = &self.parameters.last_norm;
             let x = &x[wanted[i] * width..(wanted[i] + 1) * width];
-            normalise(x, &norm.weight, &norm.bias, NORM_EPSILON, out);
+            normalise(cpu.simd, x, &norm.weight, &norm.bias, NORM_EPSILON, out);
         });
         logits.resize(wanted.len() * self.config.vocabulary, 0.0);
         let head = &self.parameters.head;

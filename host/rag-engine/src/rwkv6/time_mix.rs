@@ -18,7 +18,7 @@ use super::model::Segment;
 use super::weights::{Norm, Reader};
 use crate::cpu::Parts;
 use crate::cpu::activations::Activations;
-use crate::cpu::maths::{exp, normalise, sigmoid, tanh};
+use crate::cpu::maths::{self, exp, normalised, sigmoid, vectorised};
 use crate::cpu::matrix::Matrix;
 use crate::cpu::product::{Cpu, Product};
 
@@ -156,8 +156,7 @@ impl TimeMix {
             Product { matrix: &self.decay_down, input: &inputs[0], out: &mut low },
         ]);
         cpu.fill(decay_low, |row, out| {
-            let low = &low[row * decay_rank..];
-            out.iter_mut().zip(low).for_each(|(out, &x)| *out = tanh(x));
+            maths::tanh_of(cpu.simd, &low[row * decay_rank..(row + 1) * decay_rank], out);
         });
         cpu.products(&mut [Product { matrix: &self.decay_up, input: decay_low, out: decay }]);
 
@@ -173,14 +172,14 @@ impl TimeMix {
         let rank = self.mix_up[0].cols();
         let row_of = |row: usize| row * width..(row + 1) * width;
         cpu.fill(&mut buffers.mixed, |row, out| {
-            lerp(&normed[row_of(row)], &shifted[row_of(row)], &self.maa_x, out);
+            maths::mix(cpu.simd, &normed[row_of(row)], &shifted[row_of(row)], &self.maa_x, out);
         });
         let low = &mut buffers.low[..rows * 5 * rank];
         cpu.products(&mut [Product { matrix: &self.mix_down, input: &buffers.mixed, out: low }]);
         for (c, activations) in buffers.lows.iter_mut().enumerate() {
             cpu.fill(activations, |row, out| {
-                let low = &low[(row * 5 + c) * rank..];
-                out.iter_mut().zip(low).for_each(|(out, &x)| *out = tanh(x));
+                let start = (row * 5 + c) * rank;
+                maths::tanh_of(cpu.simd, &low[start..start + rank], out);
             });
         }
         let mut products: Vec<Product<'_>> = (self.mix_up.iter().zip(&buffers.lows))
@@ -189,13 +188,10 @@ impl TimeMix {
             .collect();
         cpu.products(&mut products);
         for (c, activations) in buffers.inputs.iter_mut().enumerate() {
-            let (maa, shifts) = (&self.maa[c], &buffers.shifts[c]);
+            let (maa, shifts) = (&self.maa[c], buffers.shifts[c].as_slice());
             cpu.fill(activations, |row, out| {
-                let (xx, previous) = (&normed[row_of(row)], &shifted[row_of(row)]);
-                let columns = xx.iter().zip(previous).zip(maa.iter().zip(&shifts[row_of(row)]));
-                for (out, ((&xx, &previous), (&maa, &shift))) in out.iter_mut().zip(columns) {
-                    *out = xx + (previous - xx) * (maa + shift);
-                }
+                let [xx, previous, shift] = [normed, shifted, shifts].map(|all| &all[row_of(row)]);
+                maths::mix_shifted(cpu.simd, xx, previous, maa, shift, out);
             });
         }
     }
@@ -240,11 +236,10 @@ impl TimeMix {
                         v: &projected[2][at.clone()],
                         r: &projected[3][at.clone()],
                     };
-                    cpu.simd.vectorise(|| {
-                        step(&token, state, out);
-                        let norm = &self.group_norm;
-                        gate(norm, columns.clone(), &projected[4][at.clone()], out);
-                    });
+                    step(cpu.simd, &token, state, out);
+                    let Norm { weight, bias } = &self.group_norm;
+                    let norm = [&weight[columns.clone()], &bias[columns.clone()]];
+                    gate(cpu.simd, norm, &projected[4][at], out);
                 }
             }
         });
@@ -261,13 +256,14 @@ pub(super) struct Token<'a> {
     pub(super) r: &'a [f32],
 }
 
-/// Reads and updates one head's state S [key N][value N].
-#[inline(always)]
-pub(super) fn step(token: &Token<'_>, state: &mut [f32], out: &mut [f32]) {
-    let (Ok(v), Ok(out64)) =
-        (<&[f32; HEAD_SIZE]>::try_from(token.v), <&mut [f32; HEAD_SIZE]>::try_from(&mut *out))
-    else {
-        let bonus = start(token, out);
+vectorised! {
+    /// Reads and updates one head's state S [key N][value N].
+    pub(super) fn step(token: &Token<'_>, state: &mut [f32], out: &mut [f32]) {
+        if let (Some(v), Some(out)) = (token.v.as_array::<HEAD_SIZE>(), out.as_mut_array::<HEAD_SIZE>()) {
+            step_of_64(token, v, state, out);
+            return;
+        }
+        let bonus = bonus(token, out);
         let size = token.v.len();
         out.iter_mut().zip(token.v).for_each(|(out, v)| *out = bonus * v);
         for (i, row) in state.chunks_exact_mut(size).enumerate() {
@@ -277,28 +273,32 @@ pub(super) fn step(token: &Token<'_>, state: &mut [f32], out: &mut [f32]) {
                 *s = w * *s + k * v;
             }
         }
-        return;
-    };
-    let bonus = start(token, out64);
-    let w: [f32; HEAD_SIZE] = std::array::from_fn(|i| decay(token, i));
+    }
+}
+
+/// The same for the size that every published model has: the sums stay in registers.
+#[inline(always)]
+fn step_of_64(token: &Token<'_>, v: &[f32; HEAD_SIZE], state: &mut [f32], out: &mut [f32; HEAD_SIZE]) {
+    let bonus = bonus(token, out);
+    let mut w = [0.0; HEAD_SIZE];
+    w.iter_mut().zip(token.decay[0].iter().zip(token.decay[1])).for_each(|(w, (a, b))| *w = exp(-exp(a + b)));
     let mut sums = v.map(|v| bonus * v);
-    for (i, row) in state.as_chunks_mut::<HEAD_SIZE>().0.iter_mut().enumerate() {
-        let (r, k, w) = (token.r[i], token.k[i], w[i]);
+    let rows = state.as_chunks_mut::<HEAD_SIZE>().0.iter_mut();
+    for (row, ((&r, &k), &w)) in rows.zip(token.r.iter().zip(token.k).zip(&w)) {
         for j in 0..HEAD_SIZE {
             sums[j] += r * row[j];
             row[j] = w * row[j] + k * v[j];
         }
     }
-    *out64 = sums;
+    *out = sums;
 }
 
-/// Σ r·u·k, the current token's own weight; uses `scratch` for the products.
+/// Σ r·u·k: what the current token weighs itself; `scratch` takes the products.
 #[inline(always)]
-fn start(token: &Token<'_>, scratch: &mut [f32]) -> f32 {
-    for (i, product) in scratch.iter_mut().enumerate() {
-        *product = token.r[i] * token.bonus[i] * token.k[i];
-    }
-    crate::cpu::maths::sum(scratch, |product| product)
+fn bonus(token: &Token<'_>, scratch: &mut [f32]) -> f32 {
+    let factors = token.r.iter().zip(token.bonus).zip(token.k);
+    scratch.iter_mut().zip(factors).for_each(|(product, ((r, u), k))| *product = r * u * k);
+    maths::sum(scratch, |product| product)
 }
 
 #[inline(always)]
@@ -306,21 +306,68 @@ fn decay(token: &Token<'_>, i: usize) -> f32 {
     exp(-exp(token.decay[0][i] + token.decay[1][i]))
 }
 
-/// Normalises one head's output and multiplies it by silu(g).
-#[inline(always)]
-fn gate(norm: &Norm, columns: std::ops::Range<usize>, g: &[f32], out: &mut [f32]) {
-    let mut buffer = [0.0; HEAD_SIZE_MAX];
-    let normed = &mut buffer[..out.len()];
-    normalise(out, &norm.weight[columns.clone()], &norm.bias[columns], GROUP_EPSILON, normed);
-    for ((out, normed), &g) in out.iter_mut().zip(normed).zip(g) {
-        *out = *normed * (g * sigmoid(g));
+vectorised! {
+    /// Normalises one head's output and multiplies it by silu(g).
+    fn gate(norm: [&[f32]; 2], g: &[f32], out: &mut [f32]) {
+        let mut buffer = [0.0; HEAD_SIZE_MAX];
+        let buffer = &mut buffer[..out.len()];
+        normalised(out, norm[0], norm[1], GROUP_EPSILON, buffer);
+        for ((out, normed), &g) in out.iter_mut().zip(buffer).zip(g) {
+            *out = *normed * (g * sigmoid(g));
+        }
     }
 }
 
-/// xx + (previous − xx) · maa.
-#[inline(always)]
-pub(super) fn lerp(xx: &[f32], previous: &[f32], maa: &[f32], out: &mut [f32]) {
-    for (((out, &xx), &previous), &maa) in out.iter_mut().zip(xx).zip(previous).zip(maa) {
-        *out = xx + (previous - xx) * maa;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::simd::Simd;
+
+    /// Three tokens with two keys and values, from a double-precision reference.
+    #[test]
+    fn the_recurrence_gives_the_reference_s_numbers() {
+        let r = [[1.0, -0.5], [0.3, 0.8], [-0.7, 0.2]];
+        let k = [[0.5, 1.0], [-1.0, 0.25], [0.6, -0.4]];
+        let v = [[1.0, 2.0], [-0.5, 0.5], [0.25, -1.0]];
+        let decays = [[-1.0, 0.5], [0.0, -2.0], [-3.0, 1.0]];
+        let want = [[0.2, 0.1], [1.076_917, 1.860_002_6], [-0.351_821_12, 0.575_940_5]];
+        for simd in Simd::available() {
+            let mut state = [0.1, -0.2, 0.3, 0.4];
+            for t in 0..3 {
+                let mut out = [0.0; 2];
+                let decay = [&decays[t][..], &[0.0; 2]];
+                let token = Token { decay, bonus: &[0.2, -0.3], k: &k[t], v: &v[t], r: &r[t] };
+                step(simd, &token, &mut state, &mut out);
+                for (got, want) in out.iter().zip(want[t]) {
+                    assert!((got - want).abs() < 1e-6, "{simd:?} token {t}: {got} for {want}");
+                }
+            }
+            for (got, want) in state.iter().zip([0.82495, -0.774_159_5, -0.047_288_12, 0.527_952_7]) {
+                assert!((got - want).abs() < 1e-6, "{simd:?}: {got} for {want}");
+            }
+        }
+    }
+
+    /// The size with its own code path gives what the general one gives.
+    #[test]
+    fn the_size_of_64_is_no_special_case() {
+        let wave = |seed: f32| (0..64).map(|i| (i as f32 * seed).sin()).collect::<Vec<f32>>();
+        let (d, u, k, v, r) = (wave(0.3), wave(0.5), wave(0.7), wave(1.1), wave(1.3));
+        let token = Token { decay: [&d, &u], bonus: &u, k: &k, v: &v, r: &r };
+        let mut state: Vec<f32> = (0..4096).map(|i| (i as f32 * 0.01).cos()).collect();
+        let before = state.clone();
+        let mut out = [0.0; 64];
+        step(Simd::detect(), &token, &mut state, &mut out);
+        for j in 0..64 {
+            let mut sum = 0.0f64;
+            for i in 0..64 {
+                let kv = f64::from(k[i]) * f64::from(v[j]);
+                sum += f64::from(r[i]) * (f64::from(before[i * 64 + j]) + f64::from(u[i]) * kv);
+                let w = (-f64::from(d[i] + u[i]).exp()).exp();
+                let want = w * f64::from(before[i * 64 + j]) + kv;
+                assert!((f64::from(state[i * 64 + j]) - want).abs() < 1e-6);
+            }
+            assert!((f64::from(out[j]) - sum).abs() < 1e-5);
+        }
     }
 }

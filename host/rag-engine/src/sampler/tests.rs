@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "tests build the settings in the call")]
 fn sampler(sampling: Sampling) -> Sampler {
     Sampler::new(&Sampling { seed: Some(1), ..sampling }).unwrap()
 }

@@ -120,7 +120,8 @@ fn a_folded_first_norm_gives_the_same() {
         fn read(&self, name: &str) -> rag_core::Result<Vec<f32>> {
             let mut values = self.0.read(name)?;
             if name == "emb.weight" {
-                let norm = ["weight", "bias"].map(|part| self.0.read(&format!("blocks.0.ln0.{part}")).unwrap());
+                let norm =
+                    ["weight", "bias"].map(|part| self.0.read(&format!("blocks.0.ln0.{part}")).unwrap());
                 for row in values.chunks_mut(norm[0].len()) {
                     let n = row.len() as f32;
                     let mean = row.iter().sum::<f32>() / n;
@@ -178,7 +179,8 @@ fn models_that_are_none_are_refused() {
         ("time_maa_w2", vec![4, 32, 128], "not the 128 × 32"),
         ("ln_out.bias", vec![64], "64 values instead of 128"),
     ] {
-        let error = Model::read(&Changed(Synthetic::new(1), name, shape), Format::F32).unwrap_err().to_string();
+        let error =
+            Model::read(&Changed(Synthetic::new(1), name, shape), Format::F32).unwrap_err().to_string();
         assert!(error.contains(complaint), "{name}: {error}");
     }
     let config = Config::read(&Synthetic::new(1)).unwrap();

@@ -1,4 +1,4 @@
-//! The 75 M model, against ids, logits, tokens and states that PyPI `rwkv` 0.8.32 computed in f32, and against the
+//! The trained models, against ids, logits, tokens and states that PyPI `rwkv` 0.8.32 computed in f32, and against the
 //! same formulas in f64 (fields ending in `_f64`).
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::{argmax, engine, models_dir, oracle_file};
 /// How far from the golden numbers a format may be.
 struct Tolerance {
     logit: f32,
-    /// Relative.
+    /// Relative to the sum of magnitudes.
     state: f64,
     /// Of all greedy tokens, how many must agree.
     greedy: f64,
@@ -36,7 +36,10 @@ fn check(path: &Path, golden: &Path, format: Format, suffix: &str, tolerance: &T
         let mut state = State::zero(engine.config());
         let logits = engine.read(&ids, &mut state).unwrap().to_vec();
         let near = |got: f32, want: f64| {
-            assert!((f64::from(got) - want).abs() <= f64::from(tolerance.logit), "{prompt:?}: {got} for {want}");
+            assert!(
+                (f64::from(got) - want).abs() <= f64::from(tolerance.logit),
+                "{prompt:?}: {got} for {want}"
+            );
         };
         let field = |name: &str| &case[format!("{name}{suffix}")];
         for (&got, want) in logits.iter().zip(numbers(field("logits_first8"))) {
@@ -65,12 +68,14 @@ fn check(path: &Path, golden: &Path, format: Format, suffix: &str, tolerance: &T
 }
 
 fn check_state(engine: &Engine, state: &State, want: [&Value; 2], tolerance: &Tolerance) {
-    let last = engine.config().layers - 1;
-    let sum: f64 = state.heads(0).iter().map(|&v| f64::from(v)).sum();
-    let absolute: f64 = state.heads(last).iter().map(|&v| f64::from(v).abs()).sum();
-    for (got, want) in [sum, absolute].into_iter().zip(want) {
+    let absolute = |layer| state.heads(layer).iter().map(|&v| f64::from(v).abs()).sum::<f64>();
+    let signed: f64 = state.heads(0).iter().map(|&v| f64::from(v)).sum();
+    let last = absolute(engine.config().layers - 1);
+    // The signed sum nearly cancels: its error is measured against what was added up.
+    for (got, want, scale) in [(signed, want[0], absolute(0)), (last, want[1], last)] {
         let want = want.as_f64().unwrap();
-        assert!((got / want - 1.0).abs() <= tolerance.state, "{got} for {want}");
+        let error = (got - want).abs() / scale;
+        assert!(error <= tolerance.state, "{got} for {want}: {error:.2e}");
     }
 }
 
@@ -78,17 +83,25 @@ fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
 }
 
-/// `RAG_STANDIN_PTH` names the f16 checkpoint, which is too large for the repository.
+/// `RAG_STANDIN_PTH` names an f16 checkpoint of one of the golden files; they are too large for the repository.
 #[test]
 fn the_checkpoint_gives_the_golden_numbers() {
     let Some(path) = std::env::var_os("RAG_STANDIN_PTH") else { return };
-    let golden = oracle_file("rwkv6-tiny-v1.golden.json");
     let path = Path::new(&path);
+    let golden = oracle_file(&format!("{}.golden.json", path.file_stem().unwrap().display()));
     let exact = Tolerance { logit: 1e-4, state: 1e-5, greedy: 1.0 };
     check(path, &golden, Format::F32, "_f64", &exact);
     // Upstream's f32 is itself this far from f64.
-    let upstream = Tolerance { logit: 2.5e-3, state: 5e-4, greedy: 1.0 };
+    let upstream = Tolerance { logit: 2.5e-3, state: 1.5e-3, greedy: 1.0 };
     check(path, &golden, Format::F32, "", &upstream);
-    let int8 = Tolerance { logit: 0.3, state: 0.02, greedy: 0.95 };
+    let int8 = Tolerance { logit: 0.4, state: 0.05, greedy: 0.95 };
     check(path, &golden, Format::Int8, "_f64", &int8);
+}
+
+/// What ships is quantised (tables and channel mix int4, time mix int8) and lacks the rows of unused ids.
+#[test]
+fn the_shipped_file_stays_near_the_golden_numbers() {
+    let rounded = Tolerance { logit: 2.0, state: 0.04, greedy: 0.9 };
+    let path = models_dir().join("rwkv6-demo.safetensors");
+    check(&path, &oracle_file("rwkv6-ragkit.golden.json"), Format::F32, "_f64", &rounded);
 }

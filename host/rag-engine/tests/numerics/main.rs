@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod consistency;
+mod files;
 mod ggml;
 mod golden;
 mod oracle;

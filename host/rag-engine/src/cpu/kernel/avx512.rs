@@ -4,21 +4,25 @@
 
 use std::arch::x86_64::*;
 
-use super::super::matrix::{INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, INT8_ZERO, PANEL};
+use super::super::matrix::{BLOCK, INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, INT8_ZERO, PANEL};
 use super::{Sums, Tile};
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
-    let inputs: [&[f32]; T] = std::array::from_fn(|t| tile.values(t));
-    let columns = weights.as_chunks::<PANEL>().0;
-    assert!(inputs.iter().all(|input| input.len() == columns.len()), "an input of another length");
+    let cols = weights.len() / PANEL;
+    assert!(
+        tile.input.cols == cols && tile.input.values.len() >= (tile.row + T) * cols,
+        "inputs of another length"
+    );
+    // SAFETY: the first of T rows that lie within the values: checked above.
+    let inputs = unsafe { tile.input.values.as_ptr().add(tile.row * cols) };
     let mut sums = [_mm512_setzero_ps(); T];
-    for (c, column) in columns.iter().enumerate() {
+    for c in 0..cols {
         // SAFETY: a column is 16 f32.
-        let column = unsafe { _mm512_loadu_ps(column.as_ptr()) };
+        let column = unsafe { _mm512_loadu_ps(weights.as_ptr().add(c * PANEL)) };
         for t in 0..T {
-            // SAFETY: every input has as many values as there are columns.
-            let input = _mm512_set1_ps(unsafe { *inputs[t].get_unchecked(c) });
+            // SAFETY: value c of row t.
+            let input = _mm512_set1_ps(unsafe { *inputs.add(t * cols + c) });
             sums[t] = _mm512_fmadd_ps(column, input, sums[t]);
         }
     }
@@ -27,21 +31,26 @@ pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn int8<const T: usize>(levels: &[u8], scales: &[u16], tile: Tile<'_>) -> Sums<T> {
-    let inputs = Inputs::<T>::of(tile);
+    let inputs = Inputs::of::<T>(tile);
+    let levels = levels.as_chunks::<INT8_BLOCK_BYTES>().0;
+    let scales = scales.as_chunks::<PANEL>().0;
+    assert!(levels.len() == inputs.blocks && scales.len() == inputs.blocks, "inputs of another length");
     let mut sums = [_mm512_setzero_ps(); T];
-    let blocks = levels.as_chunks::<INT8_BLOCK_BYTES>().0.iter().zip(scales.as_chunks::<PANEL>().0);
-    assert!(levels.len() <= inputs.blocks * INT8_BLOCK_BYTES, "more blocks than inputs");
-    for (b, (levels, scales)) in blocks.enumerate() {
-        // SAFETY: a block is 8 groups of 64 bytes.
-        let groups: [__m512i; 8] =
-            std::array::from_fn(|g| unsafe { _mm512_loadu_si512(levels.as_ptr().add(g * 64).cast()) });
-        let scales = halves(scales);
+    for b in 0..levels.len() {
+        let mut groups = [_mm512_setzero_si512(); 8];
+        for g in 0..8 {
+            // SAFETY: a block is 8 groups of 64 bytes.
+            groups[g] = unsafe { _mm512_loadu_si512(levels[b].as_ptr().add(g * 64).cast()) };
+        }
+        let scales = halves(&scales[b]);
         for t in 0..T {
-            // SAFETY: block b is within the inputs: checked above.
+            // SAFETY: row t < T and block b < blocks.
             let (input, scale, sum) = unsafe { inputs.block(t, b) };
             let mut dots = _mm512_set1_epi32(-i32::from(INT8_ZERO) * sum);
             for g in 0..8 {
-                dots = _mm512_dpbusd_epi32(dots, groups[g], _mm512_set1_epi32(input[g]));
+                // SAFETY: a block of inputs is 8 groups of 4 bytes.
+                let group = unsafe { input.add(g).read_unaligned() };
+                dots = _mm512_dpbusd_epi32(dots, groups[g], _mm512_set1_epi32(group));
             }
             let scales = _mm512_mul_ps(scales, _mm512_set1_ps(scale));
             sums[t] = _mm512_add_ps(sums[t], _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales));
@@ -52,27 +61,30 @@ pub(super) fn int8<const T: usize>(levels: &[u8], scales: &[u16], tile: Tile<'_>
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn int4<const T: usize>(levels: &[u8], scales: &[u16], minima: &[u16], tile: Tile<'_>) -> Sums<T> {
-    let inputs = Inputs::<T>::of(tile);
+    let inputs = Inputs::of::<T>(tile);
+    let levels = levels.as_chunks::<INT4_BLOCK_BYTES>().0;
+    let (scales, minima) = (scales.as_chunks::<PANEL>().0, minima.as_chunks::<PANEL>().0);
+    let blocks = [levels.len(), scales.len(), minima.len()];
+    assert!(blocks == [inputs.blocks; 3], "inputs of another length");
     let low = _mm512_set1_epi8(15);
     let mut sums = [_mm512_setzero_ps(); T];
-    let blocks = levels.as_chunks::<INT4_BLOCK_BYTES>().0.iter();
-    let halves_of = scales.as_chunks::<PANEL>().0.iter().zip(minima.as_chunks::<PANEL>().0);
-    assert!(levels.len() <= inputs.blocks * INT4_BLOCK_BYTES, "more blocks than inputs");
-    for (b, (levels, (scales, minima))) in blocks.zip(halves_of).enumerate() {
+    for b in 0..levels.len() {
         let mut groups = [_mm512_setzero_si512(); 8];
         for p in 0..4 {
             // SAFETY: a block is 4 pairs of groups of 64 bytes.
-            let pair = unsafe { _mm512_loadu_si512(levels.as_ptr().add(p * 64).cast()) };
+            let pair = unsafe { _mm512_loadu_si512(levels[b].as_ptr().add(p * 64).cast()) };
             groups[p] = _mm512_and_si512(pair, low);
             groups[p + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(pair), low);
         }
-        let (scales, minima) = (halves(scales), halves(minima));
+        let (scales, minima) = (halves(&scales[b]), halves(&minima[b]));
         for t in 0..T {
-            // SAFETY: block b is within the inputs: checked above.
+            // SAFETY: row t < T and block b < blocks.
             let (input, scale, sum) = unsafe { inputs.block(t, b) };
             let mut dots = _mm512_setzero_si512();
             for g in 0..8 {
-                dots = _mm512_dpbusd_epi32(dots, groups[g], _mm512_set1_epi32(input[g]));
+                // SAFETY: a block of inputs is 8 groups of 4 bytes.
+                let group = unsafe { input.add(g).read_unaligned() };
+                dots = _mm512_dpbusd_epi32(dots, groups[g], _mm512_set1_epi32(group));
             }
             let scales = _mm512_mul_ps(scales, _mm512_set1_ps(scale));
             let minimum = _mm512_mul_ps(minima, _mm512_set1_ps(sum as f32 * scale));
@@ -84,36 +96,45 @@ pub(super) fn int4<const T: usize>(levels: &[u8], scales: &[u16], minima: &[u16]
 }
 
 /// The quantised inputs of a tile.
-struct Inputs<'a, const T: usize> {
+#[derive(Clone, Copy)]
+struct Inputs {
     blocks: usize,
-    levels: [&'a [[i8; 32]]; T],
-    scales: [&'a [f32]; T],
-    sums: [&'a [i32]; T],
+    /// Of the tile's first row.
+    levels: *const i8,
+    scales: *const f32,
+    sums: *const i32,
 }
 
-impl<'a, const T: usize> Inputs<'a, T> {
-    fn of(tile: Tile<'a>) -> Self {
-        Self {
-            blocks: tile.input.blocks(),
-            levels: std::array::from_fn(|t| tile.levels(t)),
-            scales: std::array::from_fn(|t| tile.scales(t)),
-            sums: std::array::from_fn(|t| tile.sums(t)),
+impl Inputs {
+    #[inline(always)]
+    fn of<const T: usize>(tile: Tile<'_>) -> Self {
+        let (input, row, blocks) = (tile.input, tile.row, tile.input.blocks());
+        let enough = (row + T) * blocks;
+        assert!(
+            input.levels.len() >= enough * BLOCK
+                && input.scales.len() >= enough
+                && input.sums.len() >= enough
+        );
+        // SAFETY: the first of T rows that lie within each of the three: checked above.
+        unsafe {
+            Self {
+                blocks,
+                levels: input.levels.as_ptr().add(row * blocks * BLOCK),
+                scales: input.scales.as_ptr().add(row * blocks),
+                sums: input.sums.as_ptr().add(row * blocks),
+            }
         }
     }
 
-    /// Block `b` of input `t`: eight groups of four levels, the scale, the sum of levels.
+    /// Block `b` of row `t`: eight groups of four levels, the scale, the sum of levels.
     ///
     /// # Safety
-    /// `b` is less than `blocks`.
+    /// `t` is less than the `T` that `of` checked, `b` less than `blocks`.
     #[inline(always)]
-    unsafe fn block(&self, t: usize, b: usize) -> ([i32; 8], f32, i32) {
-        // SAFETY: all three have `blocks` items.
-        unsafe {
-            let levels: *const [i8; 32] = self.levels[t].get_unchecked(b);
-            // Four i8 are read as the i32 that the broadcast wants; any bytes make an i32.
-            let groups = levels.cast::<[i32; 8]>().read_unaligned();
-            (groups, *self.scales[t].get_unchecked(b), *self.sums[t].get_unchecked(b))
-        }
+    unsafe fn block(self, t: usize, b: usize) -> (*const i32, f32, i32) {
+        let at = t * self.blocks + b;
+        // SAFETY: within the rows that `of` checked.
+        unsafe { (self.levels.add(at * BLOCK).cast(), *self.scales.add(at), *self.sums.add(at)) }
     }
 }
 

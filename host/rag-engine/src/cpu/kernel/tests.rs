@@ -17,7 +17,7 @@ fn multiply(simd: Simd, threads: usize, matrix: &Matrix, inputs: &[f32]) -> Vec<
     let mut input = Activations::new(rows, matrix.cols());
     input.values.copy_from_slice(inputs);
     // SAFETY: one task only.
-    unsafe { input.parts().quantise(0..rows) };
+    unsafe { input.parts().quantise(simd, 0..rows) };
     let mut out = vec![f32::NAN; rows * matrix.rows()];
     let cpu = Cpu { pool: Pool::new(threads).unwrap(), simd };
     cpu.products(&mut [Product { matrix, input: &input, out: &mut out }]);
