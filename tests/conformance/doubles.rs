@@ -57,7 +57,7 @@ pub(crate) fn tokens(text: &str) -> usize {
 }
 
 pub(crate) fn vector(text: &str) -> Vec<f32> {
-    let mut row = vec![0.01; DIM];
+    let mut row = [0.01; DIM];
     let chars: Vec<char> = text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
     for pair in chars.windows(2) {
         let hash =

@@ -23,7 +23,7 @@ async fn use_settings(id: &str, kind: Kind, settings: &Value) -> Result<()> {
     match kind {
         Kind::Parser => {
             let parser = host().parser(id, &settings)?;
-            parser.open(MemoryBlob::new(b"plain words", "text/plain")).await?;
+            parser.open(MemoryBlob::new(b"plain words.", "text/plain")).await?;
         }
         Kind::Chunker => {
             let text = "Some words. 一些文字。".to_owned();

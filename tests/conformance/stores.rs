@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rag_core::document::{ChunkId, Vectors};
-use rag_core::kb::KbName;
-use rag_core::ports::{PluginInfo, StoreBatch, StoredVectors, VectorCollection, VectorIndex, VectorStore};
+use rag_core::kb::{KbName, KbSettings};
+use rag_core::ports::{
+    Catalog, PluginInfo, StoreBatch, StoredVectors, VectorCollection, VectorIndex, VectorStore,
+};
 use rag_core::search::{Filter, FilterNode, Hit, Metric};
 use rag_core::{ErrorCode, Result};
 use rag_wasm::StoreImports;
@@ -76,7 +78,7 @@ fn over(index: Arc<dyn VectorIndex>) -> Arc<dyn VectorStore> {
     host().vector_store("store-local", "{}", imports).unwrap()
 }
 
-fn subjects() -> Vec<Subject> {
+async fn subjects() -> Vec<Subject> {
     let info = PluginInfo {
         id: "direct".to_owned(),
         version: "0.0.0".to_owned(),
@@ -86,6 +88,7 @@ fn subjects() -> Vec<Subject> {
     let folder = tempfile::tempdir().unwrap();
     let store = rag_store::Store::open(rag_store::StoreConfig::new(folder.path())).unwrap();
     let kb = KbName::parse("conformance").unwrap();
+    store.create_kb(&kb, &KbSettings::default()).await.unwrap();
     vec![
         Subject { name: "direct", store: Arc::new(Direct(info, MemoryIndex::default())), _folder: None },
         Subject {
@@ -221,7 +224,7 @@ async fn random_history(subject: &Subject, metric: Metric, seed: u64) {
 
 #[tokio::test]
 async fn a_random_history_agrees_with_a_map() {
-    for subject in subjects() {
+    for subject in subjects().await {
         for metric in METRICS {
             for seed in 0..6 {
                 random_history(&subject, metric, seed).await;
@@ -232,7 +235,7 @@ async fn a_random_history_agrees_with_a_map() {
 
 #[tokio::test]
 async fn collections_have_one_shape_and_are_listed_with_it() {
-    for Subject { name, store, .. } in &subjects() {
+    for Subject { name, store, .. } in &subjects().await {
         for (collection_name, metric) in
             [("c-cosine", Metric::Cosine), ("c-dot", Metric::Dot), ("欧氏", Metric::Euclidean)]
         {
@@ -266,7 +269,7 @@ async fn collections_have_one_shape_and_are_listed_with_it() {
 
 #[tokio::test]
 async fn a_collection_that_is_not_there_is_not_found() {
-    for Subject { name, store, .. } in &subjects() {
+    for Subject { name, store, .. } in &subjects().await {
         let id = ChunkId("a".to_owned());
         let row = vec![1.0, 0.0, 0.0];
         let failures = [
@@ -284,7 +287,7 @@ async fn a_collection_that_is_not_there_is_not_found() {
 
 #[tokio::test]
 async fn what_cannot_be_stored_is_refused_and_nothing_of_it_is_kept() {
-    for Subject { name, store, .. } in &subjects() {
+    for Subject { name, store, .. } in &subjects().await {
         store.create(&collection("c", 3, Metric::Cosine)).await.unwrap();
         let rows: Vec<(String, Vec<f32>)> =
             (0..513).map(|n| (format!("r{n}"), vec![1.0, 0.0, 0.0])).collect();

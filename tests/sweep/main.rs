@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rag_core::ask::AskRequest;
 use rag_core::kb::KbName;
-use rag_core::ports::{Catalog, JobState, VectorIndex};
+use rag_core::ports::{Catalog, JobState};
 use rag_core::{Rag, Result};
 use rag_store::Store;
 

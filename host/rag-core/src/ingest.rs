@@ -79,7 +79,7 @@ pub async fn ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Inges
 }
 
 /// The document that this job would write: its id tells whether it is there already.
-pub fn new_document(binding: &Binding, parser: &dyn Parse, source: &IngestSource) -> NewDocument {
+fn new_document(binding: &Binding, parser: &dyn Parse, source: &IngestSource) -> NewDocument {
     let kb = &binding.kb;
     let pipeline = format!(
         "{} {} {} {}",
@@ -101,7 +101,7 @@ pub fn new_document(binding: &Binding, parser: &dyn Parse, source: &IngestSource
 }
 
 /// The first parser that reads the media type.
-pub fn parser_for(binding: &Binding, source: &IngestSource) -> Result<Arc<dyn Parse>> {
+fn parser_for(binding: &Binding, source: &IngestSource) -> Result<Arc<dyn Parse>> {
     if source.size == 0 {
         return Err(Error::invalid(format!("'{}' is empty", source.name)));
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::document::DocumentId;
-use crate::error::{Error, Result};
-use crate::ingest::{ingest, new_document, parser_for};
+use crate::error::{Error, ErrorCode, Result};
+use crate::ingest::ingest;
 use crate::limits;
 use crate::ports::{Binding, IngestSource, Job, JobKind, JobState};
 use crate::rag::Rag;
@@ -47,6 +47,8 @@ async fn settle(rag: &Rag, job: &Job, state: &JobState) -> Result<()> {
     let mut tries = 0;
     loop {
         match rag.catalog.finish(&job.id, state).await {
+            // Its knowledge base was deleted meanwhile, and the job with it.
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(()),
             Err(error) if error.retryable() && tries < SETTLE_TRIES => {
                 tries += 1;
                 (rag.pause)(SETTLE_PAUSE).await;
@@ -66,23 +68,12 @@ async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<JobSt
             Ok(JobState::Done { document: Some(done.document), unchanged: done.unchanged })
         }
         // The commit ends the job in the same transaction: when it took effect, what failed after it is no failure.
-        Err(error) => match rag.catalog.job(&job.id).await?.state {
-            done @ JobState::Done { .. } => Ok(done),
-            _ => {
-                // What was pending goes now, or at the latest when the job runs again: the first error is to be told.
-                let _ = abandon(rag, job, source).await;
-                Err(error)
-            }
+        // Otherwise recording the failure takes what was pending out of the catalogue.
+        Err(error) => match rag.catalog.job(&job.id).await {
+            Ok(Job { state: done @ JobState::Done { .. }, .. }) => Ok(done),
+            _ => Err(error),
         },
     }
-}
-
-async fn abandon(rag: &Rag, job: &Job, source: &IngestSource) -> Result<()> {
-    let Ok(binding) = rag.binding(job.kb.as_str()).await else { return Ok(()) };
-    let Ok(parser) = parser_for(&binding, source) else { return Ok(()) };
-    let document = new_document(&binding, parser.as_ref(), source);
-    // The original stays: the job still refers to it, and can be queued again.
-    rag.catalog.delete_document(&document.id).await.map(|_| ())
 }
 
 async fn run_delete(rag: &Rag, document: &DocumentId) -> Result<JobState> {
@@ -98,7 +89,7 @@ pub async fn collect_garbage(rag: &Rag, binding: &Binding) -> Result<()> {
         match binding.store.delete(&garbage.collection, &garbage.chunks).await {
             Ok(()) => {}
             // Without the collection there is nothing to drop.
-            Err(error) if error.code() == crate::ErrorCode::NotFound => {}
+            Err(error) if error.code() == ErrorCode::NotFound => {}
             Err(error) => return Err(error),
         }
         rag.catalog.forget_vectors(&garbage).await?;

@@ -67,9 +67,9 @@ impl Client {
     }
 
     /// Ends what runs in this process for the client.
-    pub(crate) async fn close(self) {
+    pub(crate) fn close(self) {
         if let Client::Local(local) = self {
-            local.close().await;
+            local.close();
         }
     }
 

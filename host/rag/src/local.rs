@@ -67,7 +67,7 @@ impl Local {
     }
 
     /// Stops the job queue; what runs is taken up again by the next process.
-    pub(crate) async fn close(&self) {
+    pub(crate) fn close(&self) {
         self.jobs.abort();
     }
 }

@@ -59,7 +59,7 @@ async fn dispatch(cli: Cli, config: Config) -> Result<()> {
         command => {
             let client = connect(&common, &config).await?;
             let result = run_client(command, &client, common.json).await;
-            client.close().await;
+            client.close();
             result
         }
     }

@@ -30,11 +30,24 @@ impl chunker::Guest for ChunkFixed {
             message,
             retryable: false,
         })?;
+        let found = windows(&document.text, options);
+        check(found.len())?;
         let chunk = |(start, end): (usize, usize)| chunker::Chunk {
             span: Span { start: start as u32, end: end as u32 },
             parent: None,
             context: None,
         };
-        Ok(windows(&document.text, options).into_iter().map(chunk).collect())
+        Ok(found.into_iter().map(chunk).collect())
     }
+}
+
+/// Chunks of one section that a host takes.
+const CHUNKS_MAX: usize = 20_000;
+
+fn check(chunks: usize) -> Result<(), Error> {
+    if chunks <= CHUNKS_MAX {
+        return Ok(());
+    }
+    let message = format!("{chunks} chunks in one section, more than {CHUNKS_MAX}: raise the setting 'size'");
+    Err(Error { code: ErrorCode::Quota, message, retryable: false })
 }

@@ -31,11 +31,26 @@ impl chunker::Guest for ChunkLines {
             message,
             retryable: false,
         })?;
+        let found = lines(&document.text);
+        check(found.len())?;
         let chunk = |(start, end): (usize, usize)| chunker::Chunk {
             span: Span { start: start as u32, end: end as u32 },
             parent: None,
             context: None,
         };
-        Ok(lines(&document.text).into_iter().map(chunk).collect())
+        Ok(found.into_iter().map(chunk).collect())
     }
+}
+
+/// Chunks of one section that a host takes.
+const CHUNKS_MAX: usize = 20_000;
+
+fn check(chunks: usize) -> Result<(), Error> {
+    if chunks <= CHUNKS_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "{chunks} chunks in one section, more than {CHUNKS_MAX}: use chunk-sentence for a text of so many short lines"
+    );
+    Err(Error { code: ErrorCode::Quota, message, retryable: false })
 }

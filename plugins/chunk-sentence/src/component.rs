@@ -54,6 +54,7 @@ impl chunker::Guest for ChunkSentence {
             Ok(counts)
         };
         let chunks = split(section, options, &mut count)?;
+        check(chunks.len())?;
         let chunk = |chunk: crate::document::Chunk| chunker::Chunk {
             span: Span { start: chunk.start as u32, end: chunk.end as u32 },
             parent: None,
@@ -76,4 +77,15 @@ fn block(block: &chunker::BlockSpan) -> Block {
         | BlockKind::Image => Kind::Text,
     };
     Block { start: block.span.start as usize, end: block.span.end as usize, kind }
+}
+
+/// Chunks of one section that a host takes.
+const CHUNKS_MAX: usize = 20_000;
+
+fn check(chunks: usize) -> Result<(), Error> {
+    if chunks <= CHUNKS_MAX {
+        return Ok(());
+    }
+    let message = format!("{chunks} chunks in one section, more than {CHUNKS_MAX}: raise the setting 'size'");
+    Err(Error { code: ErrorCode::Quota, message, retryable: false })
 }

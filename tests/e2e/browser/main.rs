@@ -1,5 +1,4 @@
 //! The page in a real browser, and the API in the hands of other people's clients.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod clients;
 #[path = "../host.rs"]

@@ -130,7 +130,10 @@ impl Browser {
     pub async fn complaints(&self) -> Vec<String> {
         let log = self.command(Method::POST, "/se/log", json!({"type": "browser"})).await;
         let lines = log.as_array().unwrap().iter();
-        lines.filter(|line| line["level"] != "INFO").map(|line| line["message"].to_string()).collect()
+        lines
+            .filter(|line| line["level"] == "SEVERE" || line["level"] == "WARNING")
+            .map(|line| line["message"].to_string())
+            .collect()
     }
 
     pub async fn close(self) {

@@ -216,7 +216,8 @@ pub trait Catalog: Send + Sync {
     /// the catalogue was opened.
     async fn claim(&self) -> Result<Option<Job>>;
     async fn progress(&self, id: &JobId, progress: Progress) -> Result<()>;
-    /// Ends a job in `Done`, `Failed` or `Cancelled`; `Queued` puts it back.
+    /// Ends a job in `Done`, `Failed` or `Cancelled`, taking out what it left pending; `Queued` reopens a failed or
+    /// cancelled one. The first end stands.
     async fn finish(&self, id: &JobId, state: &JobState) -> Result<()>;
     async fn job(&self, id: &JobId) -> Result<Job>;
     /// Newest first.

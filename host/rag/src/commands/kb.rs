@@ -37,12 +37,12 @@ pub(crate) async fn run(client: &Client, command: Kb, json: bool) -> Result<()> 
                 confirm(&name, &kb)?;
             }
             client.delete(&path(&name)).await?;
-            done(json, json!({"deleted": name}), &format!("{name} is deleted"));
+            done(json, &json!({"deleted": name}), &format!("{name} is deleted"));
         }
         Kb::Export { name, dir } => {
             let documents = export(client, &name, &dir).await?;
             let text = format!("{documents} documents of {name} are in {}", dir.display());
-            done(json, json!({"kb": name, "documents": documents}), &text);
+            done(json, &json!({"kb": name, "documents": documents}), &text);
         }
         Kb::Import { dir, name } => import(client, &dir, name, json).await?,
     }
@@ -176,12 +176,12 @@ async fn import(client: &Client, dir: &Path, name: Option<String>, json: bool) -
     }
     done(
         json,
-        json!({"kb": name, "documents": documents.len()}),
+        &json!({"kb": name, "documents": documents.len()}),
         &format!("{name} holds {} documents", documents.len()),
     );
     Ok(())
 }
 
-fn done(json: bool, value: Value, text: &str) {
-    if json { output::json(&value) } else { output::line(format_args!("{text}")) }
+fn done(json: bool, value: &Value, text: &str) {
+    if json { output::json(value) } else { output::line(format_args!("{text}")) }
 }
