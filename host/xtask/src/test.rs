@@ -114,15 +114,13 @@ fn doc(project: &Project, tally: &mut Tally) -> Result<()> {
     counting::run(project.cargo().args(["test", "--workspace", "--doc", "--locked", "--quiet"]), tally)
 }
 
-/// One test binary of the package in tests/. The whole workspace is named in every step: cargo then resolves the
+/// One test binary of the package in tests/, in one process: its tests share the compiled components. The whole
+/// workspace is named in every step: cargo then resolves the
 /// same features each time and compiles each dependency once.
 fn suite(project: &Project, tally: &mut Tally, name: &str) -> Result<()> {
     shell::check(project.cargo().args(["build", "--workspace", "--bins", "--locked", "--quiet"]))?;
-    if has_nextest() {
-        return nextest(project, tally, &format!("package(rag-tests) & binary(={name})"));
-    }
     let mut cargo = project.cargo();
-    counting::run(cargo.args(["test", "--workspace", "--locked", "--test", name]), tally)
+    counting::run(cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--test", name]), tally)
 }
 
 /// A new machine gets a browser, its driver and a Python with the client first.

@@ -1,3 +1,5 @@
+//! Kernels of every instruction set against plain Rust.
+
 use super::super::activations::Activations;
 use super::super::matrix::{Format, Matrix};
 use super::super::pool::Pool;
