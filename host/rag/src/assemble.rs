@@ -59,8 +59,8 @@ pub(crate) async fn build(config: &Config) -> Result<Parts> {
         generator,
         keys: store,
         relevance_min: RelevanceMin {
-            rerank: config.retrieval.relevance_min_rerank,
-            dense: config.retrieval.relevance_min_dense,
+            rerank: config.retrieval.relevance_min_rerank as f32,
+            dense: config.retrieval.relevance_min_dense as f32,
         },
         wake_jobs: Box::new(move || waker.notify_one()),
         pause: Box::new(|time: Duration| Box::pin(tokio::time::sleep(time))),

@@ -87,9 +87,9 @@ pub(crate) struct Plugins {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Retrieval {
     /// A reranked passage scoring below this is no match.
-    pub(crate) relevance_min_rerank: f32,
+    pub(crate) relevance_min_rerank: f64,
     /// Likewise for the cosine of a passage that nothing reranked.
-    pub(crate) relevance_min_dense: f32,
+    pub(crate) relevance_min_dense: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -149,7 +149,7 @@ impl Default for Plugins {
 
 impl Default for Retrieval {
     fn default() -> Self {
-        Retrieval { relevance_min_rerank: 0.0, relevance_min_dense: 0.0 }
+        Retrieval { relevance_min_rerank: 0.77, relevance_min_dense: 0.8 }
     }
 }
 
