@@ -29,11 +29,12 @@ impl Figure {
 
 pub(crate) async fn run(config: &Config, args: &Bench, json: bool) -> Result<()> {
     let mut figures = match args.what {
-        BenchWhat::Decode | BenchWhat::Prefill => language(config, args)?,
-        BenchWhat::Embed | BenchWhat::Rerank => encoder(config, args)?,
+        BenchWhat::Decode | BenchWhat::Prefill => tokio::task::block_in_place(|| language(config, args))?,
+        BenchWhat::Embed | BenchWhat::Rerank => tokio::task::block_in_place(|| encoder(config, args))?,
         BenchWhat::Ingest => ingest::run(config, args).await?,
         BenchWhat::Search => search::run(config, args).await?,
     };
+    figures.retain(|figure| figure.name != "peak memory");
     figures.extend(peak_memory());
     report(args, &figures, json);
     Ok(())
