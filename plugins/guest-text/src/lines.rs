@@ -68,6 +68,8 @@ impl<S: Source> Lines<S> {
             }
             Head::Utf16(found) => lines.encoding = Some(encoding.unwrap_or(found)),
             Head::AsciiBased => {}
+            // Any bytes may begin UTF-16; with it given, decoding tells what is none.
+            Head::Binary(_) if encoding.is_some_and(|given| given.unit() == 2) => {}
             Head::Binary(what) => {
                 return Err(TextError::NotText(format!("the file is not text: it is {what}")));
             }

@@ -60,7 +60,8 @@ pub(crate) fn head(bytes: &[u8]) -> Head {
         _ => {}
     }
     if let Some((_, what)) = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Head::Binary((*what).to_owned());
+        // Text in UTF-16 may begin with these bytes too: 謟 is 1f 8b.
+        return utf16(bytes).map_or_else(|| Head::Binary((*what).to_owned()), Head::Utf16);
     }
     let controls = bytes.iter().filter(|byte| is_control(**byte)).count();
     if controls == 0 && is_utf8(bytes) {
@@ -223,6 +224,9 @@ mod tests {
             assert_eq!(head(&utf16(text, true)), Head::Utf16(Encoding::Utf16Le), "{text}");
             assert_eq!(head(&utf16(text, false)), Head::Utf16(Encoding::Utf16Be), "{text}");
         }
+        for begins_like_gzip in ["謟言蜚語，不足為信。", "謟"] {
+            assert_eq!(head(&utf16(begins_like_gzip, true)), Head::Utf16(Encoding::Utf16Le));
+        }
         for text in [SIMPLIFIED, TRADITIONAL, "Plain English"] {
             assert_eq!(head(text.as_bytes()), Head::AsciiBased);
         }
@@ -246,6 +250,9 @@ mod tests {
             (b"PK\x03\x04\x14\0", "ZIP"),
             (b"\x7fELF\x02\x01", "program"),
             (b"\x89PNG\r\n\x1a\n", "PNG"),
+            (b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b\x2c", "gzip"),
+            (b"BZh91AY&SY\x4e\xec\xe8\x36", "bzip2"),
+            (b"OggS\0\x02\0\0", "sound"),
             (b"text with a \0 in it, somewhere", "zero at byte 12"),
             (b"\x01\x02\x03\x04\x05 junk \x06\x07", "control characters"),
         ] {
