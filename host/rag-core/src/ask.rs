@@ -33,6 +33,8 @@ pub struct AskRequest {
     pub temperature: Option<f32>,
     pub top_p: Option<f32>,
     pub seed: Option<u64>,
+    /// See `GenerateRequest::tenant`.
+    pub tenant: String,
 }
 
 /// An answer on its way. Citations are known before the first token.
@@ -140,6 +142,7 @@ fn generate_request(prompt: String, settings: &AnswerSettings, request: &AskRequ
         tokens_max: request.answer_tokens_max.unwrap_or(settings.answer_tokens_max),
         // The turns of the formats that RWKV models are trained on.
         stop: ["\n\nUser:", "\n\nInstruction:", "\n\nQuestion:"].map(String::from).to_vec(),
+        tenant: request.tenant.clone(),
     }
 }
 

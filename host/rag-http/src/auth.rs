@@ -162,6 +162,11 @@ impl Caller {
         self.principal.kbs.as_ref().is_none_or(|kbs| kbs.contains(kb))
     }
 
+    /// Whose prompts are kept apart from everybody else's.
+    pub(crate) fn tenant(&self) -> String {
+        self.principal.key_id.clone()
+    }
+
     /// A conversation's name in the catalogue: two keys, or two knowledge bases, never share one.
     pub(crate) fn conversation(&self, kb: &KbName, id: &str) -> ApiResult<String> {
         let fits = (1..=64).contains(&id.len());

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use crate::api::ask::check_sampling;
 use crate::api::kbs::in_range;
+use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult};
 
 /// Before a knowledge base's name in `model`.
@@ -108,7 +109,7 @@ impl SamplingBody {
         }
     }
 
-    fn into_request(self, prompt: String, own_stops: &[&str]) -> ApiResult<GenerateRequest> {
+    fn into_request(self, caller: &Caller, prompt: String, own_stops: &[&str]) -> ApiResult<GenerateRequest> {
         self.check()?;
         let tokens_max = self.tokens_max().unwrap_or(TOKENS_DEFAULT);
         if prompt.len() > PROMPT_BYTES_MAX {
@@ -133,7 +134,7 @@ impl SamplingBody {
             seed: self.seed,
             ..usual
         };
-        Ok(GenerateRequest { prompt, sampling, tokens_max, stop })
+        Ok(GenerateRequest { prompt, sampling, tokens_max, stop, tenant: caller.tenant() })
     }
 }
 

@@ -8,8 +8,8 @@ use rag_core::Result;
 use rag_core::kb::{Kb, KbSettings};
 use rag_core::kb_search::BoundSearch;
 use rag_core::ports::{
-    Binding, Bindings, Catalog, Chunk, Embed, Generate, KbSearch, Parse, PluginInfo, Rerank, Retrieve,
-    VectorStore,
+    Binding, Bindings, Catalog, Chunk, Embed, Generate, GenerateRequest, GenerationStream, KbSearch, Parse,
+    PluginInfo, Rerank, Retrieve, VectorStore,
 };
 use rag_store::Store;
 use rag_wasm::{Kind, PluginHost, RetrieverImports, StoreImports};
@@ -63,7 +63,10 @@ impl PluginBindings {
                 search,
                 embedder: self.embedder.clone(),
                 reranker: Some(self.reranker.clone()),
-                generator: Some(self.generator.clone()),
+                generator: Some(Arc::new(OfKb {
+                    inner: self.generator.clone(),
+                    tenant: format!("kb:{}", kb.name),
+                })),
                 kv: key_value(&settings.retriever.id),
             },
         )?;
@@ -123,5 +126,30 @@ impl Bindings for PluginBindings {
 
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
         self.plugins.installed().into_iter().map(|plugin| (plugin.kind.name(), plugin.info)).collect()
+    }
+}
+
+/// The language model as plugins of one knowledge base use it: what is kept of their prompts stays theirs.
+struct OfKb {
+    inner: Arc<dyn Generate>,
+    tenant: String,
+}
+
+#[async_trait]
+impl Generate for OfKb {
+    fn identity(&self) -> &str {
+        self.inner.identity()
+    }
+
+    fn demonstration(&self) -> bool {
+        self.inner.demonstration()
+    }
+
+    fn count_tokens(&self, text: &str) -> u32 {
+        self.inner.count_tokens(text)
+    }
+
+    async fn generate(&self, request: GenerateRequest) -> Result<GenerationStream> {
+        self.inner.generate(GenerateRequest { tenant: self.tenant.clone(), ..request }).await
     }
 }

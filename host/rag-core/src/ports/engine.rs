@@ -81,6 +81,9 @@ pub struct GenerateRequest {
     pub tokens_max: u32,
     /// Generation ends before the first of these; matched on decoded bytes.
     pub stop: Vec<String>,
+    /// On whose behalf: a user or key, or `kb:NAME` for a plugin's own questions; empty is the program itself. What
+    /// is kept of one tenant's prompts never serves, nor by its speed betrays itself to, another's.
+    pub tenant: String,
 }
 
 /// Why a generation ended.

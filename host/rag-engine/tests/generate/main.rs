@@ -52,7 +52,13 @@ fn model(config: LanguageModelConfig) -> Arc<LanguageModel> {
 
 fn request(prompt: &str, tokens_max: u32) -> GenerateRequest {
     let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-    GenerateRequest { prompt: prompt.to_string(), sampling, tokens_max, stop: Vec::new() }
+    GenerateRequest {
+        prompt: prompt.to_string(),
+        sampling,
+        tokens_max,
+        stop: Vec::new(),
+        tenant: String::new(),
+    }
 }
 
 async fn next(stream: &mut GenerationStream) -> Option<rag_core::Result<GenerationEvent>> {

@@ -143,7 +143,7 @@ pub(crate) async fn ask(
     let kb = caller.kb(Role::Reader, &kb)?;
     let recall = body.recall;
     let conversation = body.conversation.as_deref().map(|id| caller.conversation(&kb, id)).transpose()?;
-    let request = AskRequest { conversation, ..body.into_request()? };
+    let request = AskRequest { conversation, tenant: caller.tenant(), ..body.into_request()? };
     let answer = Answer::begin(&state, &caller, kb, request).await?;
 
     if !wants_events(&headers) {
@@ -215,6 +215,7 @@ impl AskBody {
             temperature: self.temperature,
             top_p: self.top_p,
             seed: self.seed,
+            tenant: String::new(),
         })
     }
 }

@@ -175,6 +175,7 @@ impl Source {
                 temperature: body.sampling.temperature,
                 top_p: body.sampling.top_p,
                 seed: body.sampling.seed,
+                tenant: caller.tenant(),
                 ..AskRequest::default()
             };
             return Ok(Source::Kb(Box::new(Answer::begin(state, caller, kb, request).await?)));
@@ -185,7 +186,7 @@ impl Source {
             return Err(unknown_model(&body.model, &format!("'{}' and 'kb:NAME'", generator.identity())));
         }
         let prompt = prompt::chat_prompt(body.messages)?;
-        let request = body.sampling.into_request(prompt, &prompt::STOPS)?;
+        let request = body.sampling.into_request(caller, prompt, &prompt::STOPS)?;
         Ok(Source::Plain(Watched::new(state, caller, generator.generate(request).await?)))
     }
 }

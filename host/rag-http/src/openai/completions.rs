@@ -73,7 +73,7 @@ pub(crate) async fn completions(
         return Err(ApiError::invalid("prompt must be one text"));
     };
     let usage_wanted = body.stream_options.is_some_and(|options| options.include_usage);
-    let request = body.sampling.into_request(prompt, &[])?;
+    let request = body.sampling.into_request(&caller, prompt, &[])?;
     let words = Watched::new(&state, &caller, generator.generate(request).await?);
     let told = Told {
         step: Step::Words(words),
