@@ -13,7 +13,7 @@ use rag_core::ports::{
     GenerationEvent, GenerationStream, KbSearch, Parse, ParseSession, PluginInfo, Purpose, Rerank, Retrieve,
     StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex, VectorStore,
 };
-use rag_core::rag::RelevanceMin;
+use rag_core::relevance::{Floor, RelevanceMin};
 use rag_core::search::{Evidence, Filter, Hit, RankedChunk, Retrieval, RetrieveRequest};
 use rag_core::{Rag, Result, kb_search::BoundSearch};
 use rag_store::{Store, StoreConfig};
@@ -46,7 +46,7 @@ pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
         reranker: Arc::new(Toy),
         generator: Arc::new(Toy),
         keys: store.clone(),
-        relevance_min: RelevanceMin { rerank: -1.0, dense: -1.0 },
+        relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
         wake_jobs: Box::new(|| {}),
         pause: Box::new(|_| Box::pin(std::future::ready(()))),
     };

@@ -17,6 +17,8 @@ use crate::prompt::{self, PromptInput};
 use crate::quote::{Citation, cite};
 use crate::rag::Rag;
 use crate::recall::{self, Recalled, SearchRequest};
+use crate::relevance::Floor;
+use crate::script::is_chinese;
 use crate::search::{Filter, TraceStep, Turn};
 
 /// What is asked, and what differs from the knowledge base's settings for this once.
@@ -89,12 +91,10 @@ pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Re
     };
     let found = recall::recall(rag, binding, search).await?;
 
-    let floor = settings.relevance_min.unwrap_or(if found.reranked {
-        rag.relevance_min.rerank
-    } else {
-        rag.relevance_min.dense
-    });
-    let relevant: Vec<Recalled> = found.hits.iter().filter(|hit| is_relevant(hit, floor)).cloned().collect();
+    let default = if found.reranked { rag.relevance_min.rerank } else { rag.relevance_min.dense };
+    let floor = settings.relevance_min.map_or(default, Floor::same);
+    let admitted = found.hits.iter().filter(|hit| floor.admits(&request.question, hit));
+    let relevant: Vec<Recalled> = admitted.cloned().collect();
     let refused = relevant.is_empty();
 
     let (stream, cited) = if refused {
@@ -125,11 +125,6 @@ pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Re
     })
 }
 
-/// A passage that only words found has no relevance to compare: it counts as relevant when nothing judged it.
-fn is_relevant(hit: &Recalled, floor: f32) -> bool {
-    hit.relevance.is_none_or(|relevance| relevance >= floor)
-}
-
 fn generate_request(prompt: String, settings: &AnswerSettings, request: &AskRequest) -> GenerateRequest {
     GenerateRequest {
         prompt,
@@ -140,16 +135,19 @@ fn generate_request(prompt: String, settings: &AnswerSettings, request: &AskRequ
             ..Sampling::default()
         },
         tokens_max: request.answer_tokens_max.unwrap_or(settings.answer_tokens_max),
-        // The turns of the formats that RWKV models are trained on.
-        stop: ["\n\nUser:", "\n\nInstruction:", "\n\nQuestion:"].map(String::from).to_vec(),
+        stop: stops(),
         tenant: request.tenant.clone(),
     }
 }
 
+/// The turns of the formats that RWKV models are trained on: where one begins, the answer is over.
+pub fn stops() -> Vec<String> {
+    ["\n\nUser:", "\n\nInstruction:", "\n\nQuestion:"].map(String::from).to_vec()
+}
+
 /// Said in the language of the question.
 fn no_match(question: &str) -> &'static str {
-    let han = question.chars().filter(|c| ('\u{4e00}'..='\u{9fff}').contains(c)).count();
-    if han * 4 > question.chars().count() {
+    if is_chinese(question) {
         "这个知识库里没有找到与问题相关的内容。"
     } else {
         "Nothing in this knowledge base matches the question."

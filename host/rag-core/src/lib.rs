@@ -5,8 +5,10 @@
 //! where they enter.
 
 pub mod ask;
+mod curate;
 pub mod document;
 pub mod error;
+pub mod evaluate;
 pub mod ingest;
 pub mod jobs;
 pub mod kb;
@@ -18,6 +20,8 @@ pub mod prompt;
 pub mod quote;
 pub mod rag;
 pub mod recall;
+pub mod relevance;
+pub mod script;
 pub mod search;
 pub mod section;
 pub mod sentence;

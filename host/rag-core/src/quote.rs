@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::document::{ChunkId, DocumentId, Span};
 use crate::recall::Recalled;
-use crate::sentence::sentences;
+use crate::sentence::{self, sentences};
 
 /// Bytes of a quote at most; a longer sentence is cut at a character.
 const QUOTE_BYTES_MAX: usize = 480;
@@ -60,7 +60,10 @@ fn score(sentence: &str, asked: &HashSet<String>, answer: Option<&str>) -> f32 {
     let found = terms(sentence);
     let shared = found.intersection(asked).count() as f32;
     // A long sentence shares more by chance.
-    f32::from(holds) * 100.0 + shared / (8.0 + found.len() as f32).sqrt()
+    let spoken = shared / (8.0 + found.len() as f32).sqrt();
+    // A heading or a table's row often has the question's very words and says nothing of its own.
+    let weight = if sentence::is_whole(sentence) { 1.0 } else { 0.5 };
+    f32::from(holds) * 100.0 + weight * spoken
 }
 
 /// Lower-cased words, and bigrams of Han and kana runs.
@@ -135,5 +138,12 @@ mod tests {
             "Memory is freed when\nthe owner drops.",
         );
         check("无关", None, "只有一句", "只有一句");
+        check(
+            "怎样配置静态地址？",
+            None,
+            "# 配置静态地址\n\n静态地址写在 interfaces 文件里。",
+            "静态地址写在 interfaces 文件里。",
+        );
+        check("Which port?", Some("8780"), "| port | 8780 |\n\nA port is a number.", "| port | 8780 |");
     }
 }

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use rag_core::Rag;
 use rag_core::kb::{KB_INITIAL, KbName};
 use rag_core::ports::{Catalog, Keys, Role};
-use rag_core::rag::RelevanceMin;
 use rag_engine::encoder::{Encoder, EncoderConfig, MaxSim};
 use rag_engine::{LanguageModel, LanguageModelConfig};
 use rag_store::{Store, StoreConfig};
@@ -58,10 +57,7 @@ pub(crate) async fn build(config: &Config) -> Result<Parts> {
         reranker,
         generator,
         keys: store,
-        relevance_min: RelevanceMin {
-            rerank: config.retrieval.relevance_min_rerank as f32,
-            dense: config.retrieval.relevance_min_dense as f32,
-        },
+        relevance_min: config.retrieval.floors(),
         wake_jobs: Box::new(move || waker.notify_one()),
         pause: Box::new(|time: Duration| Box::pin(tokio::time::sleep(time))),
     };

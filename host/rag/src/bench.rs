@@ -1,7 +1,9 @@
 //! How fast and how good this machine answers: each benchmark prints named figures with device, commit and command.
 
+mod answers;
 mod corpus;
 mod ingest;
+mod score;
 mod search;
 
 use std::time::Duration;
@@ -33,6 +35,7 @@ pub(crate) async fn run(config: &Config, args: &Bench, json: bool) -> Result<()>
         BenchWhat::Embed | BenchWhat::Rerank => tokio::task::block_in_place(|| encoder(config, args))?,
         BenchWhat::Ingest => ingest::run(config, args).await?,
         BenchWhat::Search => search::run(config, args).await?,
+        BenchWhat::Answers => answers::run(config, args).await?,
     };
     figures.retain(|figure| figure.name != "peak memory");
     figures.extend(peak_memory());

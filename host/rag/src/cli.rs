@@ -269,7 +269,7 @@ pub(crate) struct Bench {
     /// What to measure
     #[arg(value_enum)]
     pub(crate) what: BenchWhat,
-    /// Rows {context, question} as jsonl: each question against all contexts, for search
+    /// Rows {context, question, answers} as jsonl, for search and answers
     #[arg(long)]
     pub(crate) questions: Option<PathBuf>,
     /// At most so many questions
@@ -287,6 +287,15 @@ pub(crate) struct Bench {
     /// Measure without the reranker too
     #[arg(long)]
     pub(crate) no_rerank: bool,
+    /// For answers: from what is retrieved out of all contexts, not from the passage that holds the answer
+    #[arg(long, conflicts_with = "shuffle")]
+    pub(crate) retrieve: bool,
+    /// For answers: a quarter of the questions get another's passage, where refusing is right
+    #[arg(long)]
+    pub(crate) shuffle: bool,
+    /// For answers: passages given to the model, where the default is the knowledge base's
+    #[arg(long)]
+    pub(crate) passages: Option<u32>,
     /// Seconds per measurement, about
     #[arg(long, default_value_t = 5)]
     pub(crate) seconds: u64,
@@ -300,4 +309,5 @@ pub(crate) enum BenchWhat {
     Rerank,
     Ingest,
     Search,
+    Answers,
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rag_core::relevance::{Floor, RelevanceMin};
 use serde::{Deserialize, Serialize};
 
 /// Prefix of environment variables: `RWKV_RAG__SERVER__LISTEN` sets `server.listen`.
@@ -88,8 +89,21 @@ pub(crate) struct Plugins {
 pub(crate) struct Retrieval {
     /// A reranked passage scoring below this is no match.
     pub(crate) relevance_min_rerank: f64,
+    /// Likewise when question and passage are Chinese.
+    pub(crate) relevance_min_rerank_chinese: f64,
     /// Likewise for the cosine of a passage that nothing reranked.
     pub(crate) relevance_min_dense: f64,
+    pub(crate) relevance_min_dense_chinese: f64,
+}
+
+impl Retrieval {
+    pub(crate) fn floors(&self) -> RelevanceMin {
+        let floor = |other: f64, chinese: f64| Floor { chinese: chinese as f32, other: other as f32 };
+        RelevanceMin {
+            rerank: floor(self.relevance_min_rerank, self.relevance_min_rerank_chinese),
+            dense: floor(self.relevance_min_dense, self.relevance_min_dense_chinese),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -149,7 +163,12 @@ impl Default for Plugins {
 
 impl Default for Retrieval {
     fn default() -> Self {
-        Retrieval { relevance_min_rerank: 0.77, relevance_min_dense: 0.8 }
+        Retrieval {
+            relevance_min_rerank: 0.77,
+            relevance_min_rerank_chinese: 0.83,
+            relevance_min_dense: 0.795,
+            relevance_min_dense_chinese: 0.865,
+        }
     }
 }
 

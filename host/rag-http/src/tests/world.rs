@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use futures_util::StreamExt as _;
 use rag_core::kb::KbName;
 use rag_core::ports::{Catalog as _, Keys as _, Role};
-use rag_core::rag::{Rag, RelevanceMin};
+use rag_core::rag::Rag;
+use rag_core::relevance::{Floor, RelevanceMin};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -80,7 +81,7 @@ impl World {
             reranker: Arc::new(Models(fake.clone())),
             generator: Arc::new(Models(fake.clone())),
             keys: fake.clone(),
-            relevance_min: RelevanceMin { rerank: 1.0, dense: 0.5 },
+            relevance_min: RelevanceMin { rerank: Floor::same(1.0), dense: Floor::same(0.5) },
             wake_jobs: Box::new(|| {}),
             pause: Box::new(|_| Box::pin(async {})),
         });

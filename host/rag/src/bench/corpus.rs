@@ -21,6 +21,9 @@ pub(super) const KB: &str = "bench";
 pub(super) struct Row {
     pub(super) context: String,
     pub(super) question: String,
+    /// Reference answers; empty when the context holds none.
+    #[serde(default)]
+    pub(super) answers: Vec<String>,
 }
 
 /// A running system on a folder of its own.
@@ -67,6 +70,12 @@ impl Drop for Scratch {
         // A folder that stays behind in the temporary folder harms nobody.
         let _ = fs_err::remove_dir_all(&self.dir);
     }
+}
+
+/// At most `limit` rows, evenly spread.
+pub(super) fn thin(rows: &[Row], limit: Option<usize>) -> Vec<&Row> {
+    let step = limit.map_or(1, |limit| rows.len().div_ceil(limit.max(1))).max(1);
+    rows.iter().step_by(step).collect()
 }
 
 /// Rows of a question set, at most `limit`, evenly spread over the file.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rag_core::recall::{Recall, SearchRequest};
 
 use super::Figure;
-use super::corpus::{KB, Row, Scratch, rows};
+use super::corpus::{KB, Row, Scratch, rows, thin};
 use crate::cli::Bench;
 use crate::config::Config;
 use crate::output::Progress;
@@ -44,12 +44,6 @@ pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         figures.extend(measure(&scratch, &asked, &names, true).await?);
     }
     Ok(figures)
-}
-
-/// At most `limit` rows, evenly spread.
-fn thin(rows: &[Row], limit: Option<usize>) -> Vec<&Row> {
-    let step = limit.map_or(1, |limit| rows.len().div_ceil(limit.max(1))).max(1);
-    rows.iter().step_by(step).collect()
 }
 
 async fn measure(
