@@ -20,7 +20,7 @@ use rag_engine::bench::{self, What};
 use rag_engine::cpu::matrix::Format;
 use rag_engine::generate::load_engine;
 use rag_engine::packed::{Plan, quantize_with};
-use rag_engine::rwkv6::{Logits, Piece, State};
+use rag_engine::rwkv::{Formats, Logits, Piece, State};
 use rag_engine::tokenizer::{END_OF_TEXT, Tokenizer};
 
 /// Tokens over which a loss is taken, and how many are read before each document starts anew.
@@ -55,7 +55,7 @@ fn config(weights: &str, rest: &[&str]) -> LanguageModelConfig {
         queue_max: 8,
         threads: rest.get(1).and_then(|threads| threads.parse().ok()).unwrap_or(0),
         state_cache_bytes: 0,
-        quantize: rest.first().and_then(|name| Format::parse(name)),
+        quantize: rest.first().and_then(|name| Format::parse(name)).map(Formats::of),
         demonstration: true,
     }
 }
@@ -77,7 +77,7 @@ fn steps(weights: &str, rest: &[&str]) -> Result<()> {
         let processor_start = processor_seconds();
         while begin.elapsed() < Duration::from_secs(3) {
             let start = Instant::now();
-            let piece = |state| Piece { tokens: &tokens, state, logits: Logits::Last };
+            let piece = |state| Piece { tokens: &tokens, state, logits: Logits::Last, adapter: None };
             engine.forward(&mut states.iter_mut().map(piece).collect::<Vec<_>>());
             times.push(start.elapsed());
         }
@@ -113,7 +113,7 @@ fn loss(weights: &str, vocabulary: &str, text: &str, rest: &[&str]) -> Result<()
         let mut tokens = vec![END_OF_TEXT];
         tokens.extend_from_slice(&window[..window.len() - 1]);
         let mut state = State::zero(engine.config());
-        let logits = engine.forward(&mut [Piece { tokens: &tokens, state: &mut state, logits: Logits::All }]);
+        let logits = engine.forward(&mut [Piece { tokens: &tokens, state: &mut state, logits: Logits::All, adapter: None }]);
         for (logits, &next) in logits.chunks(vocabulary).zip(window) {
             let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
@@ -160,15 +160,15 @@ fn keep(vocabulary: &str, count_min: u32) -> Result<()> {
 }
 
 fn convert(input: &str, output: &str, formats: [&str; 3], ids: Option<&&str>) -> Result<()> {
-    let [Some(tables), Some(time_mix), Some(channel_mix)] = formats.map(Format::parse) else {
+    let [Some(head), Some(time_mix), Some(channel_mix)] = formats.map(Format::parse) else {
         return Err("no such format".into());
     };
     let kept_ids = ids.map(|path| -> Result<Vec<u32>> {
         let text = fs_err::read_to_string(path)?;
         Ok(text.lines().map(str::parse).collect::<Result<_, _>>()?)
     });
-    let plan =
-        Plan { tables, time_mix, channel_mix, low_rank: Format::Int8, kept_ids: kept_ids.transpose()? };
+    let formats = Formats { embedding: head, head, time_mix, channel_mix, low_rank: Format::Int8 };
+    let plan = Plan { formats, kept_ids: kept_ids.transpose()? };
     quantize_with(Path::new(input), Path::new(output), &plan)?;
     println!("{output}: {:.2} MB", fs_err::metadata(output)?.len() as f64 / 1e6);
     Ok(())

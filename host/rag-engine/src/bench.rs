@@ -6,7 +6,7 @@ use rag_core::Result;
 
 use crate::generate::{LanguageModelConfig, load_engine};
 use crate::random::Random;
-use crate::rwkv6::{Engine, Logits, Piece, State};
+use crate::rwkv::{Engine, Logits, Piece, State};
 
 /// One figure.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +59,7 @@ fn tokens_a_second(name: String, engine: &mut Engine, batch: usize, len: usize) 
     let tokens: Vec<u32> = (0..len).map(|_| random.below(vocabulary) as u32).collect();
     let mut states = vec![State::zero(engine.config()); batch];
     let mut step = || {
-        let piece = |state| Piece { tokens: &tokens, state, logits: Logits::Last };
+        let piece = |state| Piece { tokens: &tokens, state, logits: Logits::Last, adapter: None };
         let mut pieces: Vec<Piece<'_>> = states.iter_mut().map(piece).collect();
         std::hint::black_box(engine.forward(&mut pieces));
     };

@@ -11,8 +11,8 @@ use safetensors::tensor::{Dtype as StoredDtype, Metadata, TensorInfo};
 use crate::cpu::matrix::Matrix;
 use crate::packed::{self, Packed};
 use crate::pth::{Dtype, PthFile, to_f32};
-use crate::rwkv6::Weights;
-use crate::rwkv6::weights::transpose;
+use crate::rwkv::Weights;
+use crate::rwkv::weights::transpose;
 
 /// Opens a file of weights; `Error::Model` for a file that is none.
 pub fn open(path: &Path) -> Result<Box<dyn Weights>> {
@@ -44,6 +44,18 @@ impl Weights for PthFile {
     }
 }
 
+/// What web-rwkv calls some parts of names, and what public checkpoints do.
+const WEB_RWKV_NAMES: [[&str; 2]; 4] =
+    [["time_first", "time_faaaa"], ["time_mix", "time_maa"], ["lora.0", "lora_A"], ["lora.1", "lora_B"]];
+
+/// Whether public checkpoints store a tensor [in, out].
+pub(crate) fn is_low_rank(name: &str) -> bool {
+    let version6 = ["maa_w1", "maa_w2", "decay_w1", "decay_w2"];
+    let version7 = ["w1", "w2", "a1", "a2", "g1", "g2", "v1", "v2"];
+    version6.iter().any(|part| name.ends_with(part))
+        || name.split_once(".att.").is_some_and(|(_, part)| version7.contains(&part))
+}
+
 /// `[1, 1, D]` is how checkpoints store a vector.
 fn without_leading_ones(shape: &[usize]) -> Vec<usize> {
     let ones = shape.iter().take(shape.len().saturating_sub(1)).take_while(|&&size| size == 1).count();
@@ -60,7 +72,7 @@ pub struct SafetensorsFile {
     start: usize,
     /// Names as public checkpoints have them, and as this file has them.
     names: BTreeMap<String, String>,
-    /// web-rwkv stores the low-rank matrices [out, in].
+    /// web-rwkv stores low-rank matrices [out, in] and states [key][value].
     transposed: bool,
     packed: Option<Packed>,
 }
@@ -79,9 +91,13 @@ impl SafetensorsFile {
         let start = header + 8;
         let packed = metadata.metadata().as_ref().and_then(packed::recognise).transpose().map_err(&fail)?;
         let stored: Vec<String> = metadata.offset_keys();
-        let transposed = stored.iter().any(|name| name.ends_with("time_first"));
+        // States and adapters show it by their ending only.
+        let transposed = stored.iter().any(|name| name.ends_with("time_first"))
+            || path.extension().is_some_and(|ending| ending == "st" || ending == "state");
         let public = |name: &String| match transposed {
-            true => name.replace("time_first", "time_faaaa").replace("time_mix", "time_maa"),
+            true => WEB_RWKV_NAMES.iter().fold(name.clone(), |name, [theirs, public]| {
+                name.replace(theirs, public)
+            }),
             false => name.clone(),
         };
         let mut names: BTreeMap<String, String> =
@@ -99,7 +115,7 @@ impl SafetensorsFile {
     /// Whether this file has a tensor's last two axes the other way round.
     fn turned(&self, name: &str) -> bool {
         self.transposed
-            && ["maa_w1", "maa_w2", "decay_w1", "decay_w2"].iter().any(|part| name.ends_with(part))
+            && (is_low_rank(name) || name.ends_with("time_state") || name.ends_with("lora_A"))
     }
 }
 

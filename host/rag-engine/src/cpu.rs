@@ -1,6 +1,8 @@
 //! Runs matrix products and elementwise functions on the processor: threads, instruction sets, weight formats.
 
 pub mod activations;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
 mod kernel;
 pub mod maths;
 pub mod matrix;

@@ -19,8 +19,8 @@ use crate::cpu::pool::Pool;
 use crate::cpu::product::Cpu;
 use crate::cpu::simd::Simd;
 use crate::memory;
-use crate::rwkv6::model::ROWS_MAX;
-use crate::rwkv6::{Config, Engine, Model};
+use crate::rwkv::engine::ROWS_MAX;
+use crate::rwkv::{Config, Engine, Formats, Model};
 use crate::sampler::Sampler;
 use crate::state_cache::StateCache;
 use crate::tokenizer::{END_OF_TEXT, Tokenizer};
@@ -50,7 +50,7 @@ pub struct LanguageModelConfig {
     /// Memory for states of prompt prefixes, in bytes; 0 keeps none.
     pub state_cache_bytes: usize,
     /// Converts matrices at load; a packed file keeps its own formats.
-    pub quantize: Option<Format>,
+    pub quantize: Option<Formats>,
     /// The small model that only shows how things work.
     pub demonstration: bool,
 }
@@ -138,16 +138,16 @@ impl LanguageModel {
 /// Loads weights for computing without a worker: benchmarks, conversions, tests.
 pub fn load_engine(config: &LanguageModelConfig) -> Result<Engine> {
     let weights = checkpoint::open(&config.weights)?;
-    let format = config.quantize.unwrap_or(Format::F32);
+    let formats = config.quantize.unwrap_or(Formats::of(Format::F32));
     let sizes = Config::read(&*weights)?;
     let beside = config.slots * sizes.state_len() * 4 + config.state_cache_bytes;
-    memory::require(&config.weights, memory::of_model(&*weights, &sizes, format) + beside)?;
+    memory::require(&config.weights, memory::of_model(&*weights, &sizes, &formats) + beside)?;
     let threads = match config.threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         threads => threads,
     };
     let cpu = Cpu { pool: Pool::new(threads)?, simd: Simd::detect() };
-    let model = Model::read(&*weights, format)?;
+    let model = Model::read_as(&*weights, &formats)?;
     Ok(Engine::new(model, cpu))
 }
 

@@ -9,7 +9,7 @@ mod memory;
 pub mod packed;
 pub mod pth;
 pub mod random;
-pub mod rwkv6;
+pub mod rwkv;
 pub mod sampler;
 mod state_cache;
 mod text_stream;

@@ -4,19 +4,19 @@ use std::path::Path;
 
 use rag_core::{Error, Result};
 
-use crate::cpu::matrix::Format;
-use crate::rwkv6::{Config, Weights};
+use crate::rwkv::engine::ROWS_MAX;
+use crate::rwkv::{Config, Formats, Weights, weights};
 
 /// Buffers of one call, tables, stacks: of little weight beside any model.
 const BASE_BYTES: usize = 64 << 20;
 
 /// Bytes that loading and holding a model takes at most.
-pub(crate) fn of_model(weights: &dyn Weights, config: &Config, format: Format) -> usize {
-    let held = weights.packed_bytes().unwrap_or_else(|| config.weight_bytes(format));
+pub(crate) fn of_model(weights: &dyn Weights, config: &Config, formats: &Formats) -> usize {
+    let held = weights.packed_bytes().unwrap_or_else(|| weights::bytes(config, formats).0);
     // While a matrix is converted, its f32 elements are there too.
     let converting = if weights.packed_bytes().is_some() { 0 } else { config.vocabulary * config.width * 4 };
-    let row = 14 * config.width + 2 * config.hidden + 10 * config.mix_rank;
-    BASE_BYTES + held + converting + crate::rwkv6::model::ROWS_MAX * row * 6
+    // Quantised copies of the rows, beside the rows.
+    BASE_BYTES + held + converting + ROWS_MAX * config.row_values() * 6
 }
 
 /// `Error::Unavailable` when this many bytes are not to be had.
@@ -28,7 +28,7 @@ pub(crate) fn require(path: &Path, bytes: usize) -> Result<()> {
     let mib = |bytes: usize| bytes >> 20;
     Err(Error::Unavailable {
         message: format!(
-            "{} needs {} MiB of memory and {} MiB are free; choose int8 or int4, fewer slots, or a smaller model",
+            "{} needs {} MiB of memory and {} MiB are free; choose int8 or nf4, fewer slots, or a smaller model",
             path.display(),
             mib(bytes),
             mib(available)
@@ -37,7 +37,7 @@ pub(crate) fn require(path: &Path, bytes: usize) -> Result<()> {
 }
 
 /// Bytes that the system, or the control group that this process runs in, has left; none where it does not say.
-fn available() -> Option<usize> {
+pub(crate) fn available() -> Option<usize> {
     let system = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text));
     let group = |name: &str| fs_err::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok();
     let limit = group("max").and_then(|text| text.trim().parse::<usize>().ok());

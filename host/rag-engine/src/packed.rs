@@ -1,12 +1,13 @@
 //! The project's own file of quantised weights: safetensors whose matrices are ready for the CPU's kernels.
 //!
 //! Layout of a packed file:
-//! - Metadata `format` is `ragkit-packed-1`; `shapes` is a JSON object with the shape of every packed tensor as the
+//! - Metadata `format` is `ragkit-packed-2`; `shapes` is a JSON object with the shape of every packed tensor as the
 //!   public checkpoint has it, e.g. `{"head.weight":[65536,384]}`.
-//! - A matrix W [out, in] is one U8 tensor named `NAME.int8` or `NAME.int4`, with NAME as in the public checkpoint: its
-//!   levels, then its scales, for int4 then its minima, in the order that `cpu::matrix` describes; scales and minima
-//!   are little-endian half-precision. The five slices of `time_maa_w2` are `NAME.0.int8` … `NAME.4.int8`. The
-//!   matrices that checkpoints store [in, out] are turned.
+//! - A matrix W [out, in] is one U8 tensor named `NAME.int8`, `NAME.int4` or `NAME.nf4`, with NAME as in the public
+//!   checkpoint: its levels, then its scales, for int4 then its minima, in the order that `cpu::matrix` describes;
+//!   scales and minima are little-endian half-precision. The five slices of `time_maa_w2` are `NAME.0.int8` …
+//!   `NAME.4.int8`. The matrices that checkpoints store [in, out] are turned.
+//! - Files of format `ragkit-packed-1` are read too: all their blocks have 32 columns.
 //! - Vectors keep their names and are F32.
 //! - Optional U32 tensor `kept_ids`: the ascending ids whose rows `emb.weight` and `head.weight` still have. The
 //!   embedding then has one more row, the mean of those left out, which stands for each of them; their logits are −∞.
@@ -17,37 +18,32 @@ use std::path::Path;
 
 use rag_core::{Error, Result};
 
-use crate::checkpoint;
-use crate::cpu::matrix::{BLOCK, Format, INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, Matrix, PANEL, Values};
-use crate::rwkv6::Weights;
-use crate::rwkv6::weights::transpose;
+use crate::checkpoint::{self, is_low_rank};
+use crate::cpu::matrix::{Format, Matrix, PANEL, Quantised, STEP, Values};
+use crate::rwkv::weights::{Kind, transpose};
+use crate::rwkv::{Config, Formats, Weights};
 
-const FORMAT: &str = "ragkit-packed-1";
+const FORMAT: &str = "ragkit-packed-2";
+const FORMAT_BEFORE: &str = "ragkit-packed-1";
 pub(crate) const KEPT_IDS: &str = "kept_ids";
 
-/// Which format each kind of matrix gets.
+/// What becomes of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// The embedding table and the head.
-    pub tables: Format,
-    /// The five large matrices of a layer's time mix.
-    pub time_mix: Format,
-    /// The three of its channel mix.
-    pub channel_mix: Format,
-    /// The small matrices of the token-shift and decay mixes.
-    pub low_rank: Format,
+    /// Any but f32.
+    pub formats: Formats,
     /// Ids whose rows are kept, ascending; all when none.
     pub kept_ids: Option<Vec<u32>>,
 }
 
 impl Plan {
-    /// One format throughout; the small matrices never get fewer than 8 bits.
+    /// One format throughout; the embedding table and the small matrices never get fewer than 8 bits.
     pub fn of(format: Format) -> Self {
-        Self { tables: format, time_mix: format, channel_mix: format, low_rank: Format::Int8, kept_ids: None }
+        Self { formats: Formats::of(format), kept_ids: None }
     }
 }
 
-/// Converts a checkpoint into a packed file; `Error::Model` when it is no RWKV-6.
+/// Converts a checkpoint into a packed file; `Error::Model` when it is no RWKV.
 pub fn quantize(input: &Path, output: &Path, format: Format) -> Result<()> {
     quantize_with(input, output, &Plan::of(format))
 }
@@ -55,13 +51,14 @@ pub fn quantize(input: &Path, output: &Path, format: Format) -> Result<()> {
 /// Converts by a plan. One matrix at a time is in memory; the output appears when it is whole.
 pub fn quantize_with(input: &Path, output: &Path, plan: &Plan) -> Result<()> {
     let weights = checkpoint::open(input)?;
-    if [plan.tables, plan.time_mix, plan.channel_mix, plan.low_rank].contains(&Format::F32) {
-        return Err(Error::invalid("a packed file's matrices are int8 or int4, not f32"));
+    let Formats { embedding, head, time_mix, channel_mix, low_rank } = plan.formats;
+    if [embedding, head, time_mix, channel_mix, low_rank].contains(&Format::F32) {
+        return Err(Error::invalid("a packed file's matrices are int8, int4 or nf4, not f32"));
     }
     if weights.packed_bytes().is_some() {
         return Err(weights.error("it is packed already".to_string()));
     }
-    let config = crate::rwkv6::Config::read(&*weights)?;
+    let config = Config::read(&*weights)?;
     if plan.kept_ids.as_ref().is_some_and(|ids| ids.iter().any(|&id| id as usize >= config.vocabulary)) {
         return Err(Error::invalid("an id to keep is outside the model's vocabulary"));
     }
@@ -80,12 +77,12 @@ struct Entry {
     /// In the checkpoint.
     name: String,
     stored: String,
-    kind: Kind,
+    content: Content,
     shape: Vec<usize>,
     bytes: usize,
 }
 
-enum Kind {
+enum Content {
     Vector,
     KeptIds,
     Matrix { format: Format, part: usize, rows: usize, cols: usize, turned: bool },
@@ -95,20 +92,21 @@ impl Entry {
     /// What becomes of one tensor of the checkpoint.
     fn of(weights: &dyn Weights, name: &str, plan: &Plan) -> Result<Vec<Self>> {
         let shape = weights.shape(name).unwrap_or_default();
-        let turned = ["maa_w1", "maa_w2", "decay_w1", "decay_w2"].iter().any(|part| name.ends_with(part));
+        let turned = is_low_rank(name);
         let table = matches!(name, "emb.weight" | "head.weight");
         let matrix = |part: usize, stored: &str, [rows, cols]: [usize; 2]| {
-            let format = match (table, turned) {
-                (true, _) => plan.tables,
-                (_, true) => plan.low_rank,
-                _ if name.contains(".att.") => plan.time_mix,
-                _ => plan.channel_mix,
-            };
+            let format = plan.formats.kind(match name {
+                "emb.weight" => Kind::Embedding,
+                "head.weight" => Kind::Head,
+                _ if turned => Kind::LowRank,
+                _ if name.contains(".att.") => Kind::TimeMix,
+                _ => Kind::ChannelMix,
+            });
             let bytes = format.bytes(rows, cols);
             Self {
                 name: name.to_string(),
                 stored: format!("{stored}.{}", format.name()),
-                kind: Kind::Matrix { format, part, rows, cols, turned },
+                content: Content::Matrix { format, part, rows, cols, turned },
                 shape: vec![bytes],
                 bytes,
             }
@@ -124,31 +122,31 @@ impl Entry {
             }
             [out, input] if name.ends_with(".weight") => vec![matrix(0, name, [out, input])],
             _ => {
-                let kind = Kind::Vector;
+                let content = Content::Vector;
                 let bytes = shape.iter().product::<usize>() * 4;
-                vec![Self { name: name.to_string(), stored: name.to_string(), kind, shape, bytes }]
+                vec![Self { name: name.to_string(), stored: name.to_string(), content, shape, bytes }]
             }
         })
     }
 
     fn dtype(&self) -> &'static str {
-        match self.kind {
-            Kind::Vector => "F32",
-            Kind::KeptIds => "U32",
-            Kind::Matrix { .. } => "U8",
+        match self.content {
+            Content::Vector => "F32",
+            Content::KeptIds => "U32",
+            Content::Matrix { .. } => "U8",
         }
     }
 
     fn data(&self, weights: &dyn Weights, plan: &Plan) -> Result<Vec<u8>> {
         let kept_ids = plan.kept_ids.as_deref();
-        match self.kind {
-            Kind::KeptIds => {
+        match self.content {
+            Content::KeptIds => {
                 Ok(kept_ids.unwrap_or_default().iter().flat_map(|id| id.to_le_bytes()).collect())
             }
-            Kind::Vector => {
+            Content::Vector => {
                 Ok(weights.read(&self.name)?.iter().flat_map(|value| value.to_le_bytes()).collect())
             }
-            Kind::Matrix { format, part, rows, cols, turned } => {
+            Content::Matrix { format, part, rows, cols, turned } => {
                 let all = weights.read(&self.name)?;
                 let values = match kept_ids {
                     Some(ids) if matches!(self.name.as_str(), "emb.weight" | "head.weight") => {
@@ -193,13 +191,13 @@ impl From<std::io::Error> for WriteError {
 
 fn write(weights: &dyn Weights, output: &Path, plan: &Plan, entries: &[Entry]) -> Result<(), WriteError> {
     let mut shapes = serde_json::Map::new();
-    for entry in entries.iter().filter(|entry| matches!(entry.kind, Kind::Matrix { .. })) {
+    for entry in entries.iter().filter(|entry| matches!(entry.content, Content::Matrix { .. })) {
         shapes.insert(entry.name.clone(), weights.shape(&entry.name).into());
     }
     let kept_ids = plan.kept_ids.as_ref().map(|ids| Entry {
         name: KEPT_IDS.to_string(),
         stored: KEPT_IDS.to_string(),
-        kind: Kind::KeptIds,
+        content: Content::KeptIds,
         shape: vec![ids.len()],
         bytes: ids.len() * 4,
     });
@@ -235,6 +233,8 @@ fn write(weights: &dyn Weights, output: &Path, plan: &Plan, entries: &[Entry]) -
 #[derive(Debug)]
 pub(crate) struct Packed {
     shapes: BTreeMap<String, Vec<usize>>,
+    /// Of the format's first version: blocks of 32 columns throughout.
+    first: bool,
 }
 
 /// Reads the metadata of a packed file; none for other safetensors.
@@ -243,7 +243,8 @@ pub(crate) fn recognise(metadata: &HashMap<String, String>) -> Option<Result<Pac
     if !format.starts_with("ragkit-packed-") {
         return None;
     }
-    if format != FORMAT {
+    let first = format == FORMAT_BEFORE;
+    if format != FORMAT && !first {
         return Some(Err(format!("it is of format {format}; this program reads {FORMAT}")));
     }
     let shapes = metadata.get("shapes").map_or("", String::as_str);
@@ -252,7 +253,7 @@ pub(crate) fn recognise(metadata: &HashMap<String, String>) -> Option<Result<Pac
         .and_then(|shapes| shapes.as_object().cloned())
         .and_then(|shapes| shapes.into_iter().map(|(name, shape)| Some((name, sizes(&shape)?))).collect());
     Some(
-        shapes.map(|shapes| Packed { shapes }).ok_or_else(|| "its list of shapes cannot be read".to_string()),
+        shapes.map(|shapes| Packed { shapes, first }).ok_or_else(|| "its list of shapes cannot be read".to_string()),
     )
 }
 
@@ -281,12 +282,13 @@ impl Packed {
             return Ok(None);
         }
         let base = part.map_or_else(|| name.to_string(), |part| format!("{name}.{part}"));
-        for format in [Format::Int8, Format::Int4] {
+        for format in [Format::Int8, Format::Int4, Format::Nf4] {
             let Some(bytes) = bytes(&format!("{base}.{}", format.name())) else { continue };
-            if bytes.len() != format.bytes(size[0], size[1]) {
+            let block = if self.first { STEP } else { format.block(size[1]) };
+            if bytes.len() != format.bytes_in_blocks(size[0], size[1], block) {
                 return Err(format!("{base} does not have the size of a {} × {} matrix", size[0], size[1]));
             }
-            return Ok(Some(from_bytes(bytes, size, format)));
+            return Ok(Some(from_bytes(bytes, size, format, block)));
         }
         Err(format!("the levels of {base} are missing"))
     }
@@ -296,24 +298,17 @@ fn to_bytes(matrix: &Matrix) -> Vec<u8> {
     let halves = |halves: &[u16]| halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>();
     match &matrix.values {
         Values::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        Values::Int8 { levels, scales } => [levels.as_slice(), &halves(scales)].concat(),
-        Values::Int4 { levels, scales, minima } => {
-            [levels.as_slice(), &halves(scales), &halves(minima)].concat()
-        }
+        Values::Quantised(q) => [q.levels.as_slice(), &halves(&q.scales), &halves(&q.minima)].concat(),
     }
 }
 
 /// The inverse of `to_bytes` for the quantised formats; `bytes` has the right length.
-fn from_bytes(bytes: &[u8], [rows, cols]: [usize; 2], format: Format) -> Matrix {
-    let blocks = rows.div_ceil(PANEL) * cols.div_ceil(BLOCK);
+fn from_bytes(bytes: &[u8], [rows, cols]: [usize; 2], format: Format, block: usize) -> Matrix {
+    let blocks = rows.div_ceil(PANEL) * cols.div_ceil(block);
     let halves = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&half| u16::from_le_bytes(half)).collect();
-    let block_bytes = if format == Format::Int4 { INT4_BLOCK_BYTES } else { INT8_BLOCK_BYTES };
-    let (levels, rest) = bytes.split_at(blocks * block_bytes);
+    let (levels, rest) = bytes.split_at(blocks * format.block_bytes(block));
     let (scales, minima) = rest.split_at(blocks * PANEL * 2);
-    let levels = levels.to_vec();
-    let values = match format {
-        Format::Int4 => Values::Int4 { levels, scales: halves(scales), minima: halves(minima) },
-        _ => Values::Int8 { levels, scales: halves(scales) },
-    };
+    let (levels, scales, minima) = (levels.to_vec(), halves(scales), halves(minima));
+    let values = Values::Quantised(Quantised { format, block, levels, scales, minima });
     Matrix { rows, cols, values }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::rwkv6::State;
+use crate::rwkv::State;
 
 /// States by prefix, within a budget of bytes.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ fn hash_with(hash: u64, token: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rwkv6::Config;
+    use crate::rwkv::{Config, Version};
 
     fn config() -> Config {
         Config {
@@ -110,8 +110,7 @@ mod tests {
             heads: 2,
             head_size: 2,
             hidden: 4,
-            mix_rank: 1,
-            decay_rank: 1,
+            version: Version::V6 { mix_rank: 1, decay_rank: 1 },
         }
     }
 

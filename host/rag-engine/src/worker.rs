@@ -13,8 +13,8 @@ use rag_core::{Error, Result};
 use tokio::sync::mpsc::Sender;
 
 use crate::generate::Counters;
-use crate::rwkv6::model::ROWS_MAX;
-use crate::rwkv6::{Engine, Logits, Piece, State};
+use crate::rwkv::engine::ROWS_MAX;
+use crate::rwkv::{Engine, Logits, Piece, State};
 use crate::sampler::Sampler;
 use crate::state_cache::StateCache;
 use crate::text_stream::TextStream;
@@ -159,7 +159,7 @@ impl Worker {
                 let tokens = &slot.tokens[slot.read..slot.read + len];
                 let last = slot.read + len == slot.tokens.len();
                 let logits = if last { Logits::Last } else { Logits::None };
-                pieces.push(Piece { tokens, state: &mut slot.state, logits });
+                pieces.push(Piece { tokens, state: &mut slot.state, logits, adapter: None });
             }
         }
         let vocabulary = self.engine.config().vocabulary;

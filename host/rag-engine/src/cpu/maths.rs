@@ -30,7 +30,7 @@ macro_rules! vectorised {
             match simd {
                 // SAFETY: `Simd` values other than `Scalar` come from run-time detection.
                 #[cfg(target_arch = "x86_64")]
-                $crate::cpu::simd::Simd::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::cpu::simd::Simd::Amx | $crate::cpu::simd::Simd::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::cpu::simd::Simd::Avx2 => unsafe { avx2($($arg),*) },
@@ -78,6 +78,13 @@ vectorised! {
     /// out ← tanh(x).
     pub(crate) fn tanh_of(x: &[f32], out: &mut [f32]) {
         out.iter_mut().zip(x).for_each(|(out, &x)| *out = tanh(x));
+    }
+}
+
+vectorised! {
+    /// out ← sigmoid(x).
+    pub(crate) fn sigmoid_of(x: &[f32], out: &mut [f32]) {
+        out.iter_mut().zip(x).for_each(|(out, &x)| *out = sigmoid(x));
     }
 }
 

@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use super::activations::Activations;
-use super::kernel::{self, Tile};
-use super::matrix::{BLOCK, INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, Matrix, PANEL, Values};
+use super::kernel::{self, Panel, Tile};
+use super::matrix::{Format, Matrix, PANEL, Quantised, Values};
 use super::pool::Pool;
 use super::rows::Parts;
 use super::simd::Simd;
@@ -105,19 +105,23 @@ unsafe fn multiply(
     panels: Range<usize>,
     out: Parts<'_, f32>,
 ) {
+    if panels.is_empty() {
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let (Simd::Amx, Values::Quantised(quantised)) = (simd, &matrix.values)
+        && kernel::amx::takes(quantised.block, input.rows)
+    {
+        // SAFETY: passed on; `Simd::Amx` comes from run-time detection.
+        return unsafe { multiply_tiles(matrix, quantised, input, panels, out) };
+    }
     for panel in panels {
-        let first = panel * PANEL;
-        let lanes = PANEL.min(matrix.rows - first);
+        // SAFETY: these columns are this task's alone.
+        let store = |row: usize, values: &[f32; PANEL]| unsafe { store(matrix, panel, out, row, values) };
         let mut row = 0;
         while row < input.rows {
-            let left = input.rows - row;
             let tile = Tile { input, row };
-            let store = |row: usize, values: &[f32; PANEL]| {
-                let at = row * matrix.rows + first;
-                // SAFETY: these columns of this row are this task's alone.
-                unsafe { out.part(at..at + lanes) }.copy_from_slice(&values[..lanes]);
-            };
-            row += match left {
+            row += match input.rows - row {
                 8.. => panel_tile::<8>(simd, matrix, panel, tile, store),
                 4.. => panel_tile::<4>(simd, matrix, panel, tile, store),
                 2.. => panel_tile::<2>(simd, matrix, panel, tile, store),
@@ -125,6 +129,43 @@ unsafe fn multiply(
             };
         }
     }
+}
+
+/// The same with AMX.
+///
+/// # Safety
+/// As `multiply`; the processor has AMX, and `kernel::amx::takes` said yes.
+#[cfg(target_arch = "x86_64")]
+unsafe fn multiply_tiles(
+    matrix: &Matrix,
+    quantised: &Quantised,
+    input: &Activations,
+    panels: Range<usize>,
+    out: Parts<'_, f32>,
+) {
+    // SAFETY: the processor has AMX.
+    let _tiles = unsafe { super::amx::Tiles::configure() };
+    let mut scratch = Vec::new();
+    for panel in panels {
+        // SAFETY: these columns are this task's alone.
+        let store = |row: usize, values: &[f32; PANEL]| unsafe { store(matrix, panel, out, row, values) };
+        let part = quantised.panel(panel, matrix.cols);
+        part.check_all(input);
+        // SAFETY: configured and checked above; detection of AMX includes AVX-512.
+        unsafe { kernel::amx::panel(part, input, &mut scratch, store) };
+    }
+}
+
+/// Writes one input's sums of a panel.
+///
+/// # Safety
+/// No other task may write the same columns of `out`.
+unsafe fn store(matrix: &Matrix, panel: usize, out: Parts<'_, f32>, row: usize, values: &[f32; PANEL]) {
+    let first = panel * PANEL;
+    let lanes = PANEL.min(matrix.rows - first);
+    let at = row * matrix.rows + first;
+    // SAFETY: passed on.
+    unsafe { out.part(at..at + lanes) }.copy_from_slice(&values[..lanes]);
 }
 
 /// One panel for `T` inputs; returns `T`.
@@ -135,23 +176,11 @@ fn panel_tile<const T: usize>(
     tile: Tile<'_>,
     store: impl Fn(usize, &[f32; PANEL]),
 ) -> usize {
-    let blocks = matrix.blocks();
-    let levels_of = |levels, bytes| slice_of(levels, panel, blocks * bytes);
     let sums: [[f32; PANEL]; T] = match &matrix.values {
         Values::F32(values) => kernel::f32(simd, slice_of(values, panel, matrix.cols * PANEL), tile),
-        Values::Int8 { levels, scales } => kernel::int8(
-            simd,
-            levels_of(levels, INT8_BLOCK_BYTES),
-            slice_of(scales, panel, blocks * PANEL),
-            tile,
-        ),
-        Values::Int4 { levels, scales, minima } => kernel::int4(
-            simd,
-            levels_of(levels, INT4_BLOCK_BYTES),
-            slice_of(scales, panel, blocks * PANEL),
-            slice_of(minima, panel, blocks * PANEL),
-            tile,
-        ),
+        Values::Quantised(quantised) => {
+            kernel::quantised(simd, quantised.panel(panel, matrix.cols), tile)
+        }
     };
     for (t, values) in sums.iter().enumerate() {
         store(tile.row + t, values);
@@ -159,9 +188,35 @@ fn panel_tile<const T: usize>(
     T
 }
 
+impl Quantised {
+    /// One panel of a matrix of so many columns.
+    fn panel(&self, panel: usize, cols: usize) -> Panel<'_> {
+        let blocks = cols.div_ceil(self.block);
+        Panel {
+            format: self.format,
+            block: self.block,
+            levels: slice_of(&self.levels, panel, blocks * self.format.block_bytes(self.block)),
+            scales: slice_of(&self.scales, panel, blocks * PANEL).as_chunks().0,
+            minima: match self.format {
+                Format::Int4 => slice_of(&self.minima, panel, blocks * PANEL).as_chunks().0,
+                _ => &[],
+            },
+        }
+    }
+}
+
 #[inline(always)]
 fn slice_of<E>(all: &[E], panel: usize, len: usize) -> &[E] {
     &all[panel * len..(panel + 1) * len]
+}
+
+/// One block of one input.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InputBlock<'a> {
+    pub(super) levels: &'a [i8],
+    pub(super) scale: f32,
+    /// Of the levels.
+    pub(super) sum: i32,
 }
 
 impl<'a> Tile<'a> {
@@ -171,21 +226,11 @@ impl<'a> Tile<'a> {
         slice_of(&self.input.values, self.row + t, self.input.cols)
     }
 
-    /// Its levels, block by block.
+    /// Block `b` of the `t`-th input.
     #[inline(always)]
-    pub(super) fn levels(&self, t: usize) -> &'a [[i8; BLOCK]] {
-        slice_of(&self.input.levels, self.row + t, self.input.blocks() * BLOCK).as_chunks().0
-    }
-
-    /// Its scales, one a block.
-    #[inline(always)]
-    pub(super) fn scales(&self, t: usize) -> &'a [f32] {
-        slice_of(&self.input.scales, self.row + t, self.input.blocks())
-    }
-
-    /// Sums of its levels, one a block.
-    #[inline(always)]
-    pub(super) fn sums(&self, t: usize) -> &'a [i32] {
-        slice_of(&self.input.sums, self.row + t, self.input.blocks())
+    pub(super) fn block(&self, t: usize, b: usize) -> InputBlock<'a> {
+        let at = (self.row + t) * self.input.blocks() + b;
+        let Activations { levels, scales, sums, block, .. } = self.input;
+        InputBlock { levels: slice_of(levels, at, *block), scale: scales[at], sum: sums[at] }
     }
 }

@@ -1,5 +1,7 @@
 //! Which vector instructions this processor has.
 
+use std::sync::OnceLock;
+
 /// A set of kernels. All sets compute the same integers in quantised products; f32 products differ in rounding only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Simd {
@@ -9,12 +11,15 @@ pub enum Simd {
     Avx2,
     /// AVX-512 (F, BW, VL) with VNNI.
     Avx512,
+    /// The same, and AMX's tile registers for products of many inputs with int8.
+    Amx,
 }
 
 impl Simd {
     /// The best that this processor runs.
     pub fn detect() -> Self {
-        Self::available().last().copied().unwrap_or(Simd::Scalar)
+        static BEST: OnceLock<Simd> = OnceLock::new();
+        *BEST.get_or_init(|| Self::available().last().copied().unwrap_or(Simd::Scalar))
     }
 
     /// All that this processor runs, slowest first.
@@ -29,6 +34,9 @@ impl Simd {
             }
             if avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni") {
                 sets.push(Simd::Avx512);
+                if super::amx::enable() {
+                    sets.push(Simd::Amx);
+                }
             }
         }
         sets

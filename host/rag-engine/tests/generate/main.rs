@@ -12,7 +12,7 @@ use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::pool::Pool;
 use rag_engine::cpu::product::Cpu;
 use rag_engine::cpu::simd::Simd;
-use rag_engine::rwkv6::{Engine, Model, State, Weights};
+use rag_engine::rwkv::{Engine, Model, State, Weights};
 use rag_engine::tokenizer::Tokenizer;
 use rag_engine::{LanguageModel, LanguageModelConfig};
 

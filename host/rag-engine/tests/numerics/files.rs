@@ -8,7 +8,7 @@ use rag_engine::checkpoint;
 use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::simd::Simd;
 use rag_engine::packed::{Plan, quantize, quantize_with};
-use rag_engine::rwkv6::{Logits, Model, Piece, State, Weights};
+use rag_engine::rwkv::{Logits, Model, Piece, State, Weights};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -21,7 +21,7 @@ const TOKENS: [u32; 6] = [1, 299, 42, 42, 7, 150];
 fn logits(weights: &dyn Weights, format: Format) -> Vec<f32> {
     let mut engine = engine(Model::read(weights, format).unwrap(), Simd::detect());
     let mut state = State::zero(engine.config());
-    engine.forward(&mut [Piece { tokens: &TOKENS, state: &mut state, logits: Logits::All }]).to_vec()
+    engine.forward(&mut [Piece { tokens: &TOKENS, state: &mut state, logits: Logits::All, adapter: None }]).to_vec()
 }
 
 /// How a tensor is written: name, shape, values.
@@ -197,7 +197,7 @@ fn damaged_files_are_refused() {
         fs_err::write(&damaged, bytes).unwrap();
         refusal(&damaged)
     };
-    assert!(change("ragkit-packed-1", "ragkit-packed-9").contains("ragkit-packed-9"));
+    assert!(change("ragkit-packed-2", "ragkit-packed-9").contains("ragkit-packed-9"));
     assert!(change("head.weight.int8", "head.weight.int7").contains("levels of head.weight are missing"));
     assert!(change("blocks.1.ln1.bias", "blocks.1.ln1.bios").contains("no tensor blocks.1.ln1.bias"));
 

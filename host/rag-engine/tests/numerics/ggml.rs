@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rag_core::{Error, Result};
-use rag_engine::rwkv6::Weights;
+use rag_engine::rwkv::Weights;
 
 pub(crate) struct GgmlFile {
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
@@ -33,6 +33,13 @@ impl GgmlFile {
                 other => panic!("type {other} of {name}"),
             };
             at += if dtype == 0 { 4 * len } else { 24 * len / 32 };
+            if let Some(layer) = name.strip_suffix("x_rwkvag") {
+                // The six shares of RWKV-7 in one tensor.
+                for (part, values) in ["r", "w", "k", "v", "a", "g"].iter().zip(values.chunks(len / 6)) {
+                    tensors.insert(format!("{layer}x_{part}"), (vec![len / 6], values.to_vec()));
+                }
+                continue;
+            }
             let (shape, values) = canonical(&name, shape, values);
             tensors.insert(name, (shape, values));
         }
@@ -66,7 +73,10 @@ fn canonical(name: &str, mut shape: Vec<usize>, values: Vec<f32>) -> (Vec<usize>
     if name.ends_with("time_faaaa") {
         shape.pop();
     }
-    let low_rank = ["time_maa_w1", "time_maa_w2", "time_decay_w1", "time_decay_w2"];
+    let low_rank = [
+        "time_maa_w1", "time_maa_w2", "time_decay_w1", "time_decay_w2", "att.w1", "att.w2", "att.a1", "att.a2",
+        "att.g1", "att.g2", "att.v1", "att.v2",
+    ];
     if !low_rank.iter().any(|part| name.ends_with(part)) {
         return (shape, values);
     }

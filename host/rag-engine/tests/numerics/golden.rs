@@ -6,7 +6,7 @@ use std::path::Path;
 use rag_engine::checkpoint;
 use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::simd::Simd;
-use rag_engine::rwkv6::{Engine, Model, State};
+use rag_engine::rwkv::{Engine, Model, State};
 use rag_engine::tokenizer::Tokenizer;
 use serde_json::Value;
 

@@ -7,6 +7,7 @@ mod files;
 mod ggml;
 mod golden;
 mod oracle;
+mod oracle7;
 mod synthetic;
 
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use rag_engine::cpu::pool::Pool;
 use rag_engine::cpu::product::Cpu;
 use rag_engine::cpu::simd::Simd;
-use rag_engine::rwkv6::{Engine, Model};
+use rag_engine::rwkv::{Engine, Model};
 
 fn oracle_file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/oracle").join(name)

@@ -4,8 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::super::matrix::{INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, INT8_ZERO, PANEL};
-use super::{Sums, Tile};
+use super::super::matrix::{Format, NF4, PANEL};
+use super::super::product::InputBlock;
+use super::{Panel, Sums, Tile};
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
@@ -26,87 +27,99 @@ pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
     store(sums)
 }
 
+/// # Safety
+/// `panel.check` passed for these inputs.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn int8<const T: usize>(levels: &[u8], scales: &[u16], tile: Tile<'_>) -> Sums<T> {
-    let zero = _mm256_set1_epi16(i16::from(INT8_ZERO));
+pub(super) unsafe fn quantised<const T: usize>(panel: Panel<'_>, tile: Tile<'_>) -> Sums<T> {
     let mut sums = [[_mm256_setzero_ps(); 2]; T];
-    let blocks = levels.as_chunks::<INT8_BLOCK_BYTES>().0.iter().zip(scales.as_chunks::<PANEL>().0);
-    for (b, (levels, scales)) in blocks.enumerate() {
-        let scales = halves(scales);
+    let blocks = panel.levels.chunks_exact(panel.format.block_bytes(panel.block));
+    for (b, levels) in blocks.enumerate() {
         let mut pairs = [[_mm256_setzero_si256(); 4]; T];
-        for (g, group) in levels.as_chunks::<64>().0.iter().enumerate() {
-            for (quarter, rows) in group.as_chunks::<16>().0.iter().enumerate() {
-                // Four rows by four columns.
-                let rows = _mm256_sub_epi16(widen(rows), zero);
-                for t in 0..T {
-                    let products = _mm256_madd_epi16(rows, four(&tile.levels(t)[b], g));
-                    pairs[t][quarter] = _mm256_add_epi32(pairs[t][quarter], products);
-                }
-            }
+        let inputs: [InputBlock<'_>; T] = std::array::from_fn(|t| tile.block(t, b));
+        match panel.format {
+            Format::Int8 | Format::F32 => add_int8(levels, &inputs, &mut pairs),
+            Format::Int4 | Format::Nf4 => add_nibbles(levels, panel.format, &inputs, &mut pairs),
         }
+        let scales = halves(&panel.scales[b]);
         for t in 0..T {
-            let scale = _mm256_set1_ps(tile.scales(t)[b]);
+            let InputBlock { scale, sum, .. } = inputs[t];
+            let zero = _mm256_set1_epi32(-panel.zero() * sum);
+            let input_scale = _mm256_set1_ps(scale);
             for (half, dots) in dots(pairs[t]).into_iter().enumerate() {
-                let scales = _mm256_mul_ps(scales[half], scale);
-                sums[t][half] = _mm256_add_ps(sums[t][half], _mm256_mul_ps(_mm256_cvtepi32_ps(dots), scales));
+                let values = _mm256_cvtepi32_ps(_mm256_add_epi32(dots, zero));
+                let scaled = _mm256_mul_ps(values, _mm256_mul_ps(scales[half], input_scale));
+                sums[t][half] = _mm256_add_ps(sums[t][half], scaled);
+            }
+            if let Some(minima) = panel.minima.get(b) {
+                let input_sum = _mm256_set1_ps(sum as f32 * scale);
+                for (sum, minima) in sums[t].iter_mut().zip(halves(minima)) {
+                    *sum = _mm256_add_ps(*sum, _mm256_mul_ps(minima, input_sum));
+                }
             }
         }
     }
     store(sums)
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn int4<const T: usize>(levels: &[u8], scales: &[u16], minima: &[u16], tile: Tile<'_>) -> Sums<T> {
-    let low = _mm_set1_epi8(15);
-    let mut sums = [[_mm256_setzero_ps(); 2]; T];
-    let halves_of = scales.as_chunks::<PANEL>().0.iter().zip(minima.as_chunks::<PANEL>().0);
-    let blocks = levels.as_chunks::<INT4_BLOCK_BYTES>().0.iter().zip(halves_of);
-    for (b, (levels, (scales, minima))) in blocks.enumerate() {
-        let (scales, minima) = (halves(scales), halves(minima));
-        let mut pairs = [[_mm256_setzero_si256(); 4]; T];
-        for (p, pair) in levels.as_chunks::<64>().0.iter().enumerate() {
-            for (quarter, rows) in pair.as_chunks::<16>().0.iter().enumerate() {
-                // SAFETY: 16 bytes.
-                let rows = unsafe { _mm_loadu_si128(rows.as_ptr().cast()) };
-                let first = _mm256_cvtepu8_epi16(_mm_and_si128(rows, low));
-                let second = _mm256_cvtepu8_epi16(_mm_and_si128(_mm_srli_epi16::<4>(rows), low));
-                for t in 0..T {
-                    let input = &tile.levels(t)[b];
-                    let products = _mm256_add_epi32(
-                        _mm256_madd_epi16(first, four(input, p)),
-                        _mm256_madd_epi16(second, four(input, p + 4)),
-                    );
-                    pairs[t][quarter] = _mm256_add_epi32(pairs[t][quarter], products);
-                }
-            }
-        }
-        for t in 0..T {
-            let (scale, sum) = (tile.scales(t)[b], tile.sums(t)[b]);
-            let (input_scale, input_sum) = (_mm256_set1_ps(scale), _mm256_set1_ps(sum as f32 * scale));
-            for (half, dots) in dots(pairs[t]).into_iter().enumerate() {
-                let scales = _mm256_mul_ps(scales[half], input_scale);
-                let sum = _mm256_add_ps(sums[t][half], _mm256_mul_ps(_mm256_cvtepi32_ps(dots), scales));
-                sums[t][half] = _mm256_add_ps(sum, _mm256_mul_ps(minima[half], input_sum));
-            }
-        }
-    }
-    store(sums)
-}
+/// Partial sums of each input: four rows a register, two sums a row.
+type Pairs<const T: usize> = [[__m256i; 4]; T];
 
-/// Sixteen bytes as 16-bit numbers.
+/// Adds a block's products.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen(bytes: &[u8; 16]) -> __m256i {
-    // SAFETY: 16 bytes.
-    _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+fn add_int8<const T: usize>(levels: &[u8], inputs: &[InputBlock<'_>; T], pairs: &mut Pairs<T>) {
+    for (g, group) in levels.as_chunks::<64>().0.iter().enumerate() {
+        for (quarter, rows) in group.as_chunks::<16>().0.iter().enumerate() {
+            // SAFETY: 16 bytes: four rows by four columns.
+            let rows = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(rows.as_ptr().cast()) });
+            for t in 0..T {
+                let products = _mm256_madd_epi16(rows, four(inputs[t].levels, g));
+                pairs[t][quarter] = _mm256_add_epi32(pairs[t][quarter], products);
+            }
+        }
+    }
+}
+
+/// Adds a block's products.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_nibbles<const T: usize>(
+    levels: &[u8],
+    format: Format,
+    inputs: &[InputBlock<'_>; T],
+    pairs: &mut Pairs<T>,
+) {
+    let low = _mm_set1_epi8(15);
+    // SAFETY: the table has 16 bytes.
+    let table = unsafe { _mm_loadu_si128(NF4.as_ptr().cast()) };
+    for (p, pair) in levels.as_chunks::<64>().0.iter().enumerate() {
+        // Four pairs of groups make a step of eight groups.
+        let group = p / 4 * 8 + p % 4;
+        for (quarter, rows) in pair.as_chunks::<16>().0.iter().enumerate() {
+            // SAFETY: 16 bytes.
+            let rows = unsafe { _mm_loadu_si128(rows.as_ptr().cast()) };
+            let mut nibbles = [_mm_and_si128(rows, low), _mm_and_si128(_mm_srli_epi16::<4>(rows), low)];
+            if format == Format::Nf4 {
+                nibbles = [_mm_shuffle_epi8(table, nibbles[0]), _mm_shuffle_epi8(table, nibbles[1])];
+            }
+            let [first, second] = [_mm256_cvtepu8_epi16(nibbles[0]), _mm256_cvtepu8_epi16(nibbles[1])];
+            for t in 0..T {
+                let products = _mm256_add_epi32(
+                    _mm256_madd_epi16(first, four(inputs[t].levels, group)),
+                    _mm256_madd_epi16(second, four(inputs[t].levels, group + 4)),
+                );
+                pairs[t][quarter] = _mm256_add_epi32(pairs[t][quarter], products);
+            }
+        }
+    }
 }
 
 /// Group `g` of a block of inputs, as 16-bit numbers, four times.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn four(block: &[i8; 32], g: usize) -> __m256i {
-    let group = [block[4 * g], block[4 * g + 1], block[4 * g + 2], block[4 * g + 3]];
-    let group = _mm_cvtsi32_si128(i32::from_le_bytes(group.map(|level| level as u8)));
+fn four(block: &[i8], g: usize) -> __m256i {
+    let groups = block.as_chunks::<4>().0;
+    let group = _mm_cvtsi32_si128(i32::from_le_bytes(groups[g].map(|level| level as u8)));
     _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(group))
 }
 

@@ -4,8 +4,8 @@
 
 use std::arch::x86_64::*;
 
-use super::super::matrix::{BLOCK, INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, INT8_ZERO, PANEL};
-use super::{Sums, Tile};
+use super::super::matrix::{Format, INT8_STEP_BYTES, NF4, NIBBLE_STEP_BYTES, PANEL, STEP};
+use super::{Panel, Sums, Tile};
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
@@ -29,119 +29,161 @@ pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
     store(sums)
 }
 
+/// # Safety
+/// `panel.check` passed for these inputs.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn int8<const T: usize>(levels: &[u8], scales: &[u16], tile: Tile<'_>) -> Sums<T> {
-    let inputs = Inputs::of::<T>(tile);
-    let levels = levels.as_chunks::<INT8_BLOCK_BYTES>().0;
-    let scales = scales.as_chunks::<PANEL>().0;
-    assert!(levels.len() == inputs.blocks && scales.len() == inputs.blocks, "inputs of another length");
-    let mut sums = [_mm512_setzero_ps(); T];
-    for b in 0..levels.len() {
-        let mut groups = [_mm512_setzero_si512(); 8];
-        for g in 0..8 {
-            // SAFETY: a block is 8 groups of 64 bytes.
-            groups[g] = unsafe { _mm512_loadu_si512(levels[b].as_ptr().add(g * 64).cast()) };
-        }
-        let scales = halves(&scales[b]);
-        for t in 0..T {
-            // SAFETY: row t < T and block b < blocks.
-            let (input, scale, sum) = unsafe { inputs.block(t, b) };
-            let mut dots = _mm512_set1_epi32(-i32::from(INT8_ZERO) * sum);
-            for g in 0..8 {
-                // SAFETY: a block of inputs is 8 groups of 4 bytes.
-                let group = unsafe { input.add(g).read_unaligned() };
-                dots = _mm512_dpbusd_epi32(dots, groups[g], _mm512_set1_epi32(group));
-            }
-            let scales = _mm512_mul_ps(scales, _mm512_set1_ps(scale));
-            sums[t] = _mm512_add_ps(sums[t], _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales));
-        }
+pub(super) unsafe fn quantised<const T: usize>(panel: Panel<'_>, tile: Tile<'_>) -> Sums<T> {
+    // SAFETY (all three): passed on.
+    match panel.format {
+        Format::Int4 => unsafe { blocks::<T, Int4>(panel, tile) },
+        Format::Nf4 => unsafe { blocks::<T, Nf4>(panel, tile) },
+        Format::Int8 | Format::F32 => unsafe { blocks::<T, Int8>(panel, tile) },
     }
-    store(sums)
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn int4<const T: usize>(levels: &[u8], scales: &[u16], minima: &[u16], tile: Tile<'_>) -> Sums<T> {
-    let inputs = Inputs::of::<T>(tile);
-    let levels = levels.as_chunks::<INT4_BLOCK_BYTES>().0;
-    let (scales, minima) = (scales.as_chunks::<PANEL>().0, minima.as_chunks::<PANEL>().0);
-    let blocks = [levels.len(), scales.len(), minima.len()];
-    assert!(blocks == [inputs.blocks; 3], "inputs of another length");
-    let low = _mm512_set1_epi8(15);
-    let mut sums = [_mm512_setzero_ps(); T];
-    for b in 0..levels.len() {
+/// How a step's levels become eight registers, one for each group of four columns.
+trait Levels {
+    /// Bytes of a step.
+    const BYTES: usize;
+
+    /// # Safety
+    /// `BYTES` bytes are readable; the processor has AVX-512 F and BW.
+    unsafe fn groups(levels: *const u8) -> [__m512i; 8];
+}
+
+struct Int8;
+struct Int4;
+struct Nf4;
+
+impl Levels for Int8 {
+    const BYTES: usize = INT8_STEP_BYTES;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn groups(levels: *const u8) -> [__m512i; 8] {
+        let mut groups = [_mm512_setzero_si512(); 8];
+        for g in 0..8 {
+            // SAFETY: 8 groups of 64 bytes, as promised.
+            groups[g] = unsafe { _mm512_loadu_si512(levels.add(g * 64).cast()) };
+        }
+        groups
+    }
+}
+
+impl Levels for Int4 {
+    const BYTES: usize = NIBBLE_STEP_BYTES;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn groups(levels: *const u8) -> [__m512i; 8] {
+        let low = _mm512_set1_epi8(15);
         let mut groups = [_mm512_setzero_si512(); 8];
         for p in 0..4 {
-            // SAFETY: a block is 4 pairs of groups of 64 bytes.
-            let pair = unsafe { _mm512_loadu_si512(levels[b].as_ptr().add(p * 64).cast()) };
+            // SAFETY: 4 pairs of groups of 64 bytes, as promised.
+            let pair = unsafe { _mm512_loadu_si512(levels.add(p * 64).cast()) };
             groups[p] = _mm512_and_si512(pair, low);
             groups[p + 4] = _mm512_and_si512(_mm512_srli_epi16::<4>(pair), low);
         }
-        let (scales, minima) = (halves(&scales[b]), halves(&minima[b]));
-        for t in 0..T {
-            // SAFETY: row t < T and block b < blocks.
-            let (input, scale, sum) = unsafe { inputs.block(t, b) };
-            let mut dots = _mm512_setzero_si512();
-            for g in 0..8 {
-                // SAFETY: a block of inputs is 8 groups of 4 bytes.
-                let group = unsafe { input.add(g).read_unaligned() };
-                dots = _mm512_dpbusd_epi32(dots, groups[g], _mm512_set1_epi32(group));
+        groups
+    }
+}
+
+impl Levels for Nf4 {
+    const BYTES: usize = NIBBLE_STEP_BYTES;
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn groups(levels: *const u8) -> [__m512i; 8] {
+        // SAFETY: the table has 16 bytes; the rest as promised.
+        let (table, mut groups) =
+            unsafe { (_mm512_broadcast_i32x4(_mm_loadu_si128(NF4.as_ptr().cast())), Int4::groups(levels)) };
+        for g in 0..8 {
+            groups[g] = _mm512_shuffle_epi8(table, groups[g]);
+        }
+        groups
+    }
+}
+
+/// # Safety
+/// `panel.check` passed for these inputs; the processor has AVX-512 F, BW and VNNI.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn blocks<const T: usize, L: Levels>(panel: Panel<'_>, tile: Tile<'_>) -> Sums<T> {
+    let (count, steps) = (panel.scales.len(), panel.block / STEP);
+    let row_levels = count * panel.block;
+    let input = tile.input;
+    // SAFETY: the first of T rows that lie within each of the three: checked.
+    let (inputs, input_scales, input_sums) = unsafe {
+        (
+            input.levels.as_ptr().add(tile.row * row_levels),
+            input.scales.as_ptr().add(tile.row * count),
+            input.sums.as_ptr().add(tile.row * count),
+        )
+    };
+    let zero = -panel.zero();
+    let mut levels = panel.levels.as_ptr();
+    let mut sums = [_mm512_setzero_ps(); T];
+    for b in 0..count {
+        let mut dots = [_mm512_setzero_si512(); T];
+        for step in 0..steps {
+            // SAFETY: a panel has `count · steps` steps of `BYTES` bytes.
+            let groups = unsafe { L::groups(levels) };
+            for t in 0..T {
+                // SAFETY: a step of inputs is 8 groups of 4 bytes.
+                let group = unsafe { inputs.add(t * row_levels + b * panel.block + step * STEP) };
+                for g in 0..8 {
+                    // SAFETY: as above.
+                    let group = unsafe { group.cast::<i32>().add(g).read_unaligned() };
+                    dots[t] = _mm512_dpbusd_epi32(dots[t], groups[g], _mm512_set1_epi32(group));
+                }
             }
+            // SAFETY: at most one past the panel's end.
+            levels = unsafe { levels.add(L::BYTES) };
+        }
+        let scales = halves(&panel.scales[b]);
+        for t in 0..T {
+            // SAFETY: row t < T and block b < count.
+            let (scale, sum) = unsafe { (*input_scales.add(t * count + b), *input_sums.add(t * count + b)) };
+            let dots = _mm512_add_epi32(dots[t], _mm512_set1_epi32(zero * sum));
             let scales = _mm512_mul_ps(scales, _mm512_set1_ps(scale));
-            let minimum = _mm512_mul_ps(minima, _mm512_set1_ps(sum as f32 * scale));
             sums[t] = _mm512_add_ps(sums[t], _mm512_mul_ps(_mm512_cvtepi32_ps(dots), scales));
-            sums[t] = _mm512_add_ps(sums[t], minimum);
+            if panel.format == Format::Int4 {
+                let minima = halves(&panel.minima[b]);
+                let minimum = _mm512_mul_ps(minima, _mm512_set1_ps(sum as f32 * scale));
+                sums[t] = _mm512_add_ps(sums[t], minimum);
+            }
         }
     }
     store(sums)
 }
 
-/// The quantised inputs of a tile.
-#[derive(Clone, Copy)]
-struct Inputs {
-    blocks: usize,
-    /// Of the tile's first row.
-    levels: *const i8,
-    scales: *const f32,
-    sums: *const i32,
-}
-
-impl Inputs {
-    #[inline(always)]
-    fn of<const T: usize>(tile: Tile<'_>) -> Self {
-        let (input, row, blocks) = (tile.input, tile.row, tile.input.blocks());
-        let enough = (row + T) * blocks;
-        assert!(
-            input.levels.len() >= enough * BLOCK
-                && input.scales.len() >= enough
-                && input.sums.len() >= enough
-        );
-        // SAFETY: the first of T rows that lie within each of the three: checked above.
-        unsafe {
-            Self {
-                blocks,
-                levels: input.levels.as_ptr().add(row * blocks * BLOCK),
-                scales: input.scales.as_ptr().add(row * blocks),
-                sums: input.sums.as_ptr().add(row * blocks),
+/// Writes a panel's levels as bytes, [cols, padded][16 rows][4]: what AMX reads.
+///
+/// # Safety
+/// `bytes` has room for 16 bytes a padded column of the panel; its format is a nibble one, its levels whole.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn unpack(panel: Panel<'_>, bytes: &mut [u8]) {
+    let steps = panel.levels.len() / NIBBLE_STEP_BYTES;
+    assert!(bytes.len() >= steps * INT8_STEP_BYTES, "no room for a panel");
+    for step in 0..steps {
+        // SAFETY: the panel has so many steps; the instructions are those of this function.
+        let groups = unsafe {
+            let levels = panel.levels.as_ptr().add(step * NIBBLE_STEP_BYTES);
+            if panel.format == Format::Nf4 { Nf4::groups(levels) } else { Int4::groups(levels) }
+        };
+        for (g, group) in groups.into_iter().enumerate() {
+            // SAFETY: within `bytes`: checked above.
+            unsafe {
+                _mm512_storeu_si512(bytes.as_mut_ptr().add(step * INT8_STEP_BYTES + g * 64).cast(), group);
             }
         }
-    }
-
-    /// Block `b` of row `t`: eight groups of four levels, the scale, the sum of levels.
-    ///
-    /// # Safety
-    /// `t` is less than the `T` that `of` checked, `b` less than `blocks`.
-    #[inline(always)]
-    unsafe fn block(self, t: usize, b: usize) -> (*const i32, f32, i32) {
-        let at = t * self.blocks + b;
-        // SAFETY: within the rows that `of` checked.
-        unsafe { (self.levels.add(at * BLOCK).cast(), *self.scales.add(at), *self.sums.add(at)) }
     }
 }
 
 /// Sixteen half-precision values as f32.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn halves(values: &[u16; PANEL]) -> __m512 {
+pub(super) fn halves(values: &[u16; PANEL]) -> __m512 {
     // SAFETY: 16 u16 are 32 bytes.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(values.as_ptr().cast()) })
 }

@@ -1,7 +1,7 @@
 //! The kernels in plain Rust: what the vector ones must equal.
 
-use super::super::matrix::{INT4_BLOCK_BYTES, INT8_BLOCK_BYTES, INT8_ZERO, PANEL};
-use super::{Sums, Tile};
+use super::super::matrix::{Format, INT8_STEP_BYTES, NF4, NIBBLE_STEP_BYTES, PANEL, STEP};
+use super::{Panel, Sums, Tile};
 use crate::pth::half_to_f32;
 
 pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
@@ -14,45 +14,43 @@ pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
     sums
 }
 
-pub(super) fn int8<const T: usize>(levels: &[u8], scales: &[u16], tile: Tile<'_>) -> Sums<T> {
+pub(super) fn quantised<const T: usize>(panel: Panel<'_>, tile: Tile<'_>) -> Sums<T> {
     let mut sums = [[0.0; PANEL]; T];
-    let blocks = levels.as_chunks::<INT8_BLOCK_BYTES>().0.iter().zip(scales.as_chunks::<PANEL>().0);
-    for (b, (levels, scales)) in blocks.enumerate() {
+    let blocks = panel.levels.chunks_exact(panel.format.block_bytes(panel.block));
+    for (b, levels) in blocks.enumerate() {
         for (t, sums) in sums.iter_mut().enumerate() {
-            let mut dots = [-i32::from(INT8_ZERO) * tile.sums(t)[b]; PANEL];
-            for (group, inputs) in levels.as_chunks::<64>().0.iter().zip(tile.levels(t)[b].as_chunks::<4>().0)
-            {
-                add_group(&mut dots, group, inputs);
+            let input = tile.block(t, b);
+            let mut dots = [-panel.zero() * input.sum; PANEL];
+            let steps = input.levels.as_chunks::<STEP>().0;
+            for (step, inputs) in steps.iter().enumerate() {
+                add_step(&mut dots, panel.format, levels, step, inputs);
             }
-            let input_scale = tile.scales(t)[b];
-            for (sum, (dot, &scale)) in sums.iter_mut().zip(dots.iter().zip(scales)) {
-                *sum += *dot as f32 * (half_to_f32(scale) * input_scale);
+            let input_sum = input.sum as f32 * input.scale;
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                *sum += dots[lane] as f32 * (half_to_f32(panel.scales[b][lane]) * input.scale);
+                if let Some(minima) = panel.minima.get(b) {
+                    *sum += half_to_f32(minima[lane]) * input_sum;
+                }
             }
         }
     }
     sums
 }
 
-pub(super) fn int4<const T: usize>(levels: &[u8], scales: &[u16], minima: &[u16], tile: Tile<'_>) -> Sums<T> {
-    let mut sums = [[0.0; PANEL]; T];
-    let (scales, minima) = (scales.as_chunks::<PANEL>().0, minima.as_chunks::<PANEL>().0);
-    for (b, levels) in levels.as_chunks::<INT4_BLOCK_BYTES>().0.iter().enumerate() {
-        for (t, sums) in sums.iter_mut().enumerate() {
-            let mut dots = [0; PANEL];
-            let inputs = tile.levels(t)[b].as_chunks::<4>().0;
-            for (p, pair) in levels.as_chunks::<64>().0.iter().enumerate() {
-                add_group(&mut dots, &pair.map(|byte| byte & 15), &inputs[p]);
-                add_group(&mut dots, &pair.map(|byte| byte >> 4), &inputs[p + 4]);
-            }
-            let input_scale = tile.scales(t)[b];
-            let input_sum = tile.sums(t)[b] as f32 * input_scale;
-            for (lane, sum) in sums.iter_mut().enumerate() {
-                *sum += dots[lane] as f32 * (half_to_f32(scales[b][lane]) * input_scale);
-                *sum += half_to_f32(minima[b][lane]) * input_sum;
-            }
-        }
+/// Adds 32 columns of 16 rows; `levels` are those of the block.
+fn add_step(dots: &mut [i32; PANEL], format: Format, levels: &[u8], step: usize, inputs: &[i8; STEP]) {
+    let inputs = inputs.as_chunks::<4>().0;
+    if format == Format::Int8 {
+        let levels = &levels[step * INT8_STEP_BYTES..][..INT8_STEP_BYTES];
+        return (levels.as_chunks::<64>().0.iter().zip(inputs))
+            .for_each(|(group, inputs)| add_group(dots, group, inputs));
     }
-    sums
+    let level = |nibble: u8| if format == Format::Nf4 { NF4[usize::from(nibble)] } else { nibble };
+    let levels = &levels[step * NIBBLE_STEP_BYTES..][..NIBBLE_STEP_BYTES];
+    for (p, pair) in levels.as_chunks::<64>().0.iter().enumerate() {
+        add_group(dots, &pair.map(|byte| level(byte & 15)), &inputs[p]);
+        add_group(dots, &pair.map(|byte| level(byte >> 4)), &inputs[p + 4]);
+    }
 }
 
 /// Adds four columns of 16 rows.

@@ -7,7 +7,9 @@ use super::super::product::{Cpu, Product};
 use super::Simd;
 use crate::random::Random;
 
-const SHAPES: [(usize, usize); 6] = [(16, 32), (1, 1), (33, 70), (48, 128), (100, 31), (384, 384)];
+const SHAPES: [(usize, usize); 7] =
+    [(16, 32), (1, 1), (33, 70), (48, 128), (100, 31), (384, 384), (20, 192)];
+const QUANTISED: [Format; 3] = [Format::Int8, Format::Int4, Format::Nf4];
 
 fn sample(len: usize, seed: u64) -> Vec<f32> {
     let mut random = Random::seeded(seed);
@@ -16,7 +18,8 @@ fn sample(len: usize, seed: u64) -> Vec<f32> {
 
 fn multiply(simd: Simd, threads: usize, matrix: &Matrix, inputs: &[f32]) -> Vec<f32> {
     let rows = inputs.len() / matrix.cols();
-    let mut input = Activations::new(rows, matrix.cols());
+    let mut input = Activations::new(matrix.cols());
+    input.resize(rows, matrix);
     input.values.copy_from_slice(inputs);
     // SAFETY: one task only.
     unsafe { input.parts().quantise(simd, 0..rows) };
@@ -43,7 +46,7 @@ fn reference(matrix: &Matrix, inputs: &[f32]) -> Vec<f64> {
 fn products_agree_with_plain_sums() {
     for (rows, cols) in SHAPES {
         let weights = sample(rows * cols, 1);
-        for format in [Format::F32, Format::Int8, Format::Int4] {
+        for format in Format::ALL {
             let matrix = Matrix::pack(&weights, rows, cols, format);
             let inputs = sample(3 * cols, 2);
             let want = reference(&matrix, &inputs);
@@ -63,9 +66,9 @@ fn products_agree_with_plain_sums() {
 fn all_instruction_sets_give_the_same_quantised_products() {
     for (rows, cols) in SHAPES {
         let weights = sample(rows * cols, 3);
-        for format in [Format::Int8, Format::Int4] {
+        for format in QUANTISED {
             let matrix = Matrix::pack(&weights, rows, cols, format);
-            for count in [1, 2, 5, 15] {
+            for count in [1, 2, 5, 15, 16, 33, 47] {
                 let inputs = sample(count * cols, 4);
                 let want = multiply(Simd::Scalar, 1, &matrix, &inputs);
                 for simd in Simd::available() {
@@ -86,7 +89,7 @@ fn extreme_levels_do_not_overflow() {
     for sign in [1.0, -1.0] {
         let matrix = Matrix::pack(&vec![sign; rows * cols], rows, cols, Format::Int8);
         for simd in Simd::available() {
-            for value in multiply(simd, 1, &matrix, &vec![-1.0; cols]) {
+            for value in multiply(simd, 1, &matrix, &vec![-1.0; 16 * cols]) {
                 assert!((value + sign * 64.0).abs() < 0.05, "{simd:?} {value}");
             }
         }
@@ -95,10 +98,10 @@ fn extreme_levels_do_not_overflow() {
 
 #[test]
 fn inputs_together_give_what_each_gives_alone() {
-    for format in [Format::F32, Format::Int8, Format::Int4] {
-        let (rows, cols) = (70, 96);
+    for format in Format::ALL {
+        let (rows, cols) = (70, 192);
         let matrix = Matrix::pack(&sample(rows * cols, 5), rows, cols, format);
-        let inputs = sample(23 * cols, 6);
+        let inputs = sample(43 * cols, 6);
         for simd in Simd::available() {
             let together = multiply(simd, 2, &matrix, &inputs);
             let alone: Vec<f32> =

@@ -42,7 +42,7 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vnni");
-            if avx512 && super::amx::enable() {
+            if avx512 && crate::cpu::amx::enable() {
                 found.push(Isa::Amx);
             }
             if avx512 {

@@ -1,4 +1,4 @@
-//! A layer's time mix: mixes each token with the one before, then reads and updates a matrix of memory per head.
+//! RWKV-6's time mix: mixes each token with the one before, then reads and updates a matrix of memory per head.
 //!
 //! For one token, with xx the normalised input, a the previous token's xx, and c one of w, k, v, r, g:
 //!
@@ -13,46 +13,43 @@
 
 use rag_core::Result;
 
-use super::config::{Config, HEAD_SIZE_MAX};
+use super::config::{Config, HEAD_SIZE_MAX, Version};
+use super::linear::{Job, Linear, apply};
 use super::model::Segment;
-use super::weights::{Norm, Reader};
-use crate::cpu::Parts;
+use super::recurrence::{self, Place};
+use super::weights::{Kind, Norm, Slot, Visit};
 use crate::cpu::activations::Activations;
 use crate::cpu::maths::{self, exp, normalised, sigmoid, vectorised};
-use crate::cpu::matrix::Matrix;
-use crate::cpu::product::{Cpu, Product};
+use crate::cpu::product::Cpu;
 
 /// Of the normalisation within each head: 1e-5 · 8².
-const GROUP_EPSILON: f32 = 64e-5;
+pub(super) const GROUP_EPSILON: f32 = 64e-5;
 /// Head size of every published model: its recurrence is compiled for this size.
 const HEAD_SIZE: usize = 64;
-/// Multiply-adds of recurrence below which another thread costs more than it gives.
-const RECURRENCE_WORK_MIN: usize = 64 * 1024;
-
 /// Order of the five mixes in `time_maa_w1` and `_w2`.
 const MIXES: [&str; 5] = ["w", "k", "v", "r", "g"];
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct TimeMix {
     maa_x: Vec<f32>,
     /// [D] for each of w, k, v, r, g.
     maa: [Vec<f32>; 5],
     /// [5m, D].
-    mix_down: Matrix,
+    mix_down: Linear,
     /// [D, m] each.
-    mix_up: [Matrix; 5],
+    mix_up: [Linear; 5],
     /// w0, [D].
     decay: Vec<f32>,
     /// [d, D] and [D, d].
-    decay_down: Matrix,
-    decay_up: Matrix,
+    decay_down: Linear,
+    decay_up: Linear,
     /// u, [H·N].
     bonus: Vec<f32>,
     /// [D, D] each, in the order k, v, r, g.
-    projections: [Matrix; 4],
+    projections: [Linear; 4],
     group_norm: Norm,
     /// [D, D].
-    output: Matrix,
+    output: Linear,
 }
 
 /// Buffers for up to R rows.
@@ -78,54 +75,48 @@ pub(super) struct TimeMixBuffers {
 
 impl TimeMixBuffers {
     pub(super) fn new(rows: usize, config: &Config) -> Self {
-        let (width, rank) = (config.width, config.mix_rank);
+        let width = config.width;
+        let (rank, decay_rank) = match config.version {
+            Version::V6 { mix_rank, decay_rank } => (mix_rank, decay_rank),
+            Version::V7 { .. } => (0, 0),
+        };
         Self {
-            mixed: Activations::new(rows, width),
+            mixed: Activations::new(width),
             low: vec![0.0; rows * 5 * rank],
-            lows: std::array::from_fn(|_| Activations::new(rows, rank)),
+            lows: std::array::from_fn(|_| Activations::new(rank)),
             shifts: std::array::from_fn(|_| vec![0.0; rows * width]),
-            inputs: std::array::from_fn(|_| Activations::new(rows, width)),
-            decay_low: Activations::new(rows, config.decay_rank),
+            inputs: std::array::from_fn(|_| Activations::new(width)),
+            decay_low: Activations::new(decay_rank),
             projected: std::array::from_fn(|_| vec![0.0; rows * width]),
-            gated: Activations::new(rows, width),
+            gated: Activations::new(width),
         }
-    }
-
-    fn resize(&mut self, rows: usize) {
-        self.mixed.resize(rows);
-        self.lows.iter_mut().chain(&mut self.inputs).for_each(|activations| activations.resize(rows));
-        self.decay_low.resize(rows);
-        self.gated.resize(rows);
     }
 }
 
 impl TimeMix {
-    pub(super) fn read(reader: &Reader<'_>, name: &str) -> Result<Self> {
-        let config = reader.config;
-        let (width, mix, decay) = (config.width, config.mix_rank, config.decay_rank);
+    /// Hands every tensor to `visit`.
+    pub(super) fn tensors(&mut self, name: &str, config: &Config, visit: &mut Visit<'_>) -> Result<()> {
+        let Version::V6 { mix_rank: mix, decay_rank } = config.version else { return Ok(()) };
+        let width = config.width;
         let at = |part: &str| format!("{name}.{part}");
-        let five = |part: fn(&Reader<'_>, &str, usize) -> Result<Vec<f32>>| -> Result<[Vec<f32>; 5]> {
-            let mut out: [Vec<f32>; 5] = Default::default();
-            for (c, out) in out.iter_mut().enumerate() {
-                *out = part(reader, name, c)?;
-            }
-            Ok(out)
-        };
-        let up = |c| reader.low_rank(&at("time_maa_w2"), Some(c), width, mix);
-        let square = |part: &str| reader.linear(&at(part), width, width);
-        Ok(Self {
-            maa_x: reader.vector(&at("time_maa_x"))?,
-            maa: five(|reader, name, c| reader.vector(&format!("{name}.time_maa_{}", MIXES[c])))?,
-            mix_down: reader.low_rank(&at("time_maa_w1"), None, 5 * mix, width)?,
-            mix_up: [up(0)?, up(1)?, up(2)?, up(3)?, up(4)?],
-            decay: reader.vector(&at("time_decay"))?,
-            decay_down: reader.low_rank(&at("time_decay_w1"), None, decay, width)?,
-            decay_up: reader.low_rank(&at("time_decay_w2"), None, width, decay)?,
-            bonus: reader.vector(&at("time_faaaa"))?,
-            projections: [square("key")?, square("value")?, square("receptance")?, square("gate")?],
-            group_norm: reader.norm(&at("ln_x"))?,
-            output: square("output")?,
-        })
+        visit(&at("time_maa_x"), Slot::Vector(&mut self.maa_x))?;
+        for (vector, part) in self.maa.iter_mut().zip(MIXES) {
+            visit(&at(&format!("time_maa_{part}")), Slot::Vector(vector))?;
+        }
+        let low_rank = |linear, size| Slot::linear(linear, Kind::LowRank, size);
+        visit(&at("time_maa_w1"), low_rank(&mut self.mix_down, [5 * mix, width]))?;
+        for (part, linear) in self.mix_up.iter_mut().enumerate() {
+            visit(&at("time_maa_w2"), Slot::part(linear, part, [width, mix]))?;
+        }
+        visit(&at("time_decay"), Slot::Vector(&mut self.decay))?;
+        visit(&at("time_decay_w1"), low_rank(&mut self.decay_down, [decay_rank, width]))?;
+        visit(&at("time_decay_w2"), low_rank(&mut self.decay_up, [width, decay_rank]))?;
+        visit(&at("time_faaaa"), Slot::Vector(&mut self.bonus))?;
+        for (linear, part) in self.projections.iter_mut().zip(["key", "value", "receptance", "gate"]) {
+            visit(&at(&format!("{part}.weight")), Slot::linear(linear, Kind::TimeMix, [width, width]))?;
+        }
+        self.group_norm.tensors(&at("ln_x"), visit)?;
+        visit(&at("output.weight"), Slot::linear(&mut self.output, Kind::TimeMix, [width, width]))
     }
 
     /// Writes the mix of `normed` [rows, D] to `out`. `shifted` holds each row's predecessor.
@@ -139,56 +130,64 @@ impl TimeMix {
     ) {
         let width = self.maa_x.len();
         let rows = normed.len() / width;
-        buffers.resize(rows);
         self.mix(cpu, buffers, normed, shifted);
 
         // k, v, r, g and the decay's first half need only the mixes: one step for all.
-        let decay_rank = self.decay_down.rows();
+        let decay_rank = self.decay_down.matrix.rows();
         let TimeMixBuffers { inputs, decay_low, projected, gated, .. } = buffers;
         let [decay, k, v, r, g] = projected.each_mut().map(|values| &mut values[..rows * width]);
         let mut low = vec![0.0; rows * decay_rank];
-        let product = |i: usize, out| Product { matrix: &self.projections[i - 1], input: &inputs[i], out };
-        cpu.products(&mut [
-            product(1, k),
-            product(2, v),
-            product(3, r),
-            product(4, g),
-            Product { matrix: &self.decay_down, input: &inputs[0], out: &mut low },
-        ]);
+        let job = |i: usize, out| Job { linear: &self.projections[i - 1], input: &inputs[i], out };
+        apply(
+            cpu,
+            &mut [
+                job(1, k),
+                job(2, v),
+                job(3, r),
+                job(4, g),
+                Job { linear: &self.decay_down, input: &inputs[0], out: &mut low },
+            ],
+        );
+        decay_low.resize(rows, &self.decay_up.matrix);
         cpu.fill(decay_low, |row, out| {
             maths::tanh_of(cpu.simd, &low[row * decay_rank..(row + 1) * decay_rank], out);
         });
-        cpu.products(&mut [Product { matrix: &self.decay_up, input: decay_low, out: decay }]);
+        apply(cpu, &mut [Job { linear: &self.decay_up, input: decay_low, out: decay }]);
 
+        gated.resize(rows, &self.output.matrix);
         self.recur(cpu, projected, gated, layer, segments);
         cpu.quantise(gated);
-        cpu.products(&mut [Product { matrix: &self.output, input: gated, out }]);
+        apply(cpu, &mut [Job { linear: &self.output, input: gated, out }]);
     }
 
     /// Fills the five `inputs`.
     fn mix(&self, cpu: &Cpu, buffers: &mut TimeMixBuffers, normed: &[f32], shifted: &[f32]) {
         let width = self.maa_x.len();
         let rows = normed.len() / width;
-        let rank = self.mix_up[0].cols();
+        let rank = self.mix_up[0].matrix.cols();
         let row_of = |row: usize| row * width..(row + 1) * width;
+        buffers.mixed.resize(rows, &self.mix_down.matrix);
         cpu.fill(&mut buffers.mixed, |row, out| {
             maths::mix(cpu.simd, &normed[row_of(row)], &shifted[row_of(row)], &self.maa_x, out);
         });
         let low = &mut buffers.low[..rows * 5 * rank];
-        cpu.products(&mut [Product { matrix: &self.mix_down, input: &buffers.mixed, out: low }]);
+        apply(cpu, &mut [Job { linear: &self.mix_down, input: &buffers.mixed, out: low }]);
         for (c, activations) in buffers.lows.iter_mut().enumerate() {
+            activations.resize(rows, &self.mix_up[c].matrix);
             cpu.fill(activations, |row, out| {
                 let start = (row * 5 + c) * rank;
                 maths::tanh_of(cpu.simd, &low[start..start + rank], out);
             });
         }
-        let mut products: Vec<Product<'_>> = (self.mix_up.iter().zip(&buffers.lows))
+        let mut jobs: Vec<Job<'_>> = (self.mix_up.iter().zip(&buffers.lows))
             .zip(&mut buffers.shifts)
-            .map(|((matrix, input), out)| Product { matrix, input, out: &mut out[..rows * width] })
+            .map(|((linear, input), out)| Job { linear, input, out: &mut out[..rows * width] })
             .collect();
-        cpu.products(&mut products);
-        for (c, activations) in buffers.inputs.iter_mut().enumerate() {
+        apply(cpu, &mut jobs);
+        let readers = std::iter::once(&self.decay_down).chain(&self.projections);
+        for (c, (activations, linear)) in buffers.inputs.iter_mut().zip(readers).enumerate() {
             let (maa, shifts) = (&self.maa[c], buffers.shifts[c].as_slice());
+            activations.resize(rows, &linear.matrix);
             cpu.fill(activations, |row, out| {
                 let [xx, previous, shift] = [normed, shifted, shifts].map(|all| &all[row_of(row)]);
                 maths::mix_shifted(cpu.simd, xx, previous, maa, shift, out);
@@ -205,43 +204,19 @@ impl TimeMix {
         layer: usize,
         segments: &mut [Segment<'_>],
     ) {
-        let width = self.maa_x.len();
-        let rows: usize = segments.iter().map(|segment| segment.rows.len()).sum();
-        let jobs: Vec<_> = segments
-            .iter_mut()
-            .map(|segment| {
-                let size = segment.state.config().head_size;
-                (segment.rows.clone(), size, Parts::new(segment.state.layer(layer).heads))
-            })
-            .collect();
-        let Some(&(_, size, _)) = jobs.first() else { return };
-        let heads = width / size;
-        let gated = Parts::new(&mut gated.values);
-        let work = (rows * size * width / (jobs.len() * heads)).max(1);
-        cpu.pool.split(jobs.len() * heads, RECURRENCE_WORK_MIN / work, |range| {
-            for task in range {
-                let (ref rows, _, state) = jobs[task / heads];
-                let head = task % heads;
-                let columns = head * size..(head + 1) * size;
-                // SAFETY: each task is one head of one sequence and belongs to one range.
-                let state = unsafe { state.part(head * size * size..(head + 1) * size * size) };
-                for row in rows.clone() {
-                    let at = row * width + columns.start..row * width + columns.end;
-                    // SAFETY: these columns of this row are this task's alone.
-                    let out = unsafe { gated.part(at.clone()) };
-                    let token = Token {
-                        decay: [&self.decay[columns.clone()], &projected[0][at.clone()]],
-                        bonus: &self.bonus[columns.clone()],
-                        k: &projected[1][at.clone()],
-                        v: &projected[2][at.clone()],
-                        r: &projected[3][at.clone()],
-                    };
-                    step(cpu.simd, &token, state, out);
-                    let Norm { weight, bias } = &self.group_norm;
-                    let norm = [&weight[columns.clone()], &bias[columns.clone()]];
-                    gate(cpu.simd, norm, &projected[4][at], out);
-                }
-            }
+        let [decay, k, v, r, g] = projected;
+        recurrence::run(cpu, layer, segments, &mut gated.values, |place| {
+            let Place { columns, at, state, out } = place;
+            let token = Token {
+                decay: [&self.decay[columns.clone()], &decay[at.clone()]],
+                bonus: &self.bonus[columns.clone()],
+                k: &k[at.clone()],
+                v: &v[at.clone()],
+                r: &r[at.clone()],
+            };
+            step(cpu.simd, &token, state, out);
+            let Norm { weight, bias } = &self.group_norm;
+            gate(cpu.simd, [&weight[columns.clone()], &bias[columns]], &g[at], out);
         });
     }
 }

@@ -1,6 +1,9 @@
 //! What a sequence has read: of fixed size, copied to branch off, saved and restored to the bit.
 
+use rag_core::Result;
+
 use super::config::Config;
+use super::weights::{Weights, transpose};
 
 /// The state of one sequence; zero before its first token. Always f32: a decay of 0.9999 has no half-precision.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +27,50 @@ pub(super) struct LayerState<'a> {
 impl State {
     pub fn zero(config: &Config) -> Self {
         Self { values: vec![0.0; config.state_len()], config: *config }
+    }
+
+    /// A tuned state: tensors `blocks.I.att.time_state`, [H][value N][key N] each as training stores them; nothing was
+    /// read yet. `Error::Model` when it belongs to a model of other sizes.
+    pub fn tuned(weights: &dyn Weights, config: &Config) -> Result<Self> {
+        let mut state = Self::zero(config);
+        let size = config.head_size;
+        for layer in 0..config.layers {
+            let name = format!("blocks.{layer}.att.time_state");
+            let values = weights.read(&name)?;
+            let heads = state.layer(layer).heads;
+            if values.len() != heads.len() {
+                let message = format!(
+                    "{name} has {} values; a state of this model has {} × {size} × {size}",
+                    values.len(),
+                    config.heads
+                );
+                return Err(weights.error(message));
+            }
+            let stored = values.chunks(size * size);
+            for (head, stored) in heads.chunks_mut(size * size).zip(stored) {
+                head.copy_from_slice(&transpose(stored, size, size));
+            }
+        }
+        let next = format!("blocks.{}.att.time_state", config.layers);
+        match weights.shape(&next) {
+            None => Ok(state),
+            Some(_) => Err(weights.error(format!("it has a {next}: it belongs to a deeper model"))),
+        }
+    }
+
+    /// Every value, little-endian: what `from_bytes` restores to the bit.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    /// A saved state of a model of these sizes; none when there are not as many values as it has.
+    pub fn from_bytes(bytes: &[u8], config: &Config) -> Option<Self> {
+        let (values, rest) = bytes.as_chunks::<4>();
+        let whole = rest.is_empty() && values.len() == config.state_len();
+        whole.then(|| Self {
+            values: values.iter().map(|&value| f32::from_le_bytes(value)).collect(),
+            config: *config,
+        })
     }
 
     /// Sets every value to 0.
