@@ -5,10 +5,8 @@
 //! where they enter.
 
 pub mod ask;
-mod curate;
 pub mod document;
 pub mod error;
-pub mod evaluate;
 pub mod ingest;
 pub mod jobs;
 pub mod kb;
