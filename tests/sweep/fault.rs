@@ -131,6 +131,9 @@ impl Catalog for Faulty<dyn Catalog> {
     async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
         forward!(self.enqueue(kb, kind))
     }
+    async fn begin(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
+        forward!(self.begin(kb, kind))
+    }
     async fn claim(&self) -> Result<Option<Job>> {
         forward!(self.claim())
     }

@@ -183,6 +183,19 @@ impl Catalog for Store {
         .await
     }
 
+    async fn begin(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
+        let (kb, kind) = (kb.clone(), kind.clone());
+        let config = self.config.clone();
+        self.grow(move |transaction| {
+            if let JobKind::Ingest(source) = &kind {
+                blobs::must_exist(&config.dir, &source.blob)?;
+            }
+            let queued = jobs::enqueue(transaction, &kb, &kind, &config)?;
+            jobs::start(transaction, &queued.id)
+        })
+        .await
+    }
+
     async fn claim(&self) -> Result<Option<Job>> {
         self.write(jobs::claim).await
     }

@@ -212,6 +212,8 @@ pub trait Catalog: Send + Sync {
     // Jobs.
     /// `Busy` when the configured number of jobs waits already.
     async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job>;
+    /// As `enqueue`, for a job that its caller does at once: it is running, and `claim` never gives it out.
+    async fn begin(&self, kb: &KbName, kind: &JobKind) -> Result<Job>;
     /// Takes the oldest queued job and marks it running; jobs left running by a dead process were queued again when
     /// the catalogue was opened.
     async fn claim(&self) -> Result<Option<Job>>;

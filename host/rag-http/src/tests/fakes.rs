@@ -253,6 +253,12 @@ impl Catalog for Fake {
         kept.jobs.push(job.clone());
         Ok(job)
     }
+    async fn begin(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
+        let job = self.enqueue(kb, kind).await?;
+        self.finish(&job.id, &JobState::Running).await?;
+        self.job(&job.id).await
+    }
+
     async fn claim(&self) -> Result<Option<Job>> {
         let mut kept = self.catalog()?;
         let queued = kept.jobs.iter_mut().find(|job| job.state == JobState::Queued);

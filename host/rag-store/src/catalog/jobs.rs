@@ -67,6 +67,16 @@ pub(super) fn claim(transaction: &Transaction<'_>) -> Step<Option<Job>> {
     get_row(transaction, row).map(Some)
 }
 
+/// A queued job, now running, whatever waits before it.
+pub(super) fn start(transaction: &Transaction<'_>, id: &JobId) -> Step<Job> {
+    let (row, _) = find(transaction, id)?;
+    transaction.execute(
+        "UPDATE jobs SET state = ?2, updated_ms = ?3 WHERE row = ?1",
+        params![row, RUNNING, now_ms()],
+    )?;
+    get_row(transaction, row)
+}
+
 /// Of a job that was cancelled meanwhile: `Cancelled`, so that whoever runs it stops.
 pub(super) fn progress(transaction: &Transaction<'_>, id: &JobId, progress: Progress) -> Step<()> {
     let (row, state) = find(transaction, id)?;

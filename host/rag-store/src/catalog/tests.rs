@@ -380,3 +380,16 @@ async fn originals_no_one_needs_go_at_the_next_start() {
     assert!(BlobStore::open(&**store, &used.new.blob, "a", "b").await.is_ok());
     assert!(matches!(BlobStore::open(&**store, &unused, "a", "b").await, Err(Error::NotFound { .. })));
 }
+
+#[tokio::test]
+async fn a_job_that_its_caller_does_is_never_claimed() {
+    let store = TestStore::with_kb().await;
+    let delete = |id: &str| JobKind::DeleteDocument(DocumentId(id.to_owned()));
+    let waiting = store.enqueue(&kb(), &delete("1")).await.unwrap();
+    let own = store.begin(&kb(), &delete("2")).await.unwrap();
+    assert_eq!((own.state, own.kind), (JobState::Running, delete("2")));
+    assert_eq!(store.claim().await.unwrap().unwrap().id, waiting.id);
+    assert_eq!(store.claim().await.unwrap(), None);
+    store.finish(&own.id, &JobState::Done { document: None, unchanged: false }).await.unwrap();
+    assert!(matches!(store.job(&own.id).await.unwrap().state, JobState::Done { .. }));
+}
