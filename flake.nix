@@ -55,6 +55,7 @@
             "target"
             "data"
             "dist"
+            "node_modules"
             "models"
             "\\.git"
             "flake\\..*"
@@ -110,6 +111,26 @@
           }
         );
 
+        # The page, which the program embeds from where `cargo xtask ui` would put it.
+        page = pkgs.buildNpmPackage {
+          pname = "rwkv-rag-page";
+          inherit version;
+          src = builtins.path {
+            name = "rwkv-rag-page-source";
+            path = ./host/rag-http/web;
+            filter =
+              path: _:
+              !(elem (baseNameOf path) [
+                "dist"
+                "node_modules"
+              ]);
+          };
+          npmDeps = pkgs.importNpmLock { npmRoot = ./host/rag-http/web; };
+          npmConfigHook = pkgs.importNpmLock.npmConfigHook;
+          installPhase = "cp -r dist $out";
+        };
+        embedPage = "cp -r ${page} host/rag-http/web/dist && chmod -R u+w host/rag-http/web/dist";
+
         # The program with its components and models where it looks for them: share/rwkv-rag beside bin.
         program =
           extra:
@@ -118,6 +139,7 @@
             // {
               cargoArtifacts = dependencies;
               cargoExtraArgs = "--locked -p rag";
+              preBuild = embedPage;
               postInstall = ''
                 mkdir -p $out/share/rwkv-rag/etc
                 ln -s ${components} $out/share/rwkv-rag/plugins
@@ -201,6 +223,7 @@
             cargoArtifacts = dependencies;
             doCheck = true;
             preCheck = ''
+              ${embedPage}
               mkdir -p plugins/dist target
               cp ${components}/* plugins/dist/
               ln -s ${./models} models
@@ -213,7 +236,7 @@
       in
       {
         packages = {
-          inherit default image;
+          inherit default image page;
           plugins = components;
         }
         // (if system == "x86_64-linux" then { inherit cuda; } else { });
@@ -228,8 +251,8 @@
             pkgs.cargo-deny
             pkgs.cargo-insta
             pkgs.cargo-nextest
-            pkgs.chromedriver
             pkgs.chromium
+            pkgs.nodejs
             pkgs.python3
           ];
         };

@@ -8,6 +8,7 @@ mod setup;
 mod shell;
 mod test;
 mod tidy;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   run [ARGS]     build what changed and start `rwkv-rag serve`; ARGS are passed to it
   test [STEP…]   everything that CI runs, or only the named steps (`test --list` names them)
   plugins        build plugins/* for wasm32-wasip2 into plugins/dist/
+  ui             build the page (host/rag-http/web) that the binary embeds, when it changed
+  ui-types       write the page's types anew after a change of the API
   guests         build the hostile components of tests/guests
   tidy           check the rules that no compiler knows
   setup          install what building and testing need
@@ -46,6 +49,8 @@ fn dispatch(args: &[String]) -> Result<()> {
         "run" => run::run(&project, rest),
         "test" => test::run(&project, rest),
         "plugins" => plugins::build(&project),
+        "ui" => ui::build(&project),
+        "ui-types" => ui::write_types(&project),
         "guests" => plugins::build_guests(&project),
         "tidy" => tidy::run(&project),
         "setup" => setup::everything(&project),

@@ -8,7 +8,7 @@ use fs_err as fs;
 use serde_json::Value;
 
 use crate::shell::{self, Project};
-use crate::{plugins, setup};
+use crate::{plugins, setup, ui};
 
 /// The flake's inputs; `nix-stub/` has a stand-in for each.
 const INPUTS: &[&str] = &["crane", "flake-utils", "nixpkgs", "rust-overlay", "systems"];
@@ -18,6 +18,7 @@ const STUBS: &str = "host/xtask/nix-stub";
 const OUTPUTS: &[(&str, &str)] = &[
     ("packages/default", "rwkv-rag-VERSION"),
     ("packages/image", "rwkv-rag.tar.gz"),
+    ("packages/page", "rwkv-rag-page-VERSION"),
     ("packages/plugins", "rwkv-rag-plugins-VERSION"),
     ("devShells/default", "nix-shell"),
     ("checks/clippy", "rwkv-rag-clippy-VERSION"),
@@ -79,6 +80,7 @@ fn copy(project: &Project) -> Result<PathBuf> {
     let mut files =
         vec!["flake.nix".to_owned(), "flake.lock".into(), "Cargo.toml".into(), "Cargo.lock".into()];
     files.extend(["host/rag/Cargo.toml".to_owned(), "tests/guests/Cargo.lock".into()]);
+    files.extend(["package.json", "package-lock.json"].map(|name| format!("{}/{name}", ui::WEB)));
     files.extend(plugins::ids(project)?.iter().map(|id| format!("plugins/{id}/Cargo.toml")));
     for file in files {
         let target = to.join(&file);

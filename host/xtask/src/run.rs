@@ -9,12 +9,14 @@ use serde_json::Value;
 use crate::plugins;
 use crate::setup;
 use crate::shell::{self, Project};
+use crate::ui;
 
 /// Builds what changed and becomes the server. `args` are passed to `rwkv-rag serve`.
 pub(crate) fn run(project: &Project, args: &[String]) -> Result<()> {
     setup::wasm_target(project)?;
     setup::debian(project, setup::BUILD_TOOLS)?;
     plugins::build(project)?;
+    ui::build(project)?;
     let binary = build_release(project)?;
     let mut serve = project.command(binary);
     serve.args(["serve", "--config", "etc/rag.toml"]).args(args);
@@ -31,7 +33,7 @@ fn build_release(project: &Project) -> Result<PathBuf> {
 }
 
 /// The binary named in cargo's messages, one JSON object a line.
-fn executable(messages: &str) -> Option<PathBuf> {
+pub(crate) fn executable(messages: &str) -> Option<PathBuf> {
     messages.lines().rev().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         message["executable"].as_str().map(PathBuf::from)

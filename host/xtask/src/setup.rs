@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::plugins::TARGET;
 use crate::shell::{self, Project};
+use crate::ui;
 
 /// A program and the Debian package that brings it.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +20,14 @@ pub(crate) const BUILD_TOOLS: &[Tool] = &[Tool { program: "cc", package: "build-
 /// What the browser test drives.
 pub(crate) const BROWSER_TOOLS: &[Tool] = &[
     Tool { program: "chromium", package: "chromium" },
-    Tool { program: "chromedriver", package: "chromium-driver" },
+    Tool { program: "node", package: "nodejs" },
+    Tool { program: "npm", package: "npm" },
 ];
+/// What builds the page.
+pub(crate) const PAGE_TOOLS: &[Tool] =
+    &[Tool { program: "node", package: "nodejs" }, Tool { program: "npm", package: "npm" }];
+/// The browser test: its driver and its checks come from npm.
+pub(crate) const BROWSER_TESTS: &str = "tests/e2e/browser";
 /// Evaluates the flake.
 pub(crate) const NIX_TOOLS: &[Tool] = &[Tool { program: "nix", package: "nix-bin" }];
 
@@ -28,8 +35,11 @@ pub(crate) const NIX_TOOLS: &[Tool] = &[Tool { program: "nix", package: "nix-bin
 pub(crate) fn everything(project: &Project) -> Result<()> {
     wasm_target(project)?;
     debian(project, BUILD_TOOLS)?;
+    debian(project, PAGE_TOOLS)?;
     debian(project, BROWSER_TOOLS)?;
     debian(project, NIX_TOOLS)?;
+    npm_packages(project, ui::WEB)?;
+    npm_packages(project, BROWSER_TESTS)?;
     python(project).map(|_| ())
 }
 
@@ -87,6 +97,25 @@ fn is_root(project: &Project) -> bool {
     shell::output(project.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
+/// The packages that the lock file in `folder` names, in its `node_modules`; nothing to do while it stays as it is.
+pub(crate) fn npm_packages(project: &Project, folder: &str) -> Result<()> {
+    let folder = project.path(folder);
+    let lock = fs_err::read_to_string(folder.join("package-lock.json"))?;
+    let stamp = folder.join("node_modules/.made-from");
+    if fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    println!("installing the npm packages of {}", folder.display());
+    let install = || {
+        let mut npm = project.command("npm");
+        npm.current_dir(&folder).args(["ci", "--no-audit", "--no-fund", "--loglevel", "error"]);
+        shell::check(npm.stdout(Stdio::null()))
+    };
+    // One retry, since a download may break off.
+    install().or_else(|_| install())?;
+    fs_err::write(&stamp, lock).context("noting what is installed")
+}
+
 /// A Python with the packages of `tests/requirements.txt`, in a folder of our own; returns its interpreter.
 pub(crate) fn python(project: &Project) -> Result<std::path::PathBuf> {
     let venv = project.path("target/python");
@@ -131,8 +160,8 @@ mod tests {
         let check = |present: &[&str], expected: &[&str]| {
             assert_eq!(missing(BROWSER_TOOLS, |program| present.contains(&program)), expected);
         };
-        check(&["chromium", "chromedriver"], &[]);
-        check(&["chromium"], &["chromium-driver"]);
-        check(&[], &["chromium", "chromium-driver"]);
+        check(&["chromium", "node", "npm"], &[]);
+        check(&["chromium", "node"], &["npm"]);
+        check(&[], &["chromium", "nodejs", "npm"]);
     }
 }

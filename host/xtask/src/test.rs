@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::shell::{self, Project};
-use crate::{nix, plugins, setup, tidy};
+use crate::{nix, plugins, setup, tidy, ui};
 use counting::Tally;
 
 /// A step of the pipeline; cheap ones first, so that a slip is told in seconds.
@@ -28,6 +28,11 @@ const STEPS: &[Step] = &[
     },
     Step { name: "plugins", about: "the components build", run: |p, _| plugins::build(p) },
     Step { name: "guests", about: "the hostile components build", run: |p, _| plugins::build_guests(p) },
+    Step {
+        name: "ui",
+        about: "the page builds, its types are strict and the API's",
+        run: |p, _| ui::check(p),
+    },
     Step { name: "clippy", about: "no warning in any target", run: clippy },
     Step { name: "unit", about: "tests beside the code, and numerics", run: unit },
     Step { name: "doc", about: "examples in the documentation", run: doc },
@@ -123,9 +128,11 @@ fn suite(project: &Project, tally: &mut Tally, name: &str) -> Result<()> {
     counting::run(cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--test", name]), tally)
 }
 
-/// A new machine gets a browser, its driver and a Python with the client first.
+/// A new machine gets a browser, its driver and a Python with the client first. The program under test has its page.
 fn browser(project: &Project, tally: &mut Tally) -> Result<()> {
     setup::debian(project, setup::BROWSER_TOOLS)?;
+    setup::npm_packages(project, setup::BROWSER_TESTS)?;
+    ui::build(project)?;
     setup::python(project)?;
     suite(project, tally, "browser")
 }

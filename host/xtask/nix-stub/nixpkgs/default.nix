@@ -29,8 +29,8 @@ let
       "cargo-deny"
       "cargo-insta"
       "cargo-nextest"
-      "chromedriver"
       "chromium"
+      "nodejs"
       "python3"
     ]
     // {
@@ -51,6 +51,28 @@ let
             "libcublas"
           ]
       );
+      buildNpmPackage =
+        {
+          pname,
+          version,
+          src,
+          npmDeps,
+          npmConfigHook,
+          ...
+        }@args:
+        stub "${pname}-${version}" args;
+      # Reads what a sandbox must fetch: each package with its address and its hash.
+      importNpmLock = {
+        __functor =
+          _:
+          { npmRoot }:
+          let
+            lock = builtins.fromJSON (builtins.readFile (npmRoot + "/package-lock.json"));
+            packages = builtins.attrValues (builtins.removeAttrs lock.packages [ "" ]);
+          in
+          stub "npm-deps" { sources = map (package: "${package.resolved} ${package.integrity}") packages; };
+        npmConfigHook = stub "npm-config-hook" { };
+      };
       dockerTools.buildLayeredImage =
         {
           name,

@@ -14,6 +14,9 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of everything under models/.
 const MODELS_BYTES_MAX: u64 = 70_000_000;
 
+/// Made by a tool, read by none.
+const GENERATED: &[&str] = &["host/rag-http/web/src/api/schema.d.ts"];
+
 const SOURCE: &[&str] = &["rs", "js", "mjs", "ts", "tsx", "svelte", "py", "wit", "sql"];
 const TEXT: &[&str] = &["toml", "md", "nix", "json", "html", "css", "sh", "yml", "yaml", "txt", "lock"];
 
@@ -47,7 +50,7 @@ pub(super) fn check(root: &Path, names: &[String]) -> Result<Vec<String>> {
 fn check_text(name: &str, extension: &str, text: &str, root: &Path) -> Vec<String> {
     let mut problems = Vec::new();
     let lines = text.lines().count();
-    if SOURCE.contains(&extension) && lines > LINES_MAX {
+    if SOURCE.contains(&extension) && lines > LINES_MAX && !GENERATED.contains(&name) {
         problems.push(format!("{name} has {lines} lines, more than {LINES_MAX}: split it by question"));
     }
     if extension == "rs" {
@@ -108,6 +111,7 @@ mod tests {
         check_one("a.py", &"x\n".repeat(500), &[]);
         check_one("a.py", &"x\n".repeat(501), &["a.py has 501 lines, more than 500: split it by question"]);
         check_one("a.md", &"x\n".repeat(501), &[]);
+        check_one(GENERATED[0], &"x\n".repeat(501), &[]);
     }
 
     #[test]
