@@ -11,7 +11,8 @@ use futures_core::Stream;
 use crate::error::Result;
 use crate::kb::AnswerSettings;
 use crate::ports::{
-    Binding, FinishReason, GenerateRequest, GenerationEvent, GenerationStream, Sampling, Usage,
+    Binding, Bounds, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Sampling,
+    Usage,
 };
 use crate::prompt::{self, PromptInput};
 use crate::quote::{Citation, cite};
@@ -100,17 +101,22 @@ pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Re
     let (stream, cited) = if refused {
         (fixed(no_match(&request.question)), Vec::new())
     } else {
+        let small = rag.generator.demonstration();
+        let cited_max = request.passages.unwrap_or(settings.passages).max(1) as usize;
         let input = PromptInput {
             template: &settings.template,
             question: &request.question,
             history: &request.history,
             passages: &relevant,
-            passages_max: request.passages.unwrap_or(settings.passages).max(1) as usize,
+            // A small model loses its way between passages; the others are shown beside its answer all the same.
+            passages_max: if small { 1 } else { cited_max },
             tokens_max: settings.context_tokens_max,
         };
         let built = prompt::build(&input, &|text| rag.generator.count_tokens(text));
-        let stream = rag.generator.generate(generate_request(built.text, settings, &request)).await?;
-        (stream, relevant.into_iter().take(built.passages).collect())
+        let cited = if small { cited_max } else { built.passages };
+        let bounds = bounds(&*rag.generator, &built.context);
+        let generate = GenerateRequest { bounds, ..generate_request(built.text, settings, &request) };
+        (rag.generator.generate(generate).await?, relevant.into_iter().take(cited).collect())
     };
     Ok(Answering {
         question: request.question,
@@ -137,7 +143,16 @@ fn generate_request(prompt: String, settings: &AnswerSettings, request: &AskRequ
         tokens_max: request.answer_tokens_max.unwrap_or(settings.answer_tokens_max),
         stop: stops(),
         tenant: request.tenant.clone(),
+        bounds: None,
     }
+}
+
+/// A small model may only show where in the context the answer stands, or that it does not.
+pub fn bounds(model: &dyn Generate, context: &str) -> Option<Bounds> {
+    model.demonstration().then(|| Bounds {
+        parts_of: vec![context.to_owned()],
+        or_whole: MODEL_REFUSALS.map(String::from).to_vec(),
+    })
 }
 
 /// The turns of the formats that RWKV models are trained on: where one begins, the answer is over.

@@ -13,8 +13,8 @@ pub use catalog::{
     Progress, Stage, Stored, VectorGarbage,
 };
 pub use engine::{
-    Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Purpose, Rerank,
-    Sampling, Usage,
+    Bounds, Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Purpose,
+    Rerank, Sampling, Usage,
 };
 pub use host::{
     Blob, BlobStore, BlobWriter, KbSearch, KeyValue, Keys, Principal, Role, StoredVectors, VectorIndex,

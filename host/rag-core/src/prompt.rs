@@ -15,6 +15,8 @@ const NAMES: [&str; 3] = ["question", "context", "history"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     pub text: String,
+    /// The passages as they stand in `text`.
+    pub context: String,
     pub passages: usize,
 }
 
@@ -43,7 +45,7 @@ pub fn build(input: &PromptInput<'_>, count_tokens: &dyn Fn(&str) -> u32) -> Pro
         "history" => Some(history.as_str()),
         _ => None,
     });
-    Prompt { text, passages }
+    Prompt { text, context, passages }
 }
 
 /// A template must name the question and the context, and nothing unknown.

@@ -24,6 +24,7 @@ use crate::rwkv::{Config, Engine, Formats, Model};
 use crate::sampler::Sampler;
 use crate::state_cache::StateCache;
 use crate::tokenizer::{END_OF_TEXT, Tokenizer};
+use crate::within::Within;
 use crate::worker::{EVENTS_BESIDE_TOKENS, Job, Worker, worker_gone};
 
 /// One request's answer; the largest published models were trained on fewer.
@@ -190,6 +191,7 @@ impl Generate for LanguageModel {
         let job = Job {
             tokens,
             sampler: Sampler::new(&request.sampling)?,
+            within: request.bounds.map(Within::new),
             stop: request.stop,
             tokens_max: request.tokens_max,
             events,

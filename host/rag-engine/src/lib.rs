@@ -14,6 +14,7 @@ pub mod sampler;
 mod state_cache;
 mod text_stream;
 pub mod tokenizer;
+mod within;
 mod worker;
 
 pub use generate::{LanguageModel, LanguageModelConfig, Totals};

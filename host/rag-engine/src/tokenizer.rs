@@ -86,6 +86,11 @@ impl Tokenizer {
         count
     }
 
+    /// Every token that `bytes` begin with.
+    pub(crate) fn prefixes(&self, bytes: &[u8], found: impl FnMut(u32)) {
+        self.trie.prefixes(bytes, found);
+    }
+
     /// The bytes of one token; empty for the end of text and for ids without a token. Not always UTF-8.
     pub fn token(&self, id: u32) -> &[u8] {
         let id = id as usize;

@@ -19,6 +19,7 @@ use crate::sampler::Sampler;
 use crate::state_cache::StateCache;
 use crate::text_stream::TextStream;
 use crate::tokenizer::{END_OF_TEXT, Tokenizer};
+use crate::within::Within;
 
 /// Prompt tokens read in one step while others write: some 20 ms of delay for them.
 const PROMPT_PIECE_MAX: usize = 64;
@@ -31,6 +32,7 @@ pub(crate) struct Job {
     /// The prompt; at least one.
     pub(crate) tokens: Vec<u32>,
     pub(crate) sampler: Sampler,
+    pub(crate) within: Option<Within>,
     pub(crate) stop: Vec<String>,
     /// At least 1.
     pub(crate) tokens_max: u32,
@@ -63,6 +65,7 @@ struct Slot {
     read: usize,
     state: State,
     sampler: Sampler,
+    within: Option<Within>,
     text: TextStream,
     tokens_max: u32,
     events: Sender<Result<GenerationEvent>>,
@@ -137,6 +140,7 @@ impl Worker {
             read,
             state,
             sampler: job.sampler,
+            within: job.within,
             text: TextStream::new(&job.stop),
             tokens_max: job.tokens_max,
             events: job.events,
@@ -204,12 +208,18 @@ impl Slot {
 
     /// Chooses the next token and sends its text; the reason when it is the last.
     fn write(&mut self, logits: &[f32], banned: &[u32], tokenizer: &Tokenizer) -> Option<FinishReason> {
-        let id = self.sampler.choose(logits, banned);
+        let id = match &self.within {
+            Some(within) => self.sampler.choose(&within.mask(logits, tokenizer), banned),
+            None => self.sampler.choose(logits, banned),
+        };
         if id == END_OF_TEXT {
             return Some(FinishReason::Stop);
         }
         self.tokens.push(id);
         let bytes = tokenizer.token(id);
+        if let Some(within) = &mut self.within {
+            within.accept(bytes);
+        }
         self.sampler.accept(id, !repeats_freely(bytes));
         let ready = self.text.push(bytes);
         self.send(ready.text);

@@ -134,7 +134,7 @@ impl SamplingBody {
             seed: self.seed,
             ..usual
         };
-        Ok(GenerateRequest { prompt, sampling, tokens_max, stop, tenant: caller.tenant() })
+        Ok(GenerateRequest { prompt, sampling, tokens_max, stop, tenant: caller.tenant(), bounds: None })
     }
 }
 

@@ -84,6 +84,17 @@ pub struct GenerateRequest {
     /// On whose behalf: a user or key, or `kb:NAME` for a plugin's own questions; empty is the program itself. What
     /// is kept of one tenant's prompts never serves, nor by its speed betrays itself to, another's.
     pub tenant: String,
+    /// None: the answer may be anything.
+    pub bounds: Option<Bounds>,
+}
+
+/// What an answer may consist of. Holds a small model to what it was trained for: showing where the answer stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The answer is a contiguous part of one of these, beginning and ending with whole words …
+    pub parts_of: Vec<String>,
+    /// … or all of one of these.
+    pub or_whole: Vec<String>,
 }
 
 /// Why a generation ended.

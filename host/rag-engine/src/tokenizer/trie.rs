@@ -47,17 +47,27 @@ impl Trie {
     /// Id and length of the longest token that `bytes` begin with; none when no token matches.
     pub(super) fn longest(&self, bytes: &[u8]) -> Option<(u32, usize)> {
         let mut best = None;
-        let mut node = self.first[*bytes.first()? as usize] as usize;
+        self.walk(bytes, |id, len| best = Some((id, len)));
+        best
+    }
+
+    /// Every token that `bytes` begin with, shortest first.
+    pub(super) fn prefixes(&self, bytes: &[u8], mut found: impl FnMut(u32)) {
+        self.walk(bytes, |id, _| found(id));
+    }
+
+    fn walk(&self, bytes: &[u8], mut found: impl FnMut(u32, usize)) {
+        let Some(&first) = bytes.first() else { return };
+        let mut node = self.first[first as usize] as usize;
         let mut len = 1;
         while node != 0 {
             if self.ids[node] != 0 {
-                best = Some((self.ids[node], len));
+                found(self.ids[node], len);
             }
             let Some(&next) = bytes.get(len) else { break };
             node = self.child(node, next).unwrap_or(0);
             len += 1;
         }
-        best
     }
 
     fn child(&self, node: usize, label: u8) -> Option<usize> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rag_core::Error;
 use rag_core::ports::{
-    FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Sampling, Usage,
+    Bounds, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Sampling, Usage,
 };
 use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::pool::Pool;
@@ -58,6 +58,7 @@ fn request(prompt: &str, tokens_max: u32) -> GenerateRequest {
         tokens_max,
         stop: Vec::new(),
         tenant: String::new(),
+        bounds: None,
     }
 }
 
@@ -282,4 +283,18 @@ async fn requests_out_of_range_are_refused() {
         }
     }
     assert_eq!(answer(&model, fine).await.2.output_tokens, 1);
+}
+
+#[tokio::test]
+async fn a_bounded_answer_is_words_of_the_text() {
+    let model = model(config());
+    let text = "一个不长的段落，里面 has English words，还有 123 个数字。";
+    for prompt in ["hello", "什么？", "other words"] {
+        let bounds = Bounds { parts_of: vec![text.into()], or_whole: vec!["没有答案。".into()] };
+        let (answer, ..) =
+            answer(&model, GenerateRequest { bounds: Some(bounds), ..request(prompt, 40) }).await;
+        let answer = answer.trim_start();
+        assert!(!answer.is_empty(), "{prompt}");
+        assert!(text.contains(answer) || "没有答案。".starts_with(answer), "{answer}");
+    }
 }

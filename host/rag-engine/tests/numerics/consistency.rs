@@ -10,7 +10,8 @@ use super::synthetic::{Synthetic, VOCABULARY};
 
 /// Both versions in all formats.
 fn engines() -> impl Iterator<Item = (String, Engine)> {
-    let both = ["RWKV-6", "RWKV-7"].into_iter().flat_map(|version| Format::ALL.map(|format| (version, format)));
+    let both =
+        ["RWKV-6", "RWKV-7"].into_iter().flat_map(|version| Format::ALL.map(|format| (version, format)));
     both.map(|(version, format)| {
         let weights = if version == "RWKV-6" { Synthetic::new(1) } else { Synthetic::version7(1) };
         let engine = engine(Model::read(&weights, format).unwrap(), Simd::detect());
@@ -107,7 +108,8 @@ fn formats_differ_by_rounding_only() {
             continue;
         }
         let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
-        let error = norm(&mut logits.iter().zip(&exact).map(|(a, b)| a - b)) / norm(&mut exact.iter().copied());
+        let error =
+            norm(&mut logits.iter().zip(&exact).map(|(a, b)| a - b)) / norm(&mut exact.iter().copied());
         let tolerance = if what.ends_with("Int8") { 0.05 } else { 0.5 };
         assert!(error <= tolerance, "{what}: {error} > {tolerance}");
     }

@@ -21,7 +21,9 @@ const TOKENS: [u32; 6] = [1, 299, 42, 42, 7, 150];
 fn logits(weights: &dyn Weights, format: Format) -> Vec<f32> {
     let mut engine = engine(Model::read(weights, format).unwrap(), Simd::detect());
     let mut state = State::zero(engine.config());
-    engine.forward(&mut [Piece { tokens: &TOKENS, state: &mut state, logits: Logits::All, adapter: None }]).to_vec()
+    engine
+        .forward(&mut [Piece { tokens: &TOKENS, state: &mut state, logits: Logits::All, adapter: None }])
+        .to_vec()
 }
 
 /// How a tensor is written: name, shape, values.

@@ -74,8 +74,18 @@ fn canonical(name: &str, mut shape: Vec<usize>, values: Vec<f32>) -> (Vec<usize>
         shape.pop();
     }
     let low_rank = [
-        "time_maa_w1", "time_maa_w2", "time_decay_w1", "time_decay_w2", "att.w1", "att.w2", "att.a1", "att.a2",
-        "att.g1", "att.g2", "att.v1", "att.v2",
+        "time_maa_w1",
+        "time_maa_w2",
+        "time_decay_w1",
+        "time_decay_w2",
+        "att.w1",
+        "att.w2",
+        "att.a1",
+        "att.a2",
+        "att.g1",
+        "att.g2",
+        "att.v1",
+        "att.v2",
     ];
     if !low_rank.iter().any(|part| name.ends_with(part)) {
         return (shape, values);

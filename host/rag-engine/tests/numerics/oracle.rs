@@ -57,7 +57,9 @@ fn f32_logits_are_those_of_another_implementation() {
 fn logits_are_near_the_published_ones_in_every_format() {
     let expected = expected();
     assert_eq!(expected.len(), 256);
-    for (format, tolerance) in [(Format::F32, 0.016), (Format::Int8, 0.06), (Format::Int4, 0.45), (Format::Nf4, 0.45)] {
+    for (format, tolerance) in
+        [(Format::F32, 0.016), (Format::Int8, 0.06), (Format::Int4, 0.45), (Format::Nf4, 0.45)]
+    {
         for simd in Simd::available() {
             let logits = logits(format, simd);
             let rms = rms(&logits, &expected);

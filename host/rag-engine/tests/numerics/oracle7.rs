@@ -19,7 +19,9 @@ fn expected() -> Vec<f32> {
 fn logits_are_the_published_ones() {
     let file = GgmlFile::open(&oracle_file("tiny-rwkv-7v0-834K-FP32.bin"));
     let expected = expected();
-    for (format, tolerance) in [(Format::F32, 1e-4), (Format::Int8, 0.15), (Format::Int4, 1.2), (Format::Nf4, 1.2)] {
+    for (format, tolerance) in
+        [(Format::F32, 1e-4), (Format::Int8, 0.15), (Format::Int4, 1.2), (Format::Nf4, 1.2)]
+    {
         for simd in Simd::available() {
             let mut engine = engine(Model::read(&file, format).unwrap(), simd);
             let config = engine.config();
