@@ -9,6 +9,9 @@ use crate::sentence::{self, sentences};
 /// Bytes of a quote at most; a longer sentence is cut at a character.
 const QUOTE_BYTES_MAX: usize = 480;
 
+/// How much of a heading's score its first sentence has.
+const FROM_ABOVE: f32 = 1.5;
+
 /// Where an answer comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Citation {
@@ -33,9 +36,22 @@ pub fn cite(question: &str, answer: Option<&str>, recalled: &Recalled) -> Citati
     let text = passage.text.as_str();
     let asked = terms(question);
     let said = answer.map(normalised).filter(|answer| !answer.is_empty());
+    // What stands right under a heading or a question speaks to its words too.
+    let mut above = 0.0;
     let best = sentences(text)
         .into_iter()
-        .map(|range| (score(&text[range.clone()], &asked, said.as_deref()), range))
+        .map(|range| {
+            let sentence = &text[range.clone()];
+            // A sentence that holds the answer beats any that only shares words with the question.
+            let holds = said.as_ref().is_some_and(|answer| normalised(sentence).contains(answer));
+            let mut spoken = shared(sentence, &asked);
+            if sentence::is_whole(sentence) {
+                spoken += FROM_ABOVE * std::mem::take(&mut above);
+            } else {
+                above = spoken;
+            }
+            (f32::from(holds) * 100.0 + spoken, range)
+        })
         // The first of equals: `max_by` would take the last.
         .reduce(|best, next| if next.0 > best.0 { next } else { best });
     let range = best.map(|(_, range)| range).unwrap_or(0..text.len());
@@ -54,16 +70,13 @@ pub fn cite(question: &str, answer: Option<&str>, recalled: &Recalled) -> Citati
     }
 }
 
-/// A sentence that holds the answer beats any that only shares words with the question.
-fn score(sentence: &str, asked: &HashSet<String>, answer: Option<&str>) -> f32 {
-    let holds = answer.is_some_and(|answer| normalised(sentence).contains(answer));
+/// How many words a sentence shares with the question; a long one shares more by chance, and a heading, a question or
+/// a table's row often has the very words and says nothing of its own.
+fn shared(sentence: &str, asked: &HashSet<String>) -> f32 {
     let found = terms(sentence);
     let shared = found.intersection(asked).count() as f32;
-    // A long sentence shares more by chance.
-    let spoken = shared / (8.0 + found.len() as f32).sqrt();
-    // A heading or a table's row often has the question's very words and says nothing of its own.
     let weight = if sentence::is_whole(sentence) { 1.0 } else { 0.5 };
-    f32::from(holds) * 100.0 + weight * spoken
+    weight * shared / (8.0 + found.len() as f32).sqrt()
 }
 
 /// Lower-cased words, and bigrams of Han and kana runs.
@@ -143,6 +156,12 @@ mod tests {
             None,
             "# 配置静态地址\n\n静态地址写在 interfaces 文件里。",
             "静态地址写在 interfaces 文件里。",
+        );
+        check(
+            "How many threads does Rayon use?",
+            None,
+            "# Rayon FAQ\n\nHow many threads will Rayon spawn?\n\nBy default, one for each CPU. Rayon may spawn more.",
+            "By default, one for each CPU.",
         );
         check("Which port?", Some("8780"), "| port | 8780 |\n\nA port is a number.", "| port | 8780 |");
     }

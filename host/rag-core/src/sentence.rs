@@ -52,9 +52,11 @@ fn is_end(c: char) -> bool {
     matches!(c, '。' | '！' | '？' | '；' | '…' | '.' | '!' | '?')
 }
 
-/// Whether it ends as sentences do: headings, rows of tables and items of lists often do not.
+/// Whether it states something: headings, rows of tables and many items of lists do not end as sentences do, and a
+/// question asks.
 pub(crate) fn is_whole(sentence: &str) -> bool {
-    sentence.trim_end_matches(is_closing).ends_with(is_end) && !sentence.starts_with(['#', '|'])
+    let states = |c: char| is_end(c) && !matches!(c, '?' | '？');
+    sentence.trim_end_matches(is_closing).ends_with(states) && !sentence.starts_with(['#', '|'])
 }
 
 fn is_closing(c: char) -> bool {
