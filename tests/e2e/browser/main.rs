@@ -5,4 +5,3 @@ mod clients;
 #[expect(dead_code, reason = "the other suite uses all of it")]
 mod host;
 mod page;
-mod webdriver;

@@ -41,6 +41,8 @@ const ALLOWED = {
     ),
   ALLOWED_ATTR: ["href", "title", "class", "start", "align", "data-cite", "type"],
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
+  // Numbers and words, no addresses: without this the rule above would take them away.
+  ADD_URI_SAFE_ATTR: ["align", "data-cite", "start", "type"],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
 };

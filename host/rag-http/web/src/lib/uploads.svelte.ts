@@ -83,7 +83,11 @@ class Queue {
   async load(): Promise<void> {
     try {
       const query = { kb: this.kb, limit: JOBS_SHOWN };
-      this.jobs = (await must(api.GET("/api/v1/jobs", { params: { query } }))).jobs;
+      const { jobs } = await must(api.GET("/api/v1/jobs", { params: { query } }));
+      const ended = (list: Job[] | undefined) => list?.find((job) => !active(job))?.id;
+      // Somebody else's job came to its end.
+      if (this.jobs && ended(jobs) !== ended(this.jobs)) this.ended += 1;
+      this.jobs = jobs;
       this.trouble = undefined;
     } catch (error) {
       this.trouble = error;
