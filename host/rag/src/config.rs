@@ -299,6 +299,17 @@ mod tests {
     }
 
     #[test]
+    fn every_example_file_loads() {
+        let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../etc"));
+        let files = fs_err::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let examples: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+        assert!(examples.len() > 1);
+        for path in examples {
+            Config::load(Some(&path), [("HOME".to_owned(), "/tmp".to_owned())].into_iter()).unwrap();
+        }
+    }
+
+    #[test]
     fn the_example_file_holds_exactly_the_defaults() {
         let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../etc/rag.toml"));
         let text = fs_err::read_to_string(path).unwrap();
