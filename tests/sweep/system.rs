@@ -46,6 +46,7 @@ pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
         reranker: Arc::new(Toy),
         generator: Arc::new(Toy),
         keys: store.clone(),
+        records: store.clone(),
         relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
         wake_jobs: Box::new(|| {}),
         pause: Box::new(|_| Box::pin(std::future::ready(()))),

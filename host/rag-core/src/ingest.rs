@@ -35,7 +35,7 @@ pub struct Ingested {
 
 /// Runs an ingest job to its commit. `Error::Cancelled` when somebody cancelled the job meanwhile.
 pub async fn ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Ingested> {
-    let binding = rag.binding(job.kb.as_str()).await?;
+    let binding = binding_for(rag, job, source).await?;
     let parser = parser_for(&binding, source)?;
     let document = new_document(&binding, parser.as_ref(), source);
     if rag.catalog.open_document(&document).await? == Opened::Unchanged {
@@ -76,6 +76,15 @@ pub async fn ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Inges
     work.report(Stage::Commit, 0, 0).await?;
     let unused = rag.catalog.commit_document(&document.id, &summary, &job.id).await?;
     Ok(Ingested { document: document.id, unchanged: false, unused })
+}
+
+/// The knowledge base's parts, with the document's own chunker when it has one.
+async fn binding_for(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Arc<Binding>> {
+    let mut kb = rag.catalog.kb(&job.kb).await?;
+    if let Some(chunker) = &source.chunker {
+        kb.settings.chunker = chunker.clone();
+    }
+    rag.bindings.bind(&kb).await
 }
 
 /// The document that this job would write: its id tells whether it is there already.
@@ -184,11 +193,7 @@ impl Work<'_> {
 
     /// Waits for its turn when the queue is full: questions go first, and an ingest has time.
     async fn embed(&self, batch: &[Chunk]) -> Result<Vectors> {
-        let text = |chunk: &Chunk| match &chunk.context {
-            Some(context) if !context.is_empty() => format!("{context}\n{}", chunk.text),
-            _ => chunk.text.clone(),
-        };
-        let texts: Vec<String> = batch.iter().map(text).collect();
+        let texts: Vec<String> = batch.iter().map(embed_text).collect();
         let mut tries = 0;
         loop {
             match self.binding.embedder.embed(texts.clone(), Purpose::Passage).await {
@@ -202,15 +207,7 @@ impl Work<'_> {
     }
 
     fn store_batch(&self, batch: &[Chunk], vectors: Vectors) -> StoreBatch {
-        let fields = |chunk: &Chunk| {
-            let mut fields = vec![
-                ("document".to_owned(), Value::Text(self.document.id.0.clone())),
-                ("name".to_owned(), Value::Text(self.document.name.clone())),
-                ("ordinal".to_owned(), Value::Integer(i64::from(chunk.ordinal))),
-            ];
-            fields.extend(chunk.page.map(|page| ("page".to_owned(), Value::Integer(i64::from(page)))));
-            fields
-        };
+        let fields = |chunk: &Chunk| store_fields(&self.document.id, &self.document.name, chunk);
         StoreBatch {
             ids: batch.iter().map(|chunk| chunk.id.clone()).collect(),
             vectors,
@@ -221,7 +218,7 @@ impl Work<'_> {
 
     /// Tells how far the job is, and stops it when somebody cancelled it.
     async fn report(&self, stage: Stage, done: u64, total: u64) -> Result<()> {
-        if self.rag.catalog.job(&self.job.id).await?.state == JobState::Cancelled {
+        if matches!(self.rag.catalog.job(&self.job.id).await?.state, JobState::Cancelled | JobState::Paused) {
             return Err(Error::Cancelled);
         }
         // Text and original differ in size, but the share of one is a fair guess at the share of the other.
@@ -229,6 +226,25 @@ impl Work<'_> {
         let percent = if stage == Stage::Commit { 99 } else { 1 + share as u8 };
         self.rag.catalog.progress(&self.job.id, Progress { stage, done, total, percent }).await
     }
+}
+
+/// What is embedded for a chunk.
+pub(crate) fn embed_text(chunk: &Chunk) -> String {
+    match &chunk.context {
+        Some(context) if !context.is_empty() => format!("{context}\n{}", chunk.text),
+        _ => chunk.text.clone(),
+    }
+}
+
+/// The fields that every chunk's row in a vector store has.
+pub(crate) fn store_fields(document: &DocumentId, name: &str, chunk: &Chunk) -> Vec<(String, Value)> {
+    let mut fields = vec![
+        ("document".to_owned(), Value::Text(document.0.clone())),
+        ("name".to_owned(), Value::Text(name.to_owned())),
+        ("ordinal".to_owned(), Value::Integer(i64::from(chunk.ordinal))),
+    ];
+    fields.extend(chunk.page.map(|page| ("page".to_owned(), Value::Integer(i64::from(page)))));
+    fields
 }
 
 /// Where a chunk stands, as people look for it.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::curate;
 use crate::document::DocumentId;
 use crate::error::{Error, ErrorCode, Result};
+use crate::evaluate;
 use crate::ingest::ingest;
 use crate::limits;
 use crate::ports::{Binding, IngestSource, Job, JobKind, JobState};
@@ -22,31 +24,62 @@ pub async fn recover(rag: &Rag) -> Result<()> {
     Ok(())
 }
 
-/// Runs the oldest queued job. Returns whether there was one; errors are those of the catalogue itself, since a
+/// Runs the next job: of the highest priority, the oldest. Returns whether there was one; errors are those of the catalogue itself, since a
 /// job's own failure is recorded in the job.
 pub async fn run_next(rag: &Rag) -> Result<bool> {
     let Some(job) = rag.catalog.claim().await? else { return Ok(false) };
     let outcome = match &job.kind {
         JobKind::Ingest(source) => run_ingest(rag, &job, source).await,
         JobKind::DeleteDocument(document) => run_delete(rag, document).await,
+        JobKind::EnableDocument(document) => curate::enable_document(rag, &job, document).await,
+        JobKind::Evaluate(run) => evaluate::evaluate(rag, &job, run).await,
     };
-    let state = match outcome {
-        Ok(state) => state,
-        Err(Error::Cancelled) => JobState::Cancelled,
-        Err(error) => JobState::Failed { message: error.to_string() },
+    let end = match outcome {
+        Ok(state) => End::Ended(state),
+        Err(Error::Cancelled) if rag.catalog.job(&job.id).await.is_ok_and(|job| goes_on(&job)) => {
+            End::Interrupted
+        }
+        Err(Error::Cancelled) => End::Ended(JobState::Cancelled),
+        Err(error) if error.retryable() && job.attempts + 1 < limits::JOB_ATTEMPTS_MAX => End::Postponed {
+            reason: error.to_string(),
+            wait_ms: limits::JOB_BACKOFF_MS << (2 * job.attempts),
+        },
+        Err(error) => End::Ended(JobState::Failed { message: error.to_string() }),
     };
-    settle(rag, &job, &state).await?;
+    settle(rag, &job, &end).await?;
     if let Ok(binding) = rag.binding(job.kb.as_str()).await {
         collect_garbage(rag, &binding).await?;
     }
     Ok(true)
 }
 
+/// How a try of a job ended.
+enum End {
+    Ended(JobState),
+    /// Somebody paused it, or resumed it before this was noticed.
+    Interrupted,
+    /// It failed for a reason that may pass.
+    Postponed {
+        reason: String,
+        wait_ms: u64,
+    },
+}
+
+/// Whether a job that stopped is to run again, now or once resumed.
+fn goes_on(job: &Job) -> bool {
+    matches!(job.state, JobState::Paused | JobState::Queued)
+}
+
 /// Records how a job ended. A full disk is waited out, so that the job is not lost in the state `running`.
-async fn settle(rag: &Rag, job: &Job, state: &JobState) -> Result<()> {
+async fn settle(rag: &Rag, job: &Job, end: &End) -> Result<()> {
     let mut tries = 0;
     loop {
-        match rag.catalog.finish(&job.id, state).await {
+        let recorded = match end {
+            End::Ended(state) => rag.catalog.finish(&job.id, state).await,
+            End::Interrupted => rag.records.interrupted(&job.id).await,
+            End::Postponed { reason, wait_ms } => rag.records.postpone(&job.id, reason, *wait_ms).await,
+        };
+        match recorded {
             // Its knowledge base was deleted meanwhile, and the job with it.
             Err(error) if error.code() == ErrorCode::NotFound => return Ok(()),
             Err(error) if error.retryable() && tries < SETTLE_TRIES => {

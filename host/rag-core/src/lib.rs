@@ -5,8 +5,10 @@
 //! where they enter.
 
 pub mod ask;
+mod curate;
 pub mod document;
 pub mod error;
+pub mod evaluate;
 pub mod ingest;
 pub mod jobs;
 pub mod kb;

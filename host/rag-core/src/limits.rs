@@ -24,3 +24,23 @@ pub const HISTORY_ROUNDS: usize = 6;
 pub const KB_NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=33;
 /// Bytes of a document's name.
 pub const DOCUMENT_NAME_BYTES_MAX: usize = 512;
+/// Rounds of one conversation, and conversations of one owner.
+pub const CONVERSATION_ROUNDS_MAX: u64 = 10_000;
+/// See `CONVERSATION_ROUNDS_MAX`.
+pub const CONVERSATIONS_MAX: u64 = 10_000;
+/// Tries of a job that fails for reasons that may pass.
+pub const JOB_ATTEMPTS_MAX: u32 = 5;
+/// Wait before the second try of such a job, in milliseconds; each further one waits four times as long.
+pub const JOB_BACKOFF_MS: u64 = 5_000;
+/// Questions of one set, and things expected of one question.
+pub const QUESTIONS_MAX: usize = 2_000;
+/// See `QUESTIONS_MAX`.
+pub const EXPECTED_MAX: usize = 64;
+/// Hits that a run looks at for each question.
+pub const RUN_K_MAX: u32 = 100;
+/// Pairs of metadata of one document, and bytes of a key or value.
+pub const METADATA_PAIRS_MAX: usize = 64;
+/// See `METADATA_PAIRS_MAX`.
+pub const METADATA_BYTES_MAX: usize = 512;
+/// Bytes of an edited chunk.
+pub const CHUNK_BYTES_MAX: usize = 16 << 10;

@@ -3,19 +3,35 @@
 //! Contracts that hold for every port: calls are safe to repeat; dropping a call's future cancels it and leaves
 //! nothing half done; a full queue is `Error::Busy` at once; nothing panics on any input.
 
+mod accounts;
 mod catalog;
+mod conversations;
+mod curation;
 mod engine;
+mod evaluations;
+mod folders;
 mod host;
 mod plugin;
+mod queue;
+
+pub use accounts::{Accounts, AuditEntry, AuditQuery, Rights, User, UserChange};
 
 pub use catalog::{
     Catalog, DocumentInfo, DocumentState, IngestSource, Job, JobId, JobKind, JobState, NewDocument, Opened,
     Progress, Stage, Stored, VectorGarbage,
 };
+pub use conversations::{
+    Conversation, ConversationKey, ConversationQuery, Conversations, Mark, NewRound, Round,
+};
+pub use curation::{Curation, DocumentQuery};
 pub use engine::{
     Bounds, Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Purpose,
     Rerank, Sampling, Usage,
 };
+pub use evaluations::{
+    Evaluations, Expected, Outcome, Question, QuestionSet, Run, RunHit, RunSettings, Scores,
+};
+pub use folders::{FolderEntry, FolderFile, Folders};
 pub use host::{
     Blob, BlobStore, BlobWriter, KbSearch, KeyValue, Keys, Principal, Role, StoredVectors, VectorIndex,
 };
@@ -23,3 +39,9 @@ pub use plugin::{
     Binding, Bindings, Chunk, Parse, ParseSession, PluginInfo, Retrieve, StoreBatch, VectorCollection,
     VectorStore,
 };
+pub use queue::Queue;
+
+/// What is kept beside the catalogue, behind one door: whatever implements all of these is one.
+pub trait Records: Accounts + Conversations + Curation + Evaluations + Folders + Queue {}
+
+impl<T: Accounts + Conversations + Curation + Evaluations + Folders + Queue> Records for T {}

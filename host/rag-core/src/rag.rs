@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ask::{self, Answering, AskRequest};
+use crate::curate;
 use crate::document::{BlockKind, BlockSpan, ChunkId, DocumentId, Section, Span};
 use crate::error::{Error, ErrorCode, Result};
-use crate::kb::{Kb, KbName, KbSettings};
+use crate::evaluate;
+use crate::kb::{Kb, KbName, KbSettings, PluginChoice};
 use crate::limits;
 use crate::media;
 use crate::ports::{
     Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, IngestSource, Job, JobId, JobKind,
-    JobState, Keys, Rerank,
+    JobState, Keys, Records, Rerank, Run, RunSettings, Stored,
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
 use crate::relevance::RelevanceMin;
-use crate::search::{RetrieveRequest, Turn};
+use crate::search::{Filter, RetrieveRequest};
 
 /// Waits without blocking the thread; given by the runtime, which this crate does not know.
 pub type Pause = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -32,6 +34,7 @@ pub struct Rag {
     pub reranker: Arc<dyn Rerank>,
     pub generator: Arc<dyn Generate>,
     pub keys: Arc<dyn Keys>,
+    pub records: Arc<dyn Records>,
     pub relevance_min: RelevanceMin,
     /// Tells the job loop that there is work.
     pub wake_jobs: Box<dyn Fn() + Send + Sync>,
@@ -113,10 +116,83 @@ impl Rag {
                 media::sniff(&name, &original.read_at(0, media::SNIFF_BYTES).await?).to_owned()
             }
         };
-        let source = IngestSource { blob, size, name, media_type };
-        let job = self.catalog.enqueue(&kb.name, &JobKind::Ingest(source)).await?;
+        let source = IngestSource { blob, size, name, media_type, chunker: None };
+        self.enqueue(&kb.name, &JobKind::Ingest(source)).await
+    }
+
+    /// Queues a job and tells the runner.
+    async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
+        let job = self.catalog.enqueue(kb, kind).await?;
         (self.wake_jobs)();
         Ok(job)
+    }
+
+    /// Cuts a document anew with another chunker, or with the knowledge base's own; its metadata stays, edits of its
+    /// chunks do not.
+    pub async fn rechunk(&self, id: &DocumentId, chunker: Option<PluginChoice>) -> Result<Job> {
+        let document = self.catalog.document(id).await?;
+        if let Some(chunker) = &chunker {
+            let kb = self.catalog.kb(&document.kb).await?;
+            let settings = KbSettings { chunker: chunker.clone(), ..kb.settings };
+            self.check_settings(&document.kb, &settings).await?;
+        }
+        let source = IngestSource {
+            blob: document.blob,
+            size: document.size,
+            name: document.name,
+            media_type: document.media_type,
+            chunker,
+        };
+        self.enqueue(&document.kb, &JobKind::Ingest(source)).await
+    }
+
+    /// Takes a document out of every search at once, or queues the job that brings it back.
+    pub async fn set_document_enabled(&self, id: &DocumentId, enabled: bool) -> Result<Option<Job>> {
+        let document = self.catalog.document(id).await?;
+        if enabled {
+            return match document.disabled {
+                true => Ok(Some(self.enqueue(&document.kb, &JobKind::EnableDocument(id.clone())).await?)),
+                false => Ok(None),
+            };
+        }
+        self.records.disable_document(id).await?;
+        let binding = self.binding(document.kb.as_str()).await?;
+        crate::jobs::collect_garbage(self, &binding).await?;
+        Ok(None)
+    }
+
+    /// Likewise for one chunk, at once both ways.
+    pub async fn set_chunk_enabled(&self, kb: &KbName, id: &ChunkId, enabled: bool) -> Result<Stored> {
+        if enabled {
+            return curate::enable_chunk(self, kb, id).await;
+        }
+        self.records.chunk(kb, id).await?;
+        self.records.disable_chunk(id).await?;
+        let binding = self.binding(kb.as_str()).await?;
+        crate::jobs::collect_garbage(self, &binding).await?;
+        self.records.chunk(kb, id).await
+    }
+
+    /// Replaces a chunk's text; the chunk gets a new id.
+    pub async fn edit_chunk(&self, kb: &KbName, id: &ChunkId, text: &str) -> Result<Stored> {
+        curate::edit_chunk(self, kb, id, text).await
+    }
+
+    /// Queues a run of a question set.
+    pub async fn start_run(&self, set: &str, settings: &RunSettings) -> Result<Run> {
+        let kb = self.records.question_set(set).await?.kb;
+        if !(1..=limits::RUN_K_MAX).contains(&settings.k) {
+            return Err(Error::invalid(format!("k is 1 to {}, not {}", limits::RUN_K_MAX, settings.k)));
+        }
+        evaluate::bind(self, &kb, settings).await?;
+        let run = self.records.create_run(set, settings).await?;
+        match self.enqueue(&kb, &JobKind::Evaluate(run.id.clone())).await {
+            Ok(job) => self.records.assign_run(&run.id, &job.id).await,
+            Err(error) => {
+                self.records.delete_run(&run.id).await?;
+                Err(error)
+            }
+        }
     }
 
     /// Queues a failed or cancelled job again.
@@ -133,7 +209,7 @@ impl Rag {
     /// Stops a job; a running one stops at its next batch. Ending twice is no error.
     pub async fn cancel(&self, id: &JobId) -> Result<Job> {
         let job = self.catalog.job(id).await?;
-        if matches!(job.state, JobState::Queued | JobState::Running) {
+        if matches!(job.state, JobState::Queued | JobState::Paused | JobState::Running) {
             self.catalog.finish(id, &JobState::Cancelled).await?;
         }
         self.catalog.job(id).await
@@ -152,17 +228,16 @@ impl Rag {
     /// Likewise for one chunk of a knowledge base.
     pub async fn delete_chunk(&self, kb: &str, id: &ChunkId) -> Result<()> {
         let binding = self.binding(kb).await?;
-        if self.catalog.passages(&binding.kb.name, std::slice::from_ref(id)).await?.is_empty() {
-            return Err(Error::NotFound { what: "chunk", name: id.0.clone() });
-        }
+        self.records.chunk(&binding.kb.name, id).await?;
         self.catalog.delete_chunk(id).await?;
         crate::jobs::collect_garbage(self, &binding).await
     }
 
     /// Finds passages, reranked when the knowledge base does that.
-    pub async fn search(&self, kb: &str, request: SearchRequest) -> Result<Recall> {
+    pub async fn search(&self, kb: &str, mut request: SearchRequest) -> Result<Recall> {
         prompt::check_question(&request.question)?;
         let binding = self.binding(kb).await?;
+        request.filter = self.resolved(&binding.kb.name, request.filter).await?;
         recall::recall(self, &binding, request).await
     }
 
@@ -173,15 +248,18 @@ impl Rag {
         if let (Some(conversation), true) = (&request.conversation, request.history.is_empty()) {
             request.history = self.catalog.turns(conversation, limits::HISTORY_ROUNDS).await?;
         }
+        request.filter = self.resolved(&binding.kb.name, request.filter).await?;
         let surplus = request.history.len().saturating_sub(limits::HISTORY_ROUNDS);
         request.history.drain(..surplus);
         ask::ask(self, &binding, request).await
     }
 
-    /// Keeps a finished round of a conversation.
-    pub async fn remember(&self, conversation: &str, kb: &str, question: &str, answer: &str) -> Result<()> {
-        let turn = Turn { question: question.to_owned(), answer: answer.to_owned() };
-        self.catalog.append_turn(conversation, &KbName::parse(kb)?, &turn).await
+    /// A filter that every vector store understands: attributes and metadata are known to the catalogue alone.
+    async fn resolved(&self, kb: &KbName, filter: Option<Filter>) -> Result<Option<Filter>> {
+        match filter {
+            Some(filter) => Ok(Some(self.records.resolve_filter(kb, &filter).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Tries the plugins on a knowledge base that does not exist yet, so that wrong settings are refused before anything is kept.

@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use rag_core::ask::{Answering, AskRequest, is_model_refusal};
 use rag_core::kb::KbName;
-use rag_core::ports::{FinishReason, GenerationEvent, GenerationStream, Usage};
+use rag_core::ports::{ConversationKey, FinishReason, GenerationEvent, GenerationStream, NewRound, Usage};
 use rag_core::quote::Citation;
 
+use crate::api::conversations::Detail;
 use crate::auth::Caller;
 use crate::error::ApiResult;
 use crate::state::AppState;
@@ -22,8 +23,9 @@ pub(crate) struct Answer {
     pub(crate) reason: FinishReason,
     words: Watched,
     state: AppState,
-    kb: KbName,
-    conversation: Option<String>,
+    conversation: Option<ConversationKey>,
+    /// Of the round that was kept.
+    pub(crate) round: Option<u64>,
 }
 
 impl Answer {
@@ -32,9 +34,10 @@ impl Answer {
         state: &AppState,
         caller: &Caller,
         kb: KbName,
-        request: AskRequest,
+        conversation: Option<ConversationKey>,
+        mut request: AskRequest,
     ) -> ApiResult<Self> {
-        let conversation = request.conversation.clone();
+        request.conversation = conversation.as_ref().map(ConversationKey::name);
         let mut about = state.rag.ask(kb.as_str(), request).await?;
         let stream = std::mem::replace(&mut about.stream, taken());
         Ok(Answer {
@@ -44,8 +47,8 @@ impl Answer {
             usage: Usage::default(),
             reason: FinishReason::Stop,
             state: state.clone(),
-            kb,
             conversation,
+            round: None,
         })
     }
 
@@ -79,15 +82,29 @@ impl Answer {
 
     /// Citations for what is written so far.
     pub(crate) fn citations(&self) -> Vec<Citation> {
-        self.about.citations((!self.text.is_empty()).then_some(self.text.as_str()))
+        let said = (!self.text.is_empty()).then_some(self.text.as_str());
+        let citations = self.about.citations(said).into_iter().zip(&self.about.cited);
+        let placed = citations.map(|(mut citation, recalled)| {
+            let (passage, span) = (&recalled.passage.text, recalled.passage.span);
+            // Somebody edited the passage: its sentences stand nowhere in the document, the whole does.
+            if span.end - span.start != passage.len() as u64 {
+                citation.span = span;
+            }
+            citation
+        });
+        placed.collect()
     }
 
-    /// A refusal says nothing that a later round could build on.
+    /// Keeps the round with all that the page shows beside it.
     async fn remember(&mut self) -> ApiResult<()> {
-        if let (Some(conversation), false) = (&self.conversation, self.about.refused) {
-            let rag = &self.state.rag;
-            rag.remember(conversation, self.kb.as_str(), &self.about.question, self.text.trim()).await?;
-        }
+        let Some(key) = &self.conversation else { return Ok(()) };
+        let round = NewRound {
+            question: self.about.question.clone(),
+            answer: self.text.trim().to_owned(),
+            refused: self.about.refused,
+            detail: Detail::of(self).to_json(),
+        };
+        self.round = Some(self.state.rag.records.append_round(key, &round).await?);
         Ok(())
     }
 }

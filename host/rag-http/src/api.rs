@@ -2,13 +2,17 @@
 
 pub(crate) mod ask;
 pub(crate) mod conversations;
+pub(crate) mod curate;
 pub(crate) mod documents;
 pub(crate) mod filter;
+pub(crate) mod folders;
 pub(crate) mod jobs;
 pub(crate) mod kbs;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod multipart;
+pub(crate) mod questions;
 pub(crate) mod search;
 pub(crate) mod status;
 pub(crate) mod upload;
+pub(crate) mod users;

@@ -10,12 +10,16 @@ use axum::http::{Extensions, HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use rag_core::kb::KbName;
-use rag_core::ports::{Principal, Role};
+use rag_core::ports::{ConversationKey, Principal, Role};
+use sha2::{Digest as _, Sha256};
 
+use crate::audit::Audited;
 use crate::error::{ApiError, ApiResult};
-use crate::session;
+use crate::session::{self, Tried};
 use crate::state::AppState;
 
+/// Carries the session's token against forged requests.
+const CSRF_HEADER: &str = "x-csrf-token";
 /// Longest key that is looked at, in bytes.
 const KEY_BYTES_MAX: usize = 256;
 
@@ -23,7 +27,7 @@ const KEY_BYTES_MAX: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The checked holder of a key.
+/// The checked holder of a key, or user.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
@@ -37,8 +41,13 @@ pub(crate) async fn require_key(
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let principal = identify(&state, &parts).await?;
+    let audited = Audited::begin(&state, &parts, &principal);
     parts.extensions.insert(Caller { principal });
-    Ok(next.run(Request::from_parts(parts, body)).await)
+    let response = next.run(Request::from_parts(parts, body)).await;
+    if let Some(audited) = audited {
+        audited.end(response.status()).await;
+    }
+    Ok(response)
 }
 
 async fn identify(state: &AppState, request: &Parts) -> ApiResult<Principal> {
@@ -55,10 +64,21 @@ async fn identify(state: &AppState, request: &Parts) -> ApiResult<Principal> {
         ));
     };
     check_same_origin(&request.method, headers)?;
-    let key_id = state.sessions.key_id(token, Instant::now());
     let ended = || ApiError::unauthenticated("this login has ended; log in again");
-    let key_id = key_id.ok_or_else(ended)?;
-    still_valid(state, &key_id).await?.ok_or_else(ended)
+    let (id, csrf) = state.sessions.find(token, Instant::now()).ok_or_else(ended)?;
+    check_csrf(&request.method, headers, &csrf)?;
+    still_valid(state, &id).await?.ok_or_else(ended)
+}
+
+/// Beside its origin, a change with a cookie shows that its sender can read our answers: another site cannot.
+fn check_csrf(method: &Method, headers: &HeaderMap, csrf: &str) -> ApiResult<()> {
+    let sent = headers.get(CSRF_HEADER).map_or(&b""[..], |value| value.as_bytes());
+    if method.is_safe() || Sha256::digest(sent) == Sha256::digest(csrf.as_bytes()) {
+        return Ok(());
+    }
+    Err(ApiError::denied(
+        "with a cookie, changes need the header x-csrf-token with the value that GET /api/v1/session tells; reload the page",
+    ))
 }
 
 /// Checks a key. Guessing is braked by address; a right key is never braked, so that a guesser behind the same
@@ -70,16 +90,20 @@ pub(crate) async fn verify(state: &AppState, key: &str, peer: IpAddr) -> ApiResu
         return Ok(principal);
     }
     let now = Instant::now();
-    if let Some(wait_s) = state.attempts.wait_s(peer, state.settings.login_failures_max, now) {
+    let tried = Tried::Address(peer);
+    if let Some(wait_s) = state.attempts.wait_s(&tried, state.settings.login_failures_max, now) {
         return Err(ApiError::too_many("too many failed logins from this address", wait_s));
     }
-    state.attempts.failed(peer, now);
+    state.attempts.failed(tried, now);
     Err(ApiError::unauthenticated("the key is unknown or was revoked"))
 }
 
-/// The principal of a key, none once it was revoked: asked again while a long answer streams.
-pub(crate) async fn still_valid(state: &AppState, key_id: &str) -> ApiResult<Option<Principal>> {
-    Ok(state.rag.keys.list().await?.into_iter().find(|principal| principal.key_id == key_id))
+/// The principal of a key or user, none once it was revoked or disabled: asked again while a long answer streams.
+pub(crate) async fn still_valid(state: &AppState, id: &str) -> ApiResult<Option<Principal>> {
+    if let Some(user) = state.rag.records.user_principal(id).await? {
+        return Ok(Some(user));
+    }
+    Ok(state.rag.keys.list().await?.into_iter().find(|principal| principal.key_id == id))
 }
 
 /// A cookie travels with requests that another site makes, so with a cookie anything that changes state must come
@@ -125,41 +149,56 @@ fn bearer(header: &str) -> Option<&str> {
 }
 
 impl Caller {
-    /// Refuses a role below the one needed.
+    /// Refuses a role below the one needed, for what belongs to no knowledge base.
     pub(crate) fn need(&self, role: Role) -> ApiResult<()> {
-        if self.principal.role >= role {
-            return Ok(());
-        }
-        let needed = role_name(role);
-        Err(ApiError::denied(format!(
-            "this needs the role '{needed}'; the key has '{}'",
-            role_name(self.principal.role)
-        )))
+        Self::enough(self.principal.rights.role, role)
     }
 
-    /// Refuses a knowledge base outside the key's scope in the same words whether it exists or not.
-    pub(crate) fn kb(&self, role: Role, name: &str) -> ApiResult<KbName> {
-        self.need(role)?;
-        let name = KbName::parse(name)?;
-        if self.reaches(&name) {
-            return Ok(name);
+    fn enough(has: Role, needed: Role) -> ApiResult<()> {
+        if has >= needed {
+            return Ok(());
         }
-        Err(ApiError::denied(format!("this key does not reach the knowledge base '{name}'")))
+        let (has, needed) = (role_name(has), role_name(needed));
+        Err(ApiError::denied(format!("this needs the role '{needed}'; you have '{has}'")))
+    }
+
+    /// Refuses a knowledge base out of reach in the same words whether it exists or not.
+    pub(crate) fn kb(&self, role: Role, name: &str) -> ApiResult<KbName> {
+        let name = KbName::parse(name)?;
+        match self.principal.rights.in_kb(&name) {
+            Some(has) => Self::enough(has, role).map(|()| name),
+            None => Err(ApiError::denied(format!("you do not reach the knowledge base '{name}'"))),
+        }
+    }
+
+    /// Refuses who has this role nowhere.
+    pub(crate) fn need_anywhere(&self, role: Role) -> ApiResult<()> {
+        let rights = &self.principal.rights;
+        let highest = rights.of_kbs.iter().map(|(_, role)| *role).fold(rights.role, Role::max);
+        Self::enough(highest, role)
     }
 
     /// An administrator without scope: for what concerns all knowledge bases, or could widen a scope.
     pub(crate) fn need_unscoped_admin(&self) -> ApiResult<()> {
         self.need(Role::Admin)?;
-        match self.principal.kbs {
+        match self.principal.rights.kbs {
             None => Ok(()),
-            Some(_) => {
-                Err(ApiError::denied("this needs an administrator's key without a list of knowledge bases"))
-            }
+            Some(_) => Err(ApiError::denied("this needs an administrator without a list of knowledge bases")),
         }
     }
 
     pub(crate) fn reaches(&self, kb: &KbName) -> bool {
-        self.principal.kbs.as_ref().is_none_or(|kbs| kbs.contains(kb))
+        self.principal.rights.in_kb(kb).is_some()
+    }
+
+    /// Every knowledge base that is reached; none when all are.
+    pub(crate) fn reached(&self) -> Option<Vec<KbName>> {
+        let rights = &self.principal.rights;
+        let mut kbs = rights.kbs.clone()?;
+        kbs.extend(rights.of_kbs.iter().map(|(kb, _)| kb.clone()));
+        kbs.sort();
+        kbs.dedup();
+        Some(kbs)
     }
 
     /// Whose prompts are kept apart from everybody else's.
@@ -167,15 +206,16 @@ impl Caller {
         self.principal.key_id.clone()
     }
 
-    /// A conversation's name in the catalogue: two keys, or two knowledge bases, never share one.
-    pub(crate) fn conversation(&self, kb: &KbName, id: &str) -> ApiResult<String> {
+    /// A conversation: two callers, or two knowledge bases, never share one.
+    pub(crate) fn conversation(&self, kb: &KbName, id: &str) -> ApiResult<ConversationKey> {
         let fits = (1..=64).contains(&id.len());
         if !fits || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(ApiError::invalid(
                 "a conversation's id is 1 to 64 ASCII letters, digits, '-' and '_'",
             ));
         }
-        Ok(format!("{}/{kb}/{id}", self.principal.key_id))
+        let owner = self.principal.key_id.clone();
+        Ok(ConversationKey { owner, kb: kb.clone(), id: id.to_owned() })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+mod audit;
 mod auth;
 mod error;
 mod extract;

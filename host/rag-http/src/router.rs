@@ -16,7 +16,10 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{ask, conversations, documents, jobs, kbs, keys, login, search, status, upload};
+use crate::api::{
+    ask, conversations, curate, documents, folders, jobs, kbs, keys, login, questions, search, status,
+    upload, users,
+};
 use crate::auth::require_key;
 use crate::error::ApiError;
 use crate::frame::frame;
@@ -85,32 +88,60 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(kbs::get, kbs::update, kbs::delete))
         .merge(uploads)
         .routes(routes!(upload::text))
-        .routes(routes!(documents::get, documents::delete))
+        .routes(routes!(curate::batch))
+        .routes(routes!(documents::get, documents::delete, curate::document))
+        .routes(routes!(curate::rechunk))
         .routes(routes!(documents::text))
         .routes(routes!(documents::original))
         .routes(routes!(documents::chunks))
-        .routes(routes!(documents::delete_chunk))
+        .routes(routes!(documents::chunk, documents::delete_chunk, curate::chunk))
+        .routes(routes!(folders::list))
+        .routes(routes!(folders::add))
         .routes(routes!(jobs::list))
-        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::get, jobs::change))
+        .routes(routes!(jobs::pause))
+        .routes(routes!(jobs::resume))
         .routes(routes!(jobs::events))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::retry))
         .routes(routes!(search::search))
         .routes(routes!(ask::ask))
-        .routes(routes!(conversations::get))
+        .merge(conversation_routes())
+        .merge(question_routes())
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::change, users::delete))
+        .routes(routes!(users::audit))
         .routes(routes!(status::plugins))
         .routes(routes!(status::models))
         .routes(routes!(status::status))
         .routes(routes!(status::metrics))
         .routes(routes!(login::who, login::logout))
+        .routes(routes!(login::password))
         .routes(routes!(chat::chat))
         .routes(routes!(completions::completions))
         .routes(routes!(embeddings::embeddings))
         .routes(routes!(models::list))
         .routes(routes!(models::get))
         .routes(routes!(rerank::rerank))
+}
+
+fn conversation_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(conversations::list))
+        .routes(routes!(conversations::get, conversations::rename, conversations::delete))
+        .routes(routes!(conversations::mark))
+        .routes(routes!(conversations::marked))
+}
+
+fn question_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(questions::list, questions::create))
+        .routes(routes!(questions::get, questions::replace, questions::delete))
+        .routes(routes!(questions::export))
+        .routes(routes!(questions::runs, questions::start))
+        .routes(routes!(questions::run, questions::delete_run))
 }
 
 /// What anyone may reach.

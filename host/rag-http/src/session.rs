@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 pub(crate) const COOKIE: &str = "rwkv_rag_session";
 /// Logins kept at once; the one that ends first makes room.
 const SESSIONS_MAX: usize = 1_000;
-/// Addresses whose failures are counted at once.
-const ADDRESSES_MAX: usize = 10_000;
+/// Addresses and names whose failures are counted at once.
+const TRIED_MAX: usize = 10_000;
 /// Over which failures are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -26,23 +26,24 @@ pub(crate) struct Sessions(Mutex<HashMap<TokenHash, Session>>);
 
 #[derive(Debug, Clone)]
 struct Session {
-    key_id: String,
+    /// Of the key or user.
+    principal: String,
+    /// What the page must send along with every change.
+    csrf: String,
     /// Without a request.
     lasts: Duration,
     ends: Instant,
 }
 
 impl Sessions {
-    /// Opens a session for a key and returns its token.
+    /// Opens a session for a key or user.
     pub(crate) fn open(
         &self,
-        key_id: &str,
+        principal: &str,
         lasts: Duration,
         now: Instant,
-    ) -> Result<String, getrandom::Error> {
-        let mut token = [0_u8; 32];
-        getrandom::fill(&mut token)?;
-        let token = URL_SAFE_NO_PAD.encode(token);
+    ) -> Result<Opened, getrandom::Error> {
+        let (token, csrf) = (random()?, random()?);
         let mut sessions = locked(&self.0);
         sessions.retain(|_, session| session.ends > now);
         if sessions.len() >= SESSIONS_MAX
@@ -51,16 +52,24 @@ impl Sessions {
         {
             sessions.remove(&first);
         }
-        sessions.insert(hash(&token), Session { key_id: key_id.to_owned(), lasts, ends: now + lasts });
-        Ok(token)
+        let session =
+            Session { principal: principal.to_owned(), csrf: csrf.clone(), lasts, ends: now + lasts };
+        sessions.insert(hash(&token), session);
+        Ok(Opened { token, csrf })
     }
 
-    /// The key that a token stands for; asking prolongs the session.
-    pub(crate) fn key_id(&self, token: &str, now: Instant) -> Option<String> {
+    /// The principal that a token stands for, and what changes must carry; asking prolongs the session.
+    pub(crate) fn find(&self, token: &str, now: Instant) -> Option<(String, String)> {
         let mut sessions = locked(&self.0);
         let session = sessions.get_mut(&hash(token)).filter(|session| session.ends > now)?;
         session.ends = now + session.lasts;
-        Some(session.key_id.clone())
+        Some((session.principal.clone(), session.csrf.clone()))
+    }
+
+    /// Ends every session of a principal but the one with `kept` as its token.
+    pub(crate) fn close_all(&self, principal: &str, kept: Option<&str>) {
+        let kept = kept.map(hash);
+        locked(&self.0).retain(|token, session| session.principal != principal || Some(*token) == kept);
     }
 
     pub(crate) fn close(&self, token: &str) {
@@ -68,9 +77,24 @@ impl Sessions {
     }
 }
 
-/// Failed logins by address.
+/// What a new session's owner gets.
+pub(crate) struct Opened {
+    /// For the cookie.
+    pub(crate) token: String,
+    /// For the page, to send as `x-csrf-token`.
+    pub(crate) csrf: String,
+}
+
+/// Who failed to log in: an address, or the name of a user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Tried {
+    Address(IpAddr),
+    Name(String),
+}
+
+/// Failed logins by address and by name.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<HashMap<IpAddr, Failures>>);
+pub(crate) struct Attempts(Mutex<HashMap<Tried, Failures>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Failures {
@@ -79,21 +103,27 @@ struct Failures {
 }
 
 impl Attempts {
-    /// Seconds to wait when this address failed too often.
-    pub(crate) fn wait_s(&self, address: IpAddr, failures_max: u32, now: Instant) -> Option<u64> {
+    /// Seconds to wait when this address or name failed too often.
+    pub(crate) fn wait_s(&self, tried: &Tried, failures_max: u32, now: Instant) -> Option<u64> {
         let attempts = locked(&self.0);
-        let failures = attempts.get(&address).filter(|failures| failures.count >= failures_max)?;
+        let failures = attempts.get(tried).filter(|failures| failures.count >= failures_max)?;
         let left = (failures.since + WINDOW).checked_duration_since(now)?;
         Some(left.as_secs().max(1))
     }
 
-    pub(crate) fn failed(&self, address: IpAddr, now: Instant) {
+    pub(crate) fn failed(&self, tried: Tried, now: Instant) {
         let mut attempts = locked(&self.0);
         attempts.retain(|_, failures| now.duration_since(failures.since) < WINDOW);
-        if attempts.len() < ADDRESSES_MAX || attempts.contains_key(&address) {
-            attempts.entry(address).or_insert(Failures { count: 0, since: now }).count += 1;
+        if attempts.len() < TRIED_MAX || attempts.contains_key(&tried) {
+            attempts.entry(tried).or_insert(Failures { count: 0, since: now }).count += 1;
         }
     }
+}
+
+fn random() -> Result<String, getrandom::Error> {
+    let mut token = [0_u8; 32];
+    getrandom::fill(&mut token)?;
+    Ok(URL_SAFE_NO_PAD.encode(token))
 }
 
 fn hash(token: &str) -> TokenHash {
@@ -114,38 +144,50 @@ mod tests {
     #[test]
     fn a_session_ends_when_unused_and_on_logout() {
         let (sessions, now) = (Sessions::default(), Instant::now());
-        let token = sessions.open("key", HOUR, now).unwrap();
-        assert_eq!(sessions.key_id(&token, now).as_deref(), Some("key"));
-        assert_eq!(sessions.key_id("guess", now), None);
-        assert!(sessions.key_id(&token, now + HOUR / 2).is_some());
-        assert!(sessions.key_id(&token, now + HOUR).is_some(), "each request prolongs it");
-        assert_eq!(sessions.key_id(&token, now + HOUR * 2), None);
-        let token = sessions.open("key", HOUR, now).unwrap();
+        let token = sessions.open("key", HOUR, now).unwrap().token;
+        assert_eq!(sessions.find(&token, now).map(|found| found.0).as_deref(), Some("key"));
+        assert_eq!(sessions.find("guess", now), None);
+        assert!(sessions.find(&token, now + HOUR / 2).is_some());
+        assert!(sessions.find(&token, now + HOUR).is_some(), "each request prolongs it");
+        assert_eq!(sessions.find(&token, now + HOUR * 2), None);
+        let token = sessions.open("key", HOUR, now).unwrap().token;
         sessions.close(&token);
-        assert_eq!(sessions.key_id(&token, now), None);
+        assert_eq!(sessions.find(&token, now), None);
+    }
+
+    #[test]
+    fn all_sessions_of_one_principal_end_but_the_present_one() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let open = |who| sessions.open(who, HOUR, now).unwrap().token;
+        let (first, present, other) = (open("user-1"), open("user-1"), open("user-2"));
+        sessions.close_all("user-1", Some(&present));
+        assert_eq!(sessions.find(&first, now), None);
+        assert!(sessions.find(&present, now).is_some() && sessions.find(&other, now).is_some());
+        sessions.close_all("user-1", None);
+        assert_eq!(sessions.find(&present, now), None);
     }
 
     #[test]
     fn sessions_are_bounded_and_the_oldest_goes() {
         let (sessions, now) = (Sessions::default(), Instant::now());
-        let first = sessions.open("first", HOUR, now).unwrap();
+        let first = sessions.open("first", HOUR, now).unwrap().token;
         for i in 0..SESSIONS_MAX as u64 {
             sessions.open("key", HOUR, now + Duration::from_millis(i + 1)).unwrap();
         }
-        assert_eq!(sessions.key_id(&first, now), None);
+        assert_eq!(sessions.find(&first, now), None);
         assert_eq!(locked(&sessions.0).len(), SESSIONS_MAX);
     }
 
     #[test]
     fn failures_brake_one_address_for_a_minute() {
         let (attempts, now) = (Attempts::default(), Instant::now());
-        let (bad, good) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let (bad, good) = (Tried::Address(IpAddr::from([10, 0, 0, 1])), Tried::Name("小李".into()));
         for _ in 0..3 {
-            assert_eq!(attempts.wait_s(bad, 3, now), None);
-            attempts.failed(bad, now);
+            assert_eq!(attempts.wait_s(&bad, 3, now), None);
+            attempts.failed(bad.clone(), now);
         }
-        assert_eq!(attempts.wait_s(bad, 3, now), Some(60));
-        assert_eq!(attempts.wait_s(good, 3, now), None);
-        assert_eq!(attempts.wait_s(bad, 3, now + WINDOW + Duration::from_secs(1)), None);
+        assert_eq!(attempts.wait_s(&bad, 3, now), Some(60));
+        assert_eq!(attempts.wait_s(&good, 3, now), None);
+        assert_eq!(attempts.wait_s(&bad, 3, now + WINDOW + Duration::from_secs(1)), None);
     }
 }

@@ -34,8 +34,13 @@ async fn main() -> Result<(), Failure> {
     let mut writer = BlobStore::create(&*store).await?;
     writer.write("original".into()).await?;
     let (blob, size) = writer.finish().await?;
-    let source =
-        IngestSource { blob: blob.clone(), size, name: "all".into(), media_type: "text/plain".into() };
+    let source = IngestSource {
+        blob: blob.clone(),
+        size,
+        name: "all".into(),
+        media_type: "text/plain".into(),
+        chunker: None,
+    };
     let job = store.enqueue(&kb, &JobKind::Ingest(source)).await?;
 
     let begun = Instant::now();

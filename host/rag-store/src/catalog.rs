@@ -3,9 +3,14 @@
 //! The steps themselves stand in the modules below, one kind of thing in each.
 
 mod chunks;
+mod conversations;
+mod curation;
 mod documents;
+mod evaluations;
 mod jobs;
 mod kbs;
+mod queue;
+mod records;
 mod retire;
 mod turns;
 
@@ -33,6 +38,7 @@ use crate::fault::Step;
 use crate::store::Store;
 use crate::{blobs, words};
 
+pub(crate) use conversations::delete_of as delete_conversations_of;
 pub(crate) use kbs::row_of as kb_row;
 pub(crate) use retire::blob_is_used;
 

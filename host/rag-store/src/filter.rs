@@ -20,7 +20,7 @@ pub(crate) trait Fields {
 }
 
 /// Fields of chunks in the catalogue, as `c`, with their document, as `d`: those of the host, else the attributes
-/// that the parser found, which are texts.
+/// that the parser found and the metadata that people noted, which are texts.
 pub(crate) struct ChunkFields;
 
 /// Fields kept with the host's own vectors, as `v`.
@@ -170,7 +170,20 @@ fn bind_kind(params: &mut Vec<Sql>, values: &[Value], wanted: i64) -> String {
     bound.join(", ")
 }
 
+/// The condition that the document's attributes or metadata hold a pair whose key, and what follows, is so.
+fn noted(key: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM json_each(d.attributes) a WHERE a.value ->> 0 {key}
+         UNION ALL SELECT 1 FROM json_each(d.metadata) a WHERE a.value ->> 0 {key})"
+    )
+}
+
 impl ChunkFields {
+    /// Whether the host fills this field for every chunk, in the catalogue and in vector stores alike.
+    pub(crate) fn is_own(field: &str) -> bool {
+        Self::column(field).is_some()
+    }
+
     /// Column and kind of a field that the host fills.
     fn column(field: &str) -> Option<(&'static str, i64)> {
         match field {
@@ -191,11 +204,7 @@ impl Fields for ChunkFields {
             }
             None if kind(value) == 0 => {
                 let field = bind(params, Sql::Text(field.to_owned()));
-                format!(
-                    "EXISTS (SELECT 1 FROM json_each(d.attributes) a WHERE a.value ->> 0 = {field} AND a.value ->> 1 {} {})",
-                    operator(op),
-                    bind(params, sql(value))
-                )
+                noted(&format!("= {field} AND a.value ->> 1 {} {}", operator(op), bind(params, sql(value))))
             }
             _ if op == CompareOp::Ne => self.exists(field, params),
             _ => "0".to_owned(),
@@ -207,10 +216,7 @@ impl Fields for ChunkFields {
             Some((column, kind)) => format!("coalesce({column} IN ({}), 0)", bind_kind(params, values, kind)),
             None => {
                 let field = bind(params, Sql::Text(field.to_owned()));
-                format!(
-                    "EXISTS (SELECT 1 FROM json_each(d.attributes) a WHERE a.value ->> 0 = {field} AND a.value ->> 1 IN ({}))",
-                    bind_kind(params, values, 0)
-                )
+                noted(&format!("= {field} AND a.value ->> 1 IN ({})", bind_kind(params, values, 0)))
             }
         }
     }
@@ -218,10 +224,7 @@ impl Fields for ChunkFields {
     fn exists(&self, field: &str, params: &mut Vec<Sql>) -> String {
         match Self::column(field) {
             Some((column, _)) => format!("({column} IS NOT NULL)"),
-            None => format!(
-                "EXISTS (SELECT 1 FROM json_each(d.attributes) a WHERE a.value ->> 0 = {})",
-                bind(params, Sql::Text(field.to_owned()))
-            ),
+            None => noted(&format!("= {}", bind(params, Sql::Text(field.to_owned())))),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use rag_core::kb::KbName;
-use rag_core::ports::{Keys, Principal, Role};
+use rag_core::ports::{Keys, Principal, Rights, Role};
 use rag_core::{Error, Result};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use sha2::{Digest, Sha256};
@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 use crate::catalog::kb_row;
 use crate::fault::Step;
 use crate::store::{Store, now_ms};
+use crate::users::somebody_administers;
 
 /// What every secret begins with, so that people and scanners recognise one.
 const PREFIX: &str = "rag_";
@@ -32,8 +33,12 @@ impl Keys for Store {
         }
         let key_id = random_hex::<ID_BYTES>()?;
         let secret = format!("{PREFIX}{key_id}{}", random_hex::<SECRET_BYTES>()?);
-        let principal =
-            Principal { key_id, name, role, kbs: kbs.map(<[KbName]>::to_vec), created_ms: now_ms() };
+        let principal = Principal {
+            key_id,
+            name,
+            rights: Rights { role, kbs: kbs.map(<[KbName]>::to_vec), of_kbs: Vec::new() },
+            created_ms: now_ms(),
+        };
         let hash = hash_of(&secret);
         self.grow(move |transaction| insert(transaction, &principal, &hash).map(|()| (secret, principal)))
             .await
@@ -61,7 +66,7 @@ impl Keys for Store {
     }
 }
 
-fn random_hex<const BYTES: usize>() -> Result<String> {
+pub(crate) fn random_hex<const BYTES: usize>() -> Result<String> {
     let mut bytes = [0_u8; BYTES];
     getrandom::fill(&mut bytes).map_err(|error| Error::Unavailable {
         message: format!("the operating system gives no random numbers: {error}"),
@@ -80,14 +85,14 @@ fn insert(transaction: &Transaction<'_>, principal: &Principal, hash: &[u8]) -> 
             Error::Conflict { message: format!("there are {KEYS_MAX} keys already; revoke some") }.into()
         );
     }
-    for kb in principal.kbs.iter().flatten() {
+    let rights = &principal.rights;
+    for kb in rights.kbs.iter().flatten() {
         kb_row(transaction, kb)?;
     }
-    let names = principal.kbs.as_ref().map(|kbs| kbs.iter().map(KbName::as_str).collect::<Vec<_>>());
-    let kbs = names.map(|names| serde_json::json!(names).to_string());
+    let kbs = kbs_json(rights.kbs.as_deref());
     transaction.execute(
         "INSERT INTO keys (id, name, role, kbs, hash, created_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![principal.key_id, principal.name, code(principal.role), kbs, hash, principal.created_ms],
+        params![principal.key_id, principal.name, code(rights.role), kbs, hash, principal.created_ms],
     )?;
     Ok(())
 }
@@ -101,54 +106,47 @@ fn find(connection: &Connection, key_id: &str, hash: &[u8]) -> Step<Option<Princ
 
 /// The last administrator of everything stays, and so does the last administrator of anything.
 fn revoke(transaction: &Transaction<'_>, key_id: &str) -> Step<()> {
-    let found: Option<(i64, bool)> = transaction
-        .query_row("SELECT role, kbs IS NULL FROM keys WHERE id = ?1", [key_id], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .optional()?;
-    let Some((role, reaches_all)) = found else {
+    if transaction.execute("DELETE FROM keys WHERE id = ?1", [key_id])? == 0 {
         return Err(Error::NotFound { what: "key", name: key_id.to_owned() }.into());
-    };
-    let others: i64 = transaction.query_row(
-        "SELECT count(*) FROM keys WHERE id <> ?1 AND role = ?2 AND (kbs IS NULL OR NOT ?3)",
-        params![key_id, code(Role::Admin), reaches_all],
-        |row| row.get(0),
-    )?;
-    if role == code(Role::Admin) && others == 0 {
-        return Err(Error::Conflict {
-            message: "this is the last administrator's key; create another one before revoking it".to_owned(),
-        }
-        .into());
     }
-    transaction.execute("DELETE FROM keys WHERE id = ?1", [key_id])?;
-    Ok(())
+    somebody_administers(transaction)
 }
 
 const SELECT: &str = "SELECT id, name, role, kbs, hash, created_ms FROM keys";
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<(Principal, Vec<u8>)> {
-    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
-        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error)
-    };
-    let kbs: Option<String> = row.get(3)?;
-    let kbs = match kbs {
-        Some(json) => {
-            let names: Vec<String> = serde_json::from_str(&json).map_err(|error| damaged(error.into()))?;
-            let parsed: Result<Vec<KbName>> = names.iter().map(|name| KbName::parse(name)).collect();
-            Some(parsed.map_err(|error| damaged(error.into()))?)
-        }
-        None => None,
-    };
-    let role = match row.get(2)? {
-        2 => Role::Admin,
-        1 => Role::Editor,
-        _ => Role::Reader,
-    };
-    let principal = Principal { key_id: row.get(0)?, name: row.get(1)?, role, kbs, created_ms: row.get(5)? };
+    let rights = Rights { role: role_of(row.get(2)?), kbs: kbs_in(row, 3)?, of_kbs: Vec::new() };
+    let principal = Principal { key_id: row.get(0)?, name: row.get(1)?, rights, created_ms: row.get(5)? };
     Ok((principal, row.get(4)?))
 }
 
-fn code(role: Role) -> i64 {
+/// A list of knowledge bases as a column holds it; none reaches all.
+pub(crate) fn kbs_json(kbs: Option<&[KbName]>) -> Option<String> {
+    let names: Option<Vec<&str>> = kbs.map(|kbs| kbs.iter().map(KbName::as_str).collect());
+    names.map(|names| serde_json::json!(names).to_string())
+}
+
+/// Such a list in a column of a result.
+pub(crate) fn kbs_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Vec<KbName>>> {
+    let damaged = |error: Box<dyn std::error::Error + Send + Sync>| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
+    };
+    let json: Option<String> = row.get(column)?;
+    let Some(json) = json else { return Ok(None) };
+    let names: Vec<String> = serde_json::from_str(&json).map_err(|error| damaged(error.into()))?;
+    let parsed: Result<Vec<KbName>> = names.iter().map(|name| KbName::parse(name)).collect();
+    parsed.map(Some).map_err(|error| damaged(error.into()))
+}
+
+pub(crate) fn role_of(code: i64) -> Role {
+    match code {
+        2 => Role::Admin,
+        1 => Role::Editor,
+        _ => Role::Reader,
+    }
+}
+
+pub(crate) fn code(role: Role) -> i64 {
     match role {
         Role::Reader => 0,
         Role::Editor => 1,
@@ -167,7 +165,7 @@ mod tests {
         let (admin_secret, admin) = Keys::create(&**store, "first", Role::Admin, None).await.unwrap();
         let (secret, reader) = Keys::create(&**store, " 读者 ", Role::Reader, Some(&[kb()])).await.unwrap();
         assert!(secret.starts_with("rag_") && secret.len() == 80, "{secret}");
-        assert_eq!((reader.name.as_str(), reader.kbs.as_deref()), ("读者", Some(&[kb()][..])));
+        assert_eq!((reader.name.as_str(), reader.rights.kbs.as_deref()), ("读者", Some(&[kb()][..])));
         assert_eq!(store.verify(&secret).await.unwrap(), Some(reader.clone()));
         assert_eq!(Keys::list(&**store).await.unwrap(), [admin.clone(), reader.clone()]);
         let mut other = secret.clone();

@@ -14,10 +14,12 @@ mod folder;
 mod key_value;
 mod keys;
 mod migrate;
+mod server_files;
 mod settings;
 mod store;
 #[cfg(test)]
 mod testing;
+mod users;
 mod vectors;
 mod words;
 

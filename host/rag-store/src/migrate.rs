@@ -6,8 +6,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::fault::Step;
 
 /// `migrations/NNNN_*.sql` in order; never edited once released, only added to.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_catalog.sql"), include_str!("migrations/0002_vectors.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_catalog.sql"),
+    include_str!("migrations/0002_vectors.sql"),
+    include_str!("migrations/0003_management.sql"),
+];
 
 /// Marks the file as ours ("RWKR").
 const APPLICATION_ID: i32 = 0x5257_4b52;

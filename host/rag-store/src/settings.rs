@@ -2,6 +2,7 @@
 
 use rag_core::Error;
 use rag_core::kb::{AnswerSettings, KbSettings, PluginChoice};
+use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Step;
@@ -18,8 +19,25 @@ pub(crate) fn from_json(json: &str) -> Step<KbSettings> {
     Ok(settings.into())
 }
 
+/// A plugin with its settings.
+pub(crate) fn choice_to_json(choice: &PluginChoice) -> Step<String> {
+    let json = serde_json::to_string(&ChoiceJson::from(choice));
+    json.map_err(|error| Error::invalid(format!("the plugin's settings cannot be written: {error}")).into())
+}
+
+/// Such a plugin in a column of a result.
+pub(crate) fn choice_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<PluginChoice>> {
+    let json: Option<String> = row.get(column)?;
+    let parse = |json: String| {
+        serde_json::from_str::<ChoiceJson>(&json).map(PluginChoice::from).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+        })
+    };
+    json.map(parse).transpose()
+}
+
 #[derive(Serialize, Deserialize)]
-struct ChoiceJson {
+pub(crate) struct ChoiceJson {
     id: String,
     #[serde(default = "no_settings")]
     settings: String,

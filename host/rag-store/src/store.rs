@@ -40,6 +40,8 @@ pub struct StoreConfig {
     pub database_bytes_max: Option<u64>,
     /// Memory for vectors kept ready to search, in bytes; the least recently used collections go first.
     pub vector_cache_bytes_max: u64,
+    /// Folders of the server whose files may be ingested by path.
+    pub ingest_roots: Vec<PathBuf>,
     /// SQLite's page cache of each connection, in KiB.
     pub page_cache_kib: u32,
 }
@@ -57,6 +59,7 @@ impl StoreConfig {
             disk_free_min_bytes: 64 << 20,
             database_bytes_max: None,
             vector_cache_bytes_max: 1 << 30,
+            ingest_roots: Vec::new(),
             page_cache_kib: 16 << 10,
         }
     }

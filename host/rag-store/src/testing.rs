@@ -87,6 +87,7 @@ impl Sample {
             size,
             name: name.to_owned(),
             media_type: "text/plain".to_owned(),
+            chunker: None,
         };
         let queued = store.enqueue(&kb(), &JobKind::Ingest(source)).await.unwrap();
         loop {

@@ -32,6 +32,7 @@ pub(crate) async fn build(config: &Config) -> Result<Parts> {
         document_bytes_max: config.data.document_bytes_max,
         jobs_queued_max: config.data.jobs_queued_max,
         readers: config.data.readers,
+        ingest_roots: config.data.ingest_roots.clone(),
         disk_free_min_bytes: config.data.disk_free_min_bytes,
         ..StoreConfig::new(&data_dir)
     })?;
@@ -56,7 +57,8 @@ pub(crate) async fn build(config: &Config) -> Result<Parts> {
         embedder: encoder.clone(),
         reranker,
         generator,
-        keys: store,
+        keys: store.clone(),
+        records: store,
         relevance_min: config.retrieval.floors(),
         wake_jobs: Box::new(move || waker.notify_one()),
         pause: Box::new(|time: Duration| Box::pin(tokio::time::sleep(time))),
@@ -146,7 +148,7 @@ pub(crate) async fn first_admin_key(keys: &dyn Keys) -> Result<Option<String>> {
 
 /// Runs queued jobs until told to stop; an error of the catalogue itself is logged and waited out.
 pub(crate) async fn run_jobs(rag: Arc<Rag>, wake: Arc<Notify>) {
-    /// Wait after a failure of the catalogue.
+    /// Wait after a failure of the catalogue, and between looks for jobs whose next try is due.
     const RETRY: Duration = Duration::from_secs(5);
     if let Err(error) = rag_core::jobs::recover(&rag).await {
         tracing::error!(%error, "vectors of deleted documents could not be removed; the next start tries again");
@@ -154,7 +156,9 @@ pub(crate) async fn run_jobs(rag: Arc<Rag>, wake: Arc<Notify>) {
     loop {
         match rag_core::jobs::run_next(&rag).await {
             Ok(true) => {}
-            Ok(false) => wake.notified().await,
+            Ok(false) => {
+                let _ = tokio::time::timeout(RETRY, wake.notified()).await;
+            }
             Err(error) => {
                 tracing::error!(%error, "the job queue could not go on");
                 tokio::time::sleep(RETRY).await;

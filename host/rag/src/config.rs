@@ -48,6 +48,8 @@ pub(crate) struct Data {
     pub(crate) disk_free_min_bytes: u64,
     /// Connections that read while one writes.
     pub(crate) readers: usize,
+    /// Folders of this machine whose files may be ingested by path; each is known by its last part.
+    pub(crate) ingest_roots: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +136,7 @@ impl Default for Data {
             jobs_queued_max: 10_000,
             disk_free_min_bytes: 256 << 20,
             readers: 4,
+            ingest_roots: Vec::new(),
         }
     }
 }

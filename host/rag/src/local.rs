@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use rag_core::kb::KbName;
-use rag_core::ports::{Keys, Principal, Role};
+use rag_core::ports::{Keys, Principal, Rights, Role};
 use rag_http::{AppState, Settings};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
@@ -83,8 +83,7 @@ impl LocalKeys {
         Principal {
             key_id: LOCAL_KEY_ID.to_owned(),
             name: LOCAL_KEY_ID.to_owned(),
-            role: Role::Admin,
-            kbs: None,
+            rights: Rights { role: Role::Admin, kbs: None, of_kbs: Vec::new() },
             created_ms: 0,
         }
     }

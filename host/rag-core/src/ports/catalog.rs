@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::document::{BlobHash, Chunk, ChunkId, DocumentId, ParsedSummary};
 use crate::error::Result;
-use crate::kb::{Kb, KbName, KbSettings};
+use crate::kb::{Kb, KbName, KbSettings, PluginChoice};
 use crate::search::{Filter, Hit, Passage, Turn};
 
 /// A job's id: opaque, sortable by creation.
@@ -29,6 +29,10 @@ impl fmt::Display for JobId {
 pub enum JobKind {
     Ingest(IngestSource),
     DeleteDocument(DocumentId),
+    /// Embeds a disabled document again and makes it searchable.
+    EnableDocument(DocumentId),
+    /// Tries a question set: the run of this id.
+    Evaluate(String),
 }
 
 /// A file to ingest: stored already, so that a job needs nothing but the data folder.
@@ -39,6 +43,8 @@ pub struct IngestSource {
     /// The document's name within its knowledge base; ingesting the same name again replaces it.
     pub name: String,
     pub media_type: String,
+    /// Cuts this document instead of the knowledge base's chunker.
+    pub chunker: Option<PluginChoice>,
 }
 
 /// Where an ingest stands; the order of the variants is the order of the work.
@@ -66,6 +72,8 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobState {
     Queued,
+    /// Held back until somebody resumes it.
+    Paused,
     Running,
     /// `unchanged` when the same document was there already.
     Done {
@@ -86,6 +94,16 @@ pub struct Job {
     pub kind: JobKind,
     pub state: JobState,
     pub progress: Progress,
+    /// Higher runs earlier; 0 unless somebody changed it.
+    pub priority: i32,
+    /// Tries that failed for a reason that may pass.
+    pub attempts: u32,
+    /// Why the last of them failed.
+    pub reason: Option<String>,
+    /// When the next try may begin.
+    pub not_before_ms: Option<i64>,
+    /// When the present or last try began.
+    pub started_ms: Option<i64>,
     pub created_ms: i64,
     pub updated_ms: i64,
 }
@@ -138,6 +156,12 @@ pub struct DocumentInfo {
     pub chunks: u64,
     /// Bytes of its text.
     pub text_bytes: u64,
+    /// Out of every search until it is enabled.
+    pub disabled: bool,
+    /// What the parser found, e.g. the author.
+    pub attributes: Vec<(String, String)>,
+    /// What people noted.
+    pub metadata: Vec<(String, String)>,
     pub created_ms: i64,
 }
 
@@ -146,6 +170,10 @@ pub struct DocumentInfo {
 pub struct Stored {
     pub chunk: Chunk,
     pub document: DocumentId,
+    /// Out of every search until it is enabled.
+    pub disabled: bool,
+    /// Its text is no longer that of the document.
+    pub edited: bool,
 }
 
 /// Vectors that no committed chunk refers to, by collection.
@@ -214,8 +242,8 @@ pub trait Catalog: Send + Sync {
     async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job>;
     /// As `enqueue`, for a job that its caller does at once: it is running, and `claim` never gives it out.
     async fn begin(&self, kb: &KbName, kind: &JobKind) -> Result<Job>;
-    /// Takes the oldest queued job and marks it running; jobs left running by a dead process were queued again when
-    /// the catalogue was opened.
+    /// Takes the oldest of the queued jobs with the highest priority whose wait is over, and marks it running; jobs
+    /// left running by a dead process were queued again when the catalogue was opened.
     async fn claim(&self) -> Result<Option<Job>>;
     async fn progress(&self, id: &JobId, progress: Progress) -> Result<()>;
     /// Ends a job in `Done`, `Failed` or `Cancelled`, taking out what it left pending; `Queued` reopens a failed or

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::accounts::Rights;
 use super::plugin::VectorCollection;
 use crate::document::{BlobHash, ChunkId, Vectors};
 use crate::error::Result;
@@ -116,14 +117,13 @@ pub enum Role {
     Admin,
 }
 
-/// Who a key belongs to.
+/// Who asks: the holder of a key, or a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
+    /// Of the key, or of the user.
     pub key_id: String,
     pub name: String,
-    pub role: Role,
-    /// The only knowledge bases that the key reaches; none reaches all.
-    pub kbs: Option<Vec<KbName>>,
+    pub rights: Rights,
     pub created_ms: i64,
 }
 

@@ -75,6 +75,9 @@ pub(crate) struct AskAnswer {
     model: String,
     /// The model is the small one that only demonstrates: read the citations.
     demonstration: bool,
+    /// Of the round kept in the conversation: by it the answer is marked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round: Option<u64>,
     /// Everything that was considered, best first, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     recall: Option<Vec<HitView>>,
@@ -92,7 +95,7 @@ pub(crate) struct AskStart {
 }
 
 /// Where an answer comes from.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct CitationView {
     /// The document's name.
     document: String,
@@ -115,10 +118,10 @@ pub(crate) struct CitationView {
 }
 
 /// Tokens read and written.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct UsageView {
-    prompt_tokens: u32,
-    output_tokens: u32,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) output_tokens: u32,
 }
 
 #[derive(Serialize)]
@@ -143,8 +146,8 @@ pub(crate) async fn ask(
     let kb = caller.kb(Role::Reader, &kb)?;
     let recall = body.recall;
     let conversation = body.conversation.as_deref().map(|id| caller.conversation(&kb, id)).transpose()?;
-    let request = AskRequest { conversation, tenant: caller.tenant(), ..body.into_request()? };
-    let answer = Answer::begin(&state, &caller, kb, request).await?;
+    let request = AskRequest { tenant: caller.tenant(), ..body.into_request()? };
+    let answer = Answer::begin(&state, &caller, kb, conversation, request).await?;
 
     if !wants_events(&headers) {
         let answer = answer.finish().await?;
@@ -262,6 +265,7 @@ impl AskAnswer {
             finish_reason: reason_name(answer.reason),
             model: start.model,
             demonstration: start.demonstration,
+            round: answer.round,
             recall: start.recall,
         }
     }

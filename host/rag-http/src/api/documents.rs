@@ -3,13 +3,13 @@
 use axum::Json as Answer;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use rag_core::document::{ChunkId, DocumentId};
 use rag_core::kb::KbName;
-use rag_core::ports::{DocumentInfo, DocumentState, Role, Stored};
+use rag_core::ports::{DocumentInfo, DocumentQuery, DocumentState, Role, Stored};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -42,8 +42,22 @@ pub(crate) struct DocumentView {
     chunks: u64,
     /// Bytes of its text.
     text_bytes: u64,
+    /// Out of every search until it is enabled.
+    disabled: bool,
+    /// What the parser found, e.g. the author.
+    attributes: Vec<Pair>,
+    /// What people noted; filters find both.
+    metadata: Vec<Pair>,
     /// Milliseconds since 1970 (UTC).
     created_ms: i64,
+}
+
+/// A key with its value; a key may occur several times.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pair {
+    pub(crate) key: String,
+    pub(crate) value: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -68,6 +82,10 @@ pub(crate) struct ChunkView {
     parent: Option<String>,
     /// Put before the text for embedding only.
     context: Option<String>,
+    /// Out of every search until it is enabled.
+    disabled: bool,
+    /// Its text is no longer that of the document.
+    edited: bool,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -96,6 +114,12 @@ pub(crate) struct DocumentsQuery {
     after: Option<String>,
     /// At most this many, 1 to 1000; 100 when left out.
     limit: Option<u32>,
+    /// Part of a name or title.
+    q: Option<String>,
+    /// Only disabled ones, or only the others.
+    disabled: Option<bool>,
+    /// `key:value`: only those with this pair among attributes or metadata.
+    tag: Option<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -131,7 +155,15 @@ pub(crate) async fn list(
     let kb = caller.kb(Role::Reader, &kb)?;
     state.rag.kb(kb.as_str()).await?;
     let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);
-    let found = state.rag.catalog.documents(&kb, query.after.as_deref(), limit).await?;
+    let tagged = query.tag.as_deref().map(|tag| tag.split_once(':').unwrap_or(("tag", tag)));
+    let wanted = DocumentQuery {
+        words: query.q.filter(|words| !words.is_empty()),
+        disabled: query.disabled,
+        tagged: tagged.map(|(key, value)| (key.to_owned(), value.to_owned())),
+        after: query.after,
+        limit,
+    };
+    let found = state.rag.records.find_documents(&kb, &wanted).await?;
     let next = (found.len() >= limit as usize).then(|| found.last().map(|last| last.name.clone())).flatten();
     Ok(Answer(DocumentList { documents: found.into_iter().map(DocumentView::from).collect(), next }))
 }
@@ -215,6 +247,8 @@ pub(crate) async fn original(
     let disposition =
         HeaderValue::from_str(&attachment(&document.name)).unwrap_or(HeaderValue::from_static("attachment"));
     let headers = [
+        // Nothing of it runs or loads anything, even where a browser would show it all the same.
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox")),
         (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
         (CONTENT_DISPOSITION, disposition),
         (CONTENT_LENGTH, HeaderValue::from(size)),
@@ -239,6 +273,19 @@ pub(crate) async fn chunks(
     Ok(Answer(ChunkList { chunks: found.into_iter().map(ChunkView::from).collect(), next }))
 }
 
+/// One chunk.
+#[utoipa::path(get, path = "/api/v1/kbs/{kb}/chunks/{chunk}", tag = "chunks", operation_id = "get_chunk",
+    params(("kb" = String, Path,), ("chunk" = String, Path,)),
+    responses((status = 200, body = ChunkView), (status = "default", body = ErrorBody)))]
+pub(crate) async fn chunk(
+    State(state): State<AppState>,
+    caller: Caller,
+    InPath((kb, chunk)): InPath<(String, String)>,
+) -> ApiResult<Answer<ChunkView>> {
+    let kb = caller.kb(Role::Reader, &kb)?;
+    Ok(Answer(state.rag.records.chunk(&kb, &ChunkId(chunk)).await?.into()))
+}
+
 /// Delete one chunk; the document's text and other chunks stay.
 #[utoipa::path(delete, path = "/api/v1/kbs/{kb}/chunks/{chunk}", tag = "chunks", operation_id = "delete_chunk",
     params(("kb" = String, Path,), ("chunk" = String, Path,)),
@@ -254,7 +301,7 @@ pub(crate) async fn delete_chunk(
 }
 
 /// A document of this very knowledge base: an id of another one does not exist here.
-async fn within(
+pub(crate) async fn within(
     state: &AppState,
     caller: &Caller,
     role: Role,
@@ -268,7 +315,7 @@ async fn within(
 }
 
 /// `attachment` with the name's last part: in ASCII for old clients, and in full, percent-encoded (RFC 6266).
-fn attachment(name: &str) -> String {
+pub(crate) fn attachment(name: &str) -> String {
     let file = name.rsplit('/').next().unwrap_or(name);
     let ascii: String = file
         .chars()
@@ -283,6 +330,10 @@ fn attachment(name: &str) -> String {
         }
     }
     format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+}
+
+fn pairs(pairs: Vec<(String, String)>) -> Vec<Pair> {
+    pairs.into_iter().map(|(key, value)| Pair { key, value }).collect()
 }
 
 impl From<DocumentInfo> for DocumentView {
@@ -303,6 +354,9 @@ impl From<DocumentInfo> for DocumentView {
             },
             chunks: document.chunks,
             text_bytes: document.text_bytes,
+            disabled: document.disabled,
+            attributes: pairs(document.attributes),
+            metadata: pairs(document.metadata),
             created_ms: document.created_ms,
         }
     }
@@ -322,6 +376,8 @@ impl From<Stored> for ChunkView {
             page: chunk.page,
             parent: chunk.parent.map(|id| id.0),
             context: chunk.context,
+            disabled: stored.disabled,
+            edited: stored.edited,
         }
     }
 }

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use rag_core::kb::{AnswerSettings, Kb, KbSettings, PluginChoice};
 use rag_core::ports::Role;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -84,12 +84,21 @@ pub(crate) struct AnswerChange {
     context_tokens_max: Option<u32>,
     /// Tokens of the answer at most.
     answer_tokens_max: Option<u32>,
-    /// A best passage less relevant than this is no match.
-    relevance_min: Option<f32>,
+    /// A best passage less relevant than this is no match; null goes back to the host's calibrated value.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<f32>)]
+    relevance_min: Option<Option<f32>>,
     /// 0 to 5; 0 is greedy.
     temperature: Option<f32>,
     /// 0 to 1.
     top_p: Option<f32>,
+}
+
+/// Tells null from left out.
+pub(crate) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -199,7 +208,7 @@ impl AnswerChange {
             passages: self.passages.unwrap_or(current.passages),
             context_tokens_max: self.context_tokens_max.unwrap_or(current.context_tokens_max),
             answer_tokens_max: self.answer_tokens_max.unwrap_or(current.answer_tokens_max),
-            relevance_min: self.relevance_min.or(current.relevance_min),
+            relevance_min: self.relevance_min.unwrap_or(current.relevance_min),
             temperature: self.temperature.unwrap_or(current.temperature),
             top_p: self.top_p.unwrap_or(current.top_p),
         };

@@ -17,7 +17,7 @@ use crate::state::AppState;
 const NAME_CHARS_MAX: usize = 100;
 
 /// What a key may do; each role includes those before it.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RoleName {
     /// Search and ask.
@@ -88,12 +88,7 @@ pub(crate) async fn create(
     }
     let kbs: Option<Vec<KbName>> =
         new.kbs.map(|kbs| kbs.iter().map(|kb| KbName::parse(kb)).collect::<Result<_, _>>()).transpose()?;
-    let role = match new.role {
-        RoleName::Reader => Role::Reader,
-        RoleName::Editor => Role::Editor,
-        RoleName::Admin => Role::Admin,
-    };
-    let (secret, principal) = state.rag.keys.create(name, role, kbs.as_deref()).await?;
+    let (secret, principal) = state.rag.keys.create(name, new.role.into(), kbs.as_deref()).await?;
     Ok((StatusCode::CREATED, Answer(CreatedKey { secret, key: principal.into() })))
 }
 
@@ -111,13 +106,34 @@ pub(crate) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Reader => Role::Reader,
+            RoleName::Editor => Role::Editor,
+            RoleName::Admin => Role::Admin,
+        }
+    }
+}
+
+impl From<Role> for RoleName {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Reader => RoleName::Reader,
+            Role::Editor => RoleName::Editor,
+            Role::Admin => RoleName::Admin,
+        }
+    }
+}
+
 impl From<Principal> for KeyView {
     fn from(principal: Principal) -> Self {
-        let kbs = principal.kbs.map(|kbs| kbs.iter().map(|kb| kb.as_str().to_owned()).collect());
+        let rights = principal.rights;
+        let kbs = rights.kbs.map(|kbs| kbs.iter().map(|kb| kb.as_str().to_owned()).collect());
         KeyView {
             id: principal.key_id,
             name: principal.name,
-            role: role_name(principal.role),
+            role: role_name(rights.role),
             kbs,
             created_ms: principal.created_ms,
         }

@@ -178,7 +178,7 @@ impl Source {
                 tenant: caller.tenant(),
                 ..AskRequest::default()
             };
-            return Ok(Source::Kb(Box::new(Answer::begin(state, caller, kb, request).await?)));
+            return Ok(Source::Kb(Box::new(Answer::begin(state, caller, kb, None, request).await?)));
         }
         caller.need(Role::Reader)?;
         let generator = &state.rag.generator;

@@ -1,8 +1,10 @@
 //! Ports in memory, small enough to be seen to be right.
 
 mod parts;
+mod people;
+mod records;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -34,6 +36,14 @@ pub(crate) struct Kept {
     pub(crate) turns: Vec<(String, Turn)>,
     pub(crate) blobs: BTreeMap<BlobHash, Bytes>,
     pub(crate) keys: Vec<(String, Principal)>,
+    pub(crate) conversations: Vec<records::KeptConversation>,
+    /// Disabled chunks.
+    pub(crate) disabled: BTreeSet<ChunkId>,
+    /// Each with its password.
+    pub(crate) users: Vec<(User, String)>,
+    pub(crate) audit: Vec<AuditEntry>,
+    pub(crate) sets: Vec<(QuestionSet, Vec<Question>)>,
+    pub(crate) runs: Vec<(Run, Vec<Outcome>)>,
     /// Every call of the catalogue fails with this.
     pub(crate) broken: Option<Error>,
 }
@@ -137,6 +147,9 @@ impl Catalog for Fake {
             state: DocumentState::Pending,
             chunks: 0,
             text_bytes: 0,
+            disabled: false,
+            attributes: Vec::new(),
+            metadata: Vec::new(),
             created_ms: 1_700_000_000_000,
         };
         kept.documents.insert(document.id.clone(), info);
@@ -208,7 +221,12 @@ impl Catalog for Fake {
         let kept = self.catalog()?;
         let own = kept.chunks.iter().filter(|(owner, _)| owner == document);
         let rest = own.filter(|(_, chunk)| after.is_none_or(|after| chunk.ordinal > after));
-        let stored = rest.map(|(owner, chunk)| Stored { chunk: chunk.clone(), document: owner.clone() });
+        let stored = rest.map(|(owner, chunk)| Stored {
+            chunk: chunk.clone(),
+            document: owner.clone(),
+            disabled: kept.disabled.contains(&chunk.id),
+            edited: chunk.span.end - chunk.span.start != chunk.text.len() as u64,
+        });
         Ok(stored.take(limit as usize).collect())
     }
     async fn vector_garbage(&self, _: &KbName, _: u32) -> Result<Option<VectorGarbage>> {
@@ -222,6 +240,9 @@ impl Catalog for Fake {
         let found = chunks.iter().filter_map(|id| {
             let (owner, chunk) = kept.chunks.iter().find(|(_, chunk)| chunk.id == *id)?;
             let document = kept.documents.get(owner).filter(|document| document.kb == *kb)?;
+            if document.disabled || kept.disabled.contains(id) {
+                return None;
+            }
             Some(Passage {
                 chunk: chunk.id.clone(),
                 document: owner.clone(),
@@ -247,6 +268,11 @@ impl Catalog for Fake {
             kind: kind.clone(),
             state: JobState::Queued,
             progress: Progress { stage: Stage::Queued, done: 0, total: 0, percent: 0 },
+            priority: 0,
+            attempts: 0,
+            reason: None,
+            not_before_ms: None,
+            started_ms: None,
             created_ms: 1_700_000_000_000,
             updated_ms: 1_700_000_000_000,
         };
@@ -382,8 +408,12 @@ impl Keys for Fake {
     async fn create(&self, name: &str, role: Role, kbs: Option<&[KbName]>) -> Result<(String, Principal)> {
         let mut kept = self.kept();
         let key_id = format!("k{}", kept.keys.len());
-        let principal =
-            Principal { key_id, name: name.to_owned(), role, kbs: kbs.map(<[_]>::to_vec), created_ms: 1 };
+        let principal = Principal {
+            key_id,
+            name: name.to_owned(),
+            rights: Rights { role, kbs: kbs.map(<[_]>::to_vec), of_kbs: Vec::new() },
+            created_ms: 1,
+        };
         let secret = format!("secret-{name}");
         kept.keys.push((secret.clone(), principal.clone()));
         Ok((secret, principal))

@@ -81,6 +81,7 @@ impl World {
             reranker: Arc::new(Models(fake.clone())),
             generator: Arc::new(Models(fake.clone())),
             keys: fake.clone(),
+            records: fake.clone(),
             relevance_min: RelevanceMin { rerank: Floor::same(1.0), dense: Floor::same(0.5) },
             wake_jobs: Box::new(|| {}),
             pause: Box::new(|_| Box::pin(async {})),

@@ -100,12 +100,13 @@ fn check(chunks: &[Chunk], first_ordinal: u32, section: Span) -> Step<()> {
     Ok(())
 }
 
-fn insert(transaction: &Transaction<'_>, document: i64, chunk: &Chunk) -> Step<()> {
+/// Vectors for this chunk are about to be written: they are no garbage, unless they are just being dropped.
+pub(super) fn keep_vector(transaction: &Transaction<'_>, document: i64, chunk: &ChunkId) -> Step<()> {
     let mut taken = transaction.prepare_cached(
         "SELECT 1 FROM garbage g JOIN documents d ON d.kb = g.kb AND d.collection = g.collection
          WHERE d.row = ?1 AND g.chunk = ?2 AND g.taken = 1",
     )?;
-    if taken.exists(params![document, chunk.id.0])? {
+    if taken.exists(params![document, chunk.0])? {
         return Err(Error::Unavailable {
             message:
                 "vectors of an earlier attempt at this document are just being removed; try again shortly"
@@ -118,7 +119,12 @@ fn insert(transaction: &Transaction<'_>, document: i64, chunk: &Chunk) -> Step<(
             "DELETE FROM garbage WHERE chunk = ?2
              AND (kb, collection) = (SELECT kb, collection FROM documents WHERE row = ?1)",
         )?
-        .execute(params![document, chunk.id.0])?;
+        .execute(params![document, chunk.0])?;
+    Ok(())
+}
+
+pub(super) fn insert(transaction: &Transaction<'_>, document: i64, chunk: &Chunk) -> Step<()> {
+    keep_vector(transaction, document, &chunk.id)?;
     let source = |end: fn(Span) -> u64| chunk.source.map(|span| signed(end(span))).transpose();
     let inserted = transaction
         .prepare_cached(
@@ -159,14 +165,21 @@ pub(super) fn list(
         return Ok(Vec::new());
     }
     let mut statement = connection.prepare_cached(
-        "SELECT id, ordinal, text, span_start, span_end, parent, context, heading, page, source_start, source_end
-         FROM chunks WHERE document = ?1 AND ordinal > ?2 ORDER BY ordinal LIMIT ?3",
+        "SELECT id, ordinal, text, span_start, span_end, parent, context, heading, page, source_start, source_end,
+         disabled, edited FROM chunks WHERE document = ?1 AND ordinal > ?2 ORDER BY ordinal LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![row, after_ordinal.map_or(-1, i64::from), limit], chunk)?;
-    rows.map(|chunk| Ok(Stored { chunk: chunk?, document: document.clone() })).collect()
+    let rows = statement.query_map(params![row, after_ordinal.map_or(-1, i64::from), limit], |row| {
+        Ok(Stored {
+            chunk: chunk(row)?,
+            document: document.clone(),
+            disabled: row.get(11)?,
+            edited: row.get(12)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn chunk(row: &Row<'_>) -> rusqlite::Result<Chunk> {
+pub(super) fn chunk(row: &Row<'_>) -> rusqlite::Result<Chunk> {
     Ok(Chunk {
         id: ChunkId(row.get(0)?),
         ordinal: row.get(1)?,
@@ -189,7 +202,8 @@ pub(super) fn passages(connection: &Connection, kb: &KbName, ids: &[ChunkId]) ->
     let kb = kbs::row_of(connection, kb)?;
     let mut statement = connection.prepare_cached(
         "SELECT d.id, d.name, c.text, c.span_start, c.span_end, c.parent, c.heading, c.page, c.source_start, c.source_end
-         FROM chunks c JOIN documents d ON d.row = c.document WHERE c.id = ?1 AND d.kb = ?2 AND d.ready = 1",
+         FROM chunks c JOIN documents d ON d.row = c.document WHERE c.id = ?1 AND d.kb = ?2 AND d.ready = 1
+         AND c.disabled = 0 AND d.disabled = 0",
     )?;
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {

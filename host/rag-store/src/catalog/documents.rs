@@ -6,7 +6,7 @@ use rag_core::kb::KbName;
 use rag_core::ports::{DocumentInfo, DocumentState, JobId, NewDocument, Opened};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{jobs, kbs, retire};
+use super::{curation, jobs, kbs, retire};
 use crate::fault::{Step, signed};
 use crate::store::now_ms;
 use crate::words;
@@ -72,8 +72,14 @@ pub(super) fn commit(
         )
         .optional()?;
     let mut freed = Vec::new();
-    if let Some((row, blob)) = &earlier {
-        retire::remove(transaction, *row)?;
+    if let Some((earlier, blob)) = &earlier {
+        // What people noted and ordered about a document holds for its next version too.
+        transaction.execute(
+            "UPDATE documents SET (disabled, metadata) = (SELECT disabled, metadata FROM documents WHERE row = ?2)
+             WHERE row = ?1",
+            [row, *earlier],
+        )?;
+        retire::remove(transaction, *earlier)?;
         freed.push(BlobHash(blob.clone()));
     }
     let attributes = serde_json::to_string(&summary.attributes)
@@ -83,6 +89,7 @@ pub(super) fn commit(
         params![row, summary.title, summary.language, attributes, now_ms()],
     )?;
     words::table::add_document(transaction, kb, row)?;
+    curation::drop_vectors_if_disabled(transaction, row)?;
     Ok((retire::unused(transaction, freed)?, earlier.is_some()))
 }
 
@@ -106,11 +113,11 @@ pub(super) fn list(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-const SELECT: &str =
+pub(super) const SELECT: &str =
     "SELECT d.id, k.name, d.name, d.title, d.language, d.blob, d.size, d.media_type, d.ready,
-    d.chunks, d.text_bytes, d.created_ms FROM documents d JOIN kbs k ON k.row = d.kb";
+    d.chunks, d.text_bytes, d.created_ms, d.disabled, d.attributes, d.metadata FROM documents d JOIN kbs k ON k.row = d.kb";
 
-fn info(row: &Row<'_>) -> rusqlite::Result<DocumentInfo> {
+pub(super) fn info(row: &Row<'_>) -> rusqlite::Result<DocumentInfo> {
     Ok(DocumentInfo {
         id: DocumentId(row.get(0)?),
         kb: kbs::name_in(row, 1)?,
@@ -123,7 +130,17 @@ fn info(row: &Row<'_>) -> rusqlite::Result<DocumentInfo> {
         state: if row.get(8)? { DocumentState::Ready } else { DocumentState::Pending },
         chunks: row.get(9)?,
         text_bytes: row.get(10)?,
+        disabled: row.get(12)?,
+        attributes: pairs_in(row, 13)?,
+        metadata: pairs_in(row, 14)?,
         created_ms: row.get(11)?,
+    })
+}
+
+fn pairs_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<(String, String)>> {
+    let json = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(json).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
     })
 }
 

@@ -1,4 +1,5 @@
-//! Jobs: a bounded queue in the order of arrival, and how each one ended.
+//! Jobs: a bounded queue by priority and arrival, and how each one ended. What people change about them is in
+//! `queue`.
 
 use rag_core::Error;
 use rag_core::document::{BlobHash, DocumentId};
@@ -8,13 +9,20 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{kbs, retire};
 use crate::fault::{Step, signed};
+use crate::settings;
 use crate::store::{StoreConfig, now_ms};
 
-const QUEUED: i64 = 0;
-const RUNNING: i64 = 1;
-const DONE: i64 = 2;
-const FAILED: i64 = 3;
-const CANCELLED: i64 = 4;
+pub(super) const PAUSED: i64 = -1;
+pub(super) const QUEUED: i64 = 0;
+pub(super) const RUNNING: i64 = 1;
+pub(super) const DONE: i64 = 2;
+pub(super) const FAILED: i64 = 3;
+pub(super) const CANCELLED: i64 = 4;
+
+/// `jobs.kind`; 0 is an ingest.
+const DELETE: i64 = 1;
+const ENABLE: i64 = 2;
+const EVALUATE: i64 = 3;
 
 /// In the order of `Stage`.
 const STAGES: [Stage; 6] =
@@ -27,22 +35,32 @@ pub(super) fn enqueue(
     config: &StoreConfig,
 ) -> Step<Job> {
     let row = kbs::row_of(transaction, kb)?;
-    let queued: u64 =
-        transaction.query_row("SELECT count(*) FROM jobs WHERE state = ?1", [QUEUED], |row| row.get(0))?;
+    let queued: u64 = transaction.query_row(
+        "SELECT count(*) FROM jobs WHERE state IN (?1, ?2)",
+        [PAUSED, QUEUED],
+        |row| row.get(0),
+    )?;
     if queued >= config.jobs_queued_max as u64 {
         return Err(Error::Busy { what: "ingest", limit: config.jobs_queued_max }.into());
     }
     let now = now_ms();
     match kind {
         JobKind::Ingest(source) => transaction.execute(
-            "INSERT INTO jobs (kb, kind, blob, size, name, media_type, created_ms, updated_ms)
-             VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?6)",
-            params![row, source.blob.0, signed(source.size)?, source.name, source.media_type, now],
+            "INSERT INTO jobs (kb, kind, blob, size, name, media_type, chunker, created_ms, updated_ms)
+             VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+            params![
+                row,
+                source.blob.0,
+                signed(source.size)?,
+                source.name,
+                source.media_type,
+                source.chunker.as_ref().map(settings::choice_to_json).transpose()?,
+                now
+            ],
         )?,
-        JobKind::DeleteDocument(document) => transaction.execute(
-            "INSERT INTO jobs (kb, kind, document, created_ms, updated_ms) VALUES (?1, 1, ?2, ?3, ?3)",
-            params![row, document.0, now],
-        )?,
+        JobKind::DeleteDocument(DocumentId(id)) => insert(transaction, row, DELETE, id, now)?,
+        JobKind::EnableDocument(DocumentId(id)) => insert(transaction, row, ENABLE, id, now)?,
+        JobKind::Evaluate(run) => insert(transaction, row, EVALUATE, run, now)?,
     };
     let id = transaction.last_insert_rowid();
     // The oldest ended jobs make room; their originals go when the store is opened next.
@@ -53,25 +71,36 @@ pub(super) fn enqueue(
     get_row(transaction, id)
 }
 
-/// The oldest queued job, now running.
-pub(super) fn claim(transaction: &Transaction<'_>) -> Step<Option<Job>> {
-    let row: Option<i64> = transaction
-        .prepare_cached("SELECT row FROM jobs WHERE state = ?1 ORDER BY row LIMIT 1")?
-        .query_row([QUEUED], |row| row.get(0))
-        .optional()?;
-    let Some(row) = row else { return Ok(None) };
-    transaction.execute(
-        "UPDATE jobs SET state = ?2, updated_ms = ?3 WHERE row = ?1",
-        params![row, RUNNING, now_ms()],
-    )?;
-    get_row(transaction, row).map(Some)
+/// A job whose whole order is one id.
+fn insert(transaction: &Transaction<'_>, kb: i64, kind: i64, of: &str, now: i64) -> Step<usize> {
+    Ok(transaction.execute(
+        "INSERT INTO jobs (kb, kind, document, created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?4)",
+        params![kb, kind, of, now],
+    )?)
 }
 
-/// A queued job, now running, whatever waits before it.
+/// The next job, now running: of the highest priority, the oldest; one that waits for its next try comes after that.
+pub(super) fn claim(transaction: &Transaction<'_>) -> Step<Option<Job>> {
+    let now = now_ms();
+    let row: Option<i64> = transaction
+        .prepare_cached(
+            "SELECT row FROM jobs WHERE state = ?1 AND claimed = 0 AND coalesce(not_before_ms, 0) <= ?2
+             ORDER BY priority DESC, row LIMIT 1",
+        )?
+        .query_row([QUEUED, now], |row| row.get(0))
+        .optional()?;
+    let Some(row) = row else { return Ok(None) };
+    start_row(transaction, row).map(Some)
+}
+
+/// A job that its caller does at once.
 pub(super) fn start(transaction: &Transaction<'_>, id: &JobId) -> Step<Job> {
-    let (row, _) = find(transaction, id)?;
+    start_row(transaction, find(transaction, id)?.0)
+}
+
+fn start_row(transaction: &Transaction<'_>, row: i64) -> Step<Job> {
     transaction.execute(
-        "UPDATE jobs SET state = ?2, updated_ms = ?3 WHERE row = ?1",
+        "UPDATE jobs SET state = ?2, claimed = 1, started_ms = ?3, not_before_ms = NULL, updated_ms = ?3 WHERE row = ?1",
         params![row, RUNNING, now_ms()],
     )?;
     get_row(transaction, row)
@@ -81,7 +110,7 @@ pub(super) fn start(transaction: &Transaction<'_>, id: &JobId) -> Step<Job> {
 pub(super) fn progress(transaction: &Transaction<'_>, id: &JobId, progress: Progress) -> Step<()> {
     let (row, state) = find(transaction, id)?;
     match state {
-        CANCELLED => return Err(Error::Cancelled.into()),
+        CANCELLED | PAUSED => return Err(Error::Cancelled.into()),
         DONE | FAILED => {
             return Err(Error::Conflict { message: format!("job '{id}' has ended") }.into());
         }
@@ -90,7 +119,8 @@ pub(super) fn progress(transaction: &Transaction<'_>, id: &JobId, progress: Prog
     let stage = STAGES.iter().position(|stage| *stage == progress.stage).unwrap_or_default();
     transaction
         .prepare_cached(
-            "UPDATE jobs SET stage = ?2, done = ?3, total = ?4, percent = max(percent, ?5), updated_ms = ?6 WHERE row = ?1",
+            "UPDATE jobs SET stage = ?2, done = ?3, total = ?4, percent = max(percent, ?5), updated_ms = ?6,
+             state = iif(claimed, 1, state) WHERE row = ?1",
         )?
         .execute(params![
             row,
@@ -106,7 +136,7 @@ pub(super) fn progress(transaction: &Transaction<'_>, id: &JobId, progress: Prog
 /// Marks a job done within the commit of its document; a cancelled job commits nothing.
 pub(super) fn complete(transaction: &Transaction<'_>, id: &JobId, document: &DocumentId) -> Step<()> {
     let (row, state) = find(transaction, id)?;
-    if state == CANCELLED {
+    if state == CANCELLED || state == PAUSED {
         return Err(Error::Cancelled.into());
     }
     end(transaction, row, &JobState::Done { document: Some(document.clone()), unchanged: false })
@@ -116,10 +146,10 @@ pub(super) fn complete(transaction: &Transaction<'_>, id: &JobId, document: &Doc
 pub(super) fn finish(transaction: &Transaction<'_>, id: &JobId, state: &JobState) -> Step<()> {
     let (row, held) = find(transaction, id)?;
     match state {
-        JobState::Running => {
-            Err(Error::invalid("a job starts running when it is claimed, not when it is finished").into())
+        JobState::Running | JobState::Paused => {
+            Err(Error::invalid("a job does not end by running or pausing").into())
         }
-        JobState::Queued if held == QUEUED => Ok(()),
+        JobState::Queued if held <= QUEUED => Ok(()),
         JobState::Queued if held == DONE => {
             Err(Error::Conflict { message: format!("job '{id}' is done and cannot be queued again") }.into())
         }
@@ -127,18 +157,24 @@ pub(super) fn finish(transaction: &Transaction<'_>, id: &JobId, state: &JobState
         JobState::Done { .. } if held < DONE => end(transaction, row, state),
         JobState::Done { .. } => Ok(()),
         JobState::Failed { .. } | JobState::Cancelled => {
+            // A running job that is cancelled still writes; whoever runs it ends it once more after stopping.
+            let runs: bool =
+                transaction.query_row("SELECT claimed FROM jobs WHERE row = ?1", [row], |row| row.get(0))?;
+            let still_writes = runs && held < DONE && *state == JobState::Cancelled;
             if held < DONE {
                 end(transaction, row, state)?;
             }
-            // A running job that is cancelled still writes; whoever runs it ends it once more after stopping.
-            let still_writes = held == RUNNING && *state == JobState::Cancelled;
-            if still_writes || held == DONE { Ok(()) } else { abandon(transaction, row) }
+            if still_writes || held == DONE {
+                return Ok(());
+            }
+            transaction.execute("UPDATE jobs SET claimed = 0 WHERE row = ?1", [row])?;
+            abandon(transaction, row)
         }
     }
 }
 
 /// What an attempt had written goes with it.
-fn abandon(transaction: &Transaction<'_>, row: i64) -> Step<()> {
+pub(super) fn abandon(transaction: &Transaction<'_>, row: i64) -> Step<()> {
     let (kb, name, blob): (i64, Option<String>, Option<String>) =
         transaction.query_row("SELECT kb, name, blob FROM jobs WHERE row = ?1", [row], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -151,8 +187,8 @@ fn abandon(transaction: &Transaction<'_>, row: i64) -> Step<()> {
 
 fn requeue(transaction: &Transaction<'_>, row: i64) -> Step<()> {
     transaction.execute(
-        "UPDATE jobs SET state = ?2, stage = 0, done = 0, total = 0, percent = 0, message = NULL, updated_ms = ?3
-         WHERE row = ?1",
+        "UPDATE jobs SET state = ?2, stage = 0, done = 0, total = 0, percent = 0, message = NULL, attempts = 0,
+         reason = NULL, not_before_ms = NULL, started_ms = NULL, claimed = 0, updated_ms = ?3 WHERE row = ?1",
         params![row, QUEUED, now_ms()],
     )?;
     Ok(())
@@ -165,14 +201,18 @@ pub(super) fn requeue_running(transaction: &Transaction<'_>) -> Step<()> {
         let rows = statement.query_map([RUNNING], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<Vec<i64>>>()?
     };
-    running.into_iter().try_for_each(|row| requeue(transaction, row))
+    running.into_iter().try_for_each(|row| requeue(transaction, row))?;
+    transaction.execute("UPDATE jobs SET claimed = 0 WHERE claimed = 1", [])?;
+    Ok(())
 }
 
 fn end(transaction: &Transaction<'_>, row: i64, state: &JobState) -> Step<()> {
     let (code, document, unchanged, message) = match state {
         JobState::Done { document, unchanged } => (DONE, document.as_ref(), *unchanged, None),
         JobState::Failed { message } => (FAILED, None, false, Some(message)),
-        JobState::Cancelled | JobState::Queued | JobState::Running => (CANCELLED, None, false, None),
+        JobState::Cancelled | JobState::Queued | JobState::Paused | JobState::Running => {
+            (CANCELLED, None, false, None)
+        }
     };
     transaction.execute(
         "UPDATE jobs SET state = ?2, document = coalesce(?3, document), unchanged = ?4, message = ?5, updated_ms = ?6 WHERE row = ?1",
@@ -181,7 +221,7 @@ fn end(transaction: &Transaction<'_>, row: i64, state: &JobState) -> Step<()> {
     if code == DONE {
         let done = STAGES.len() - 1;
         transaction.execute(
-            "UPDATE jobs SET stage = ?2, percent = 100 WHERE row = ?1",
+            "UPDATE jobs SET stage = ?2, percent = 100, claimed = 0 WHERE row = ?1",
             params![row, signed(done as u64)?],
         )?;
     }
@@ -200,7 +240,7 @@ pub(super) fn list(connection: &Connection, kb: Option<&KbName>, limit: u32) -> 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn find(connection: &Connection, id: &JobId) -> Step<(i64, i64)> {
+pub(super) fn find(connection: &Connection, id: &JobId) -> Step<(i64, i64)> {
     let missing = || Error::NotFound { what: "job", name: id.0.clone() };
     let row = row_of(id).ok_or_else(missing)?;
     let mut statement = connection.prepare_cached("SELECT row, state FROM jobs WHERE row = ?1")?;
@@ -218,31 +258,38 @@ fn row_of(id: &JobId) -> Option<i64> {
     (id_of(row) == *id).then_some(row)
 }
 
-fn get_row(connection: &Connection, row: i64) -> Step<Job> {
+pub(super) fn get_row(connection: &Connection, row: i64) -> Step<Job> {
     Ok(connection.prepare_cached(&format!("{SELECT} WHERE j.row = ?1"))?.query_row([row], job)?)
 }
 
 const SELECT: &str =
     "SELECT j.row, k.name, j.kind, j.blob, j.size, j.name, j.media_type, j.document, j.state,
-    j.unchanged, j.message, j.stage, j.done, j.total, j.percent, j.created_ms, j.updated_ms
+    j.unchanged, j.message, j.stage, j.done, j.total, j.percent, j.created_ms, j.updated_ms,
+    j.priority, j.attempts, j.reason, j.not_before_ms, j.started_ms, j.chunker
     FROM jobs j JOIN kbs k ON k.row = j.kb";
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
-    let document: Option<String> = row.get(7)?;
-    let document = document.map(DocumentId);
-    let deletes = row.get::<_, i64>(2)? == 1;
-    let kind = match (&document, deletes) {
-        (Some(document), true) => JobKind::DeleteDocument(document.clone()),
+    let of: Option<String> = row.get(7)?;
+    let kind = match (row.get(2)?, of.clone()) {
+        (DELETE, Some(of)) => JobKind::DeleteDocument(DocumentId(of)),
+        (ENABLE, Some(of)) => JobKind::EnableDocument(DocumentId(of)),
+        (EVALUATE, Some(of)) => JobKind::Evaluate(of),
         _ => JobKind::Ingest(IngestSource {
             blob: BlobHash(row.get(3)?),
             size: row.get(4)?,
             name: row.get(5)?,
             media_type: row.get(6)?,
+            chunker: settings::choice_in(row, 22)?,
         }),
+    };
+    let made = match kind {
+        JobKind::Ingest(_) | JobKind::EnableDocument(_) => of.map(DocumentId),
+        JobKind::DeleteDocument(_) | JobKind::Evaluate(_) => None,
     };
     let state = match row.get(8)? {
         RUNNING => JobState::Running,
-        DONE => JobState::Done { document: if deletes { None } else { document }, unchanged: row.get(9)? },
+        PAUSED => JobState::Paused,
+        DONE => JobState::Done { document: made, unchanged: row.get(9)? },
         FAILED => JobState::Failed { message: row.get::<_, Option<String>>(10)?.unwrap_or_default() },
         CANCELLED => JobState::Cancelled,
         _ => JobState::Queued,
@@ -254,6 +301,11 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         kind,
         state,
         progress: Progress { stage, done: row.get(12)?, total: row.get(13)?, percent: row.get(14)? },
+        priority: row.get(17)?,
+        attempts: row.get(18)?,
+        reason: row.get(19)?,
+        not_before_ms: row.get(20)?,
+        started_ms: row.get(21)?,
         created_ms: row.get(15)?,
         updated_ms: row.get(16)?,
     })

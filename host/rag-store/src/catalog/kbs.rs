@@ -89,6 +89,11 @@ pub(super) fn delete(transaction: &Transaction<'_>, name: &KbName) -> Step<(Vec<
         "DELETE FROM purges WHERE kb = ?1",
         "DELETE FROM jobs WHERE kb = ?1",
         "DELETE FROM turns WHERE kb = ?1",
+        "DELETE FROM conversations WHERE kb = ?1",
+        "DELETE FROM outcomes WHERE run IN (SELECT r.row FROM runs r JOIN question_sets s ON s.row = r.question_set WHERE s.kb = ?1)",
+        "DELETE FROM runs WHERE question_set IN (SELECT row FROM question_sets WHERE kb = ?1)",
+        "DELETE FROM questions WHERE question_set IN (SELECT row FROM question_sets WHERE kb = ?1)",
+        "DELETE FROM question_sets WHERE kb = ?1",
         "DELETE FROM key_values WHERE kb = ?1",
         "DELETE FROM vector_fields WHERE collection IN (SELECT row FROM collections WHERE kb = ?1)",
         "DELETE FROM vectors WHERE collection IN (SELECT row FROM collections WHERE kb = ?1)",
@@ -96,6 +101,14 @@ pub(super) fn delete(transaction: &Transaction<'_>, name: &KbName) -> Step<(Vec<
         "DELETE FROM kbs WHERE row = ?1",
     ] {
         transaction.execute(statement, [kb])?;
+    }
+    // Nobody keeps a right to the next knowledge base of this name.
+    for statement in [
+        "UPDATE keys SET kbs = (SELECT json_group_array(value) FROM json_each(kbs) WHERE value <> ?1 COLLATE NOCASE) WHERE kbs IS NOT NULL",
+        "UPDATE users SET kbs = (SELECT json_group_array(value) FROM json_each(kbs) WHERE value <> ?1 COLLATE NOCASE) WHERE kbs IS NOT NULL",
+        "UPDATE users SET of_kbs = (SELECT json_group_array(json(value)) FROM json_each(of_kbs) WHERE value ->> 0 <> ?1 COLLATE NOCASE)",
+    ] {
+        transaction.execute(statement, [name.as_str()])?;
     }
     Ok((retire::unused(transaction, blobs)?, collections))
 }

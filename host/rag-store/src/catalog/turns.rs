@@ -24,7 +24,7 @@ pub(super) fn append(
 
 pub(super) fn last(connection: &Connection, conversation: &str, rounds: usize) -> Step<Vec<Turn>> {
     let mut statement = connection.prepare_cached(
-        "SELECT question, answer FROM turns WHERE conversation = ?1 ORDER BY row DESC LIMIT ?2",
+        "SELECT question, answer FROM turns WHERE conversation = ?1 AND refused = 0 ORDER BY row DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![conversation, signed(rounds as u64)?], |row| {
         Ok(Turn { question: row.get(0)?, answer: row.get(1)? })

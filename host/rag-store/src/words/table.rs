@@ -31,10 +31,12 @@ pub(crate) fn drop(transaction: &Transaction<'_>, kb: i64) -> Step<()> {
     Ok(())
 }
 
-/// Adds every chunk of a document.
+/// Adds every chunk of a document that is not disabled.
 pub(crate) fn add_document(transaction: &Transaction<'_>, kb: i64, document: i64) -> Step<()> {
-    let mut select =
-        transaction.prepare_cached("SELECT row, text FROM chunks WHERE document = ?1 ORDER BY row")?;
+    let mut select = transaction.prepare_cached(
+        "SELECT c.row, c.text FROM chunks c JOIN documents d ON d.row = c.document
+             WHERE d.row = ?1 AND d.disabled = 0 AND c.disabled = 0 ORDER BY c.row",
+    )?;
     let mut insert =
         transaction.prepare_cached(&format!("INSERT INTO {} (rowid, words) VALUES (?1, ?2)", name(kb)))?;
     let mut chunks = select.query([document])?;
@@ -42,6 +44,26 @@ pub(crate) fn add_document(transaction: &Transaction<'_>, kb: i64, document: i64
         let row: i64 = chunk.get(0)?;
         let text = chunk.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
         insert.execute(params![row, for_index(text)])?;
+    }
+    Ok(())
+}
+
+/// Puts the words of one chunk in step with its row: present unless it or its document is disabled.
+pub(crate) fn refresh(transaction: &Transaction<'_>, kb: i64, chunk: i64) -> Step<()> {
+    remove(transaction, kb, &[chunk])?;
+    let text: Option<String> = transaction
+        .query_row(
+            "SELECT c.text FROM chunks c JOIN documents d ON d.row = c.document
+             WHERE c.row = ?1 AND d.disabled = 0 AND c.disabled = 0",
+            [chunk],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(text) = text {
+        transaction.execute(
+            &format!("INSERT INTO {} (rowid, words) VALUES (?1, ?2)", name(kb)),
+            params![chunk, for_index(&text)],
+        )?;
     }
     Ok(())
 }
