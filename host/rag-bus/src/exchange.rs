@@ -1,170 +1,512 @@
-//! Which worker's reply belongs to which client, and which requests are refused: the proxy's decisions, without I/O.
+//! Which worker gets which request, and which answer belongs to whom: the proxy's decisions, without I/O.
 //!
-//! A client's frames are `[identity, …envelope, empty, body]`. The worker gets `[ticket, empty, body]` instead: its
-//! REP socket returns the ticket untouched, and a reply that comes after its request was given up is recognised and
-//! dropped, where a plain forwarder would hand it to the client as the answer to its next question.
+//! Every request has a ticket from its arrival to its one answer. The least loaded worker gets it; requests wait in a
+//! bounded queue while all are full; a worker that dies gives its requests back, and those that are safe to repeat
+//! are sent once more. RWKV-RAG's own REP workers and ours serve side by side.
 
-use std::collections::{HashMap, VecDeque};
+mod pool;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rag_core::Error;
 
-use crate::value::FRAME_BYTES_MAX;
-use crate::wire::Reply;
-
-/// Frames of one message.
-pub type Frames = Vec<Bytes>;
+use crate::connection::{ConnectionId, Frames, Incoming};
+use crate::envelope::{FLAG_LEGACY, Header, Hello, Kind, is_ours};
+use crate::fault;
+use crate::value::Value;
+use crate::wire::{Reply, Request};
+use pool::Pool;
 
 /// Frames before the empty one: how many proxies a request may have passed.
 const ENVELOPE_FRAMES_MAX: usize = 8;
+/// Times a request is given to a worker.
+const TRIES_MAX: u8 = 2;
+/// RWKV-RAG's commands whose repetition changes nothing; the others are answered with an error when a worker dies.
+const REPEATABLE_COMMANDS: &[&str] = &[
+    "LLM_CONFIG",
+    "GET_EMBEDDINGS",
+    "GET_CROSS_SCORES",
+    "SAMPLING_GENERATE",
+    "BEAM_GENERATE",
+    "INDEX_TEXTS",
+    "SHOW_COLLECTIONS",
+    "CREATE_COLLECTION",
+    "SEARCH_NEARBY",
+    "HAS_COLLECTION",
+    "INDEX_CONFIG",
+    "TUNING_CONFIG",
+    "WANDB",
+    "WANDB_LIST_PROJECT",
+];
 
-/// What to do with a request.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Send to a worker; `ticket` names it in the calls that follow.
-    Forward { ticket: u64, frames: Frames },
-    /// Send back to the client.
-    Answer(Frames),
-    /// Nobody to answer to.
-    Drop,
+/// What one exchange takes on.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The only service whose workers are accepted.
+    pub service: String,
+    /// Requests under way.
+    pub queue_max: usize,
+    /// Bytes of their bodies.
+    pub queue_bytes_max: usize,
+    /// How long a request may take, waiting included.
+    pub timeout: Duration,
 }
 
-/// Requests that are under way, at most `queue_max`.
+/// Totals since the start, and numbers of the moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub requests: u64,
+    pub answered: u64,
+    pub refused: u64,
+    pub malformed: u64,
+    pub retried: u64,
+    pub timed_out: u64,
+    pub lost: u64,
+    pub open: usize,
+    pub waiting: usize,
+    pub workers: usize,
+}
+
+/// Requests that are under way and the workers that serve them.
 #[derive(Debug)]
 pub struct Exchange {
-    queue_max: usize,
-    timeout: Duration,
+    limits: Limits,
     next_ticket: u64,
     open: HashMap<u64, Open>,
-    /// Every ticket in the order of its deadline; may name some that are closed.
-    deadlines: VecDeque<(Instant, u64)>,
-    /// Requests that no worker has taken yet, oldest first; may name some that are closed.
-    waiting: VecDeque<(u64, Frames)>,
+    bytes: usize,
+    deadlines: BTreeSet<(Instant, u64)>,
+    /// Oldest first; may name closed ones. The second queue holds what only our own workers understand.
+    waiting: VecDeque<u64>,
+    waiting_ours: VecDeque<u64>,
+    clients: HashMap<ConnectionId, Client>,
+    pool: Pool,
+    out: Vec<(ConnectionId, Frames)>,
+    stats: Stats,
+    stopping: bool,
+    now: Instant,
 }
 
 #[derive(Debug)]
 struct Open {
-    /// Identity, envelope and the empty frame.
-    address: Frames,
+    client: ConnectionId,
+    address: Address,
+    flags: u8,
+    body: Bytes,
+    deadline: Instant,
+    worker: Option<ConnectionId>,
+    tries: u8,
+    /// A part of the answer has gone out: a second worker would begin it anew.
+    begun: bool,
+}
+
+/// How the client is answered.
+#[derive(Debug)]
+enum Address {
+    /// Envelope and the empty frame.
+    Legacy(Frames),
+    /// The client's own number.
+    Ours(u64),
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    tickets: HashSet<u64>,
+    ids: HashMap<u64, u64>,
 }
 
 impl Exchange {
-    pub fn new(queue_max: usize, timeout: Duration) -> Self {
+    /// `now` is the caller's clock, so that a simulation can use its own.
+    pub fn new(limits: Limits, now: Instant) -> Self {
         Exchange {
-            queue_max,
-            timeout,
+            now,
+            limits,
             next_ticket: 0,
             open: HashMap::new(),
-            deadlines: VecDeque::new(),
+            bytes: 0,
+            deadlines: BTreeSet::new(),
             waiting: VecDeque::new(),
+            waiting_ours: VecDeque::new(),
+            clients: HashMap::new(),
+            pool: Pool::default(),
+            out: Vec::new(),
+            stats: Stats::default(),
+            stopping: false,
         }
     }
 
-    /// Takes a message from a client.
-    pub fn request(&mut self, now: Instant, mut frames: Frames) -> Decision {
-        let envelope = frames.iter().skip(1).position(Bytes::is_empty);
-        let Some(envelope) = envelope.filter(|frames| *frames <= ENVELOPE_FRAMES_MAX) else {
-            // Not a REQ socket; the identity alone says where it came from.
-            return match frames.into_iter().next() {
-                Some(identity) => refuse(vec![identity], "the message has no empty frame before its body"),
-                None => Decision::Drop,
-            };
-        };
-        let body = frames.split_off(envelope + 2);
-        let address = frames;
-        let [body] = &body[..] else {
-            return refuse(address, "a message has exactly one body frame");
-        };
-        if body.len() > FRAME_BYTES_MAX {
-            return refuse(
-                address,
-                &format!("the body has {} bytes, more than {FRAME_BYTES_MAX}", body.len()),
-            );
-        }
-        if self.open.len() >= self.queue_max {
-            let limit = self.queue_max;
-            return refuse(
-                address,
-                &format!("the service is busy: its queue of {limit} is full; try again shortly"),
-            );
-        }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.open.insert(ticket, Open { address });
-        self.deadlines.push_back((now + self.timeout, ticket));
-        let ticket_frame = Bytes::copy_from_slice(&ticket.to_be_bytes());
-        Decision::Forward { ticket, frames: vec![ticket_frame, Bytes::new(), body.clone()] }
+    /// Moves the clock; call it before the calls that something happened at `now`.
+    pub fn at(&mut self, now: Instant) {
+        self.now = now;
     }
 
-    /// Takes a message from a worker; the frames for the client, or nothing when nobody waits for it any more.
-    pub fn reply(&mut self, frames: &[Bytes]) -> Option<Frames> {
-        let [ticket, empty, body] = frames else { return None };
-        let ticket = u64::from_be_bytes(ticket.as_ref().try_into().ok()?);
-        if !empty.is_empty() {
-            return None;
+    /// Messages to send, in order.
+    pub fn take_output(&mut self) -> Vec<(ConnectionId, Frames)> {
+        std::mem::take(&mut self.out)
+    }
+
+    pub fn stats(&self) -> Stats {
+        let waiting = self.open.values().filter(|open| open.worker.is_none()).count();
+        Stats { open: self.open.len(), waiting, workers: self.pool.len(), ..self.stats }
+    }
+
+    /// Takes what a client sent.
+    pub fn client_says(&mut self, client: ConnectionId, incoming: Incoming) {
+        match incoming {
+            Incoming::Message(frames) => match frames.first() {
+                Some(first) if is_ours(first) => self.ours(client, &frames),
+                _ => self.legacy(client, frames),
+            },
+            Incoming::Refused { frames, reason } => self.refused(client, frames, reason),
         }
-        let open = self.open.remove(&ticket)?;
-        Some(addressed(open.address, body.clone()))
     }
 
-    /// Keeps a request that no worker was there to take.
-    pub fn wait(&mut self, ticket: u64, frames: Frames) {
-        self.waiting.push_back((ticket, frames));
+    /// The answers of a client that left have nowhere to go.
+    pub fn client_closed(&mut self, client: ConnectionId) {
+        let Some(left) = self.clients.remove(&client) else { return };
+        for ticket in left.tickets {
+            self.abandon(ticket);
+        }
+        self.dispatch();
     }
 
-    /// The oldest request that waits for a worker, if any still does.
-    pub fn next_waiting(&mut self) -> Option<(u64, Frames)> {
-        while let Some((ticket, frames)) = self.waiting.pop_front() {
-            if self.open.contains_key(&ticket) {
-                return Some((ticket, frames));
+    /// A REP worker is ready as soon as it is there; ours introduce themselves first.
+    pub fn rep_worker_opened(&mut self, worker: ConnectionId) {
+        self.pool.insert(worker, false, 1);
+        self.dispatch();
+    }
+
+    /// Takes what a worker sent; what makes no sense is dropped.
+    pub fn worker_says(&mut self, worker: ConnectionId, incoming: Incoming) {
+        let Incoming::Message(frames) = incoming else { return };
+        match &frames[..] {
+            [ticket, empty, body] if empty.is_empty() && ticket.len() == 8 => {
+                let ticket = ticket.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+                if self.pool.release(worker, ticket) {
+                    self.answer(ticket, body.clone());
+                }
+            }
+            [header, body] => match Header::decode(header) {
+                Some(header) => self.our_worker_says(worker, header, body),
+                None => self.stats.malformed += 1,
+            },
+            _ => self.stats.malformed += 1,
+        }
+        self.dispatch();
+    }
+
+    /// Gives a dead worker's requests to another where that is safe.
+    pub fn worker_closed(&mut self, worker: ConnectionId) {
+        for ticket in self.pool.remove(worker) {
+            let Some(open) = self.open.get_mut(&ticket) else { continue };
+            open.worker = None;
+            if open.tries < TRIES_MAX && !open.begun && repeatable(open) {
+                self.stats.retried += 1;
+                let queue = if open.for_ours_only() { &mut self.waiting_ours } else { &mut self.waiting };
+                queue.push_front(ticket);
+            } else {
+                self.stats.lost += 1;
+                let message = "the worker ended in the middle of the request; try again".to_owned();
+                self.fail(ticket, &Error::Unavailable { message });
             }
         }
-        None
+        self.dispatch();
     }
 
     /// When `expire` should be called next.
-    pub fn next_deadline(&mut self) -> Option<Instant> {
-        while let Some((deadline, ticket)) = self.deadlines.front().copied() {
-            if self.open.contains_key(&ticket) {
-                return Some(deadline);
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Answers what has waited too long.
+    pub fn expire(&mut self) {
+        while let Some(&(deadline, ticket)) = self.deadlines.first() {
+            if deadline > self.now {
+                break;
             }
-            self.deadlines.pop_front();
+            self.stats.timed_out += 1;
+            let waiting = self.open.get(&ticket).is_none_or(|open| open.worker.is_none());
+            let what = if waiting { "waiting for a free worker" } else { "the worker's answer" };
+            let limit_ms = self.limits.timeout.as_millis() as u64;
+            let error = Error::Timeout { what: what.to_owned(), limit_ms, setting: "bus.request_timeout_ms" };
+            self.cancel_at_worker(ticket);
+            self.fail(ticket, &error);
         }
-        None
+        self.dispatch();
     }
 
-    /// Gives up what has waited too long; the frames for their clients.
-    pub fn expire(&mut self, now: Instant) -> Vec<Frames> {
-        let mut answers = Vec::new();
-        while self.next_deadline().is_some_and(|deadline| deadline <= now) {
-            let Some((_, ticket)) = self.deadlines.pop_front() else { break };
-            let millis = self.timeout.as_millis();
-            answers.extend(self.close(ticket, &format!("no worker answered within {millis} ms")));
-        }
-        self.waiting.retain(|(ticket, _)| self.open.contains_key(ticket));
-        answers
+    /// Refuses what comes from now on; what is under way goes on.
+    pub fn stop(&mut self) {
+        self.stopping = true;
     }
 
-    /// Gives up everything; the frames for the clients.
-    pub fn stop(&mut self) -> Vec<Frames> {
+    /// Gives up everything.
+    pub fn abort(&mut self) {
         let mut tickets: Vec<u64> = self.open.keys().copied().collect();
         tickets.sort_unstable();
-        tickets.into_iter().filter_map(|ticket| self.close(ticket, "the service is stopping")).collect()
+        for ticket in tickets {
+            self.cancel_at_worker(ticket);
+            self.fail(ticket, &stopping());
+        }
     }
 
-    /// Requests under way, waiting ones included.
-    pub fn open(&self) -> usize {
-        self.open.len()
+    fn legacy(&mut self, client: ConnectionId, mut frames: Frames) {
+        let envelope = frames.iter().position(Bytes::is_empty);
+        let Some(envelope) = envelope.filter(|frames| *frames <= ENVELOPE_FRAMES_MAX) else {
+            // Not a REQ socket; there is no address but the connection itself.
+            return self.refused(client, Vec::new(), "the message has no empty frame before its body".into());
+        };
+        let body = frames.split_off(envelope + 1);
+        let [body] = &body[..] else {
+            return self.refused(client, frames, "a message has exactly one body frame".into());
+        };
+        let address = Address::Legacy(frames);
+        self.admit(client, address, FLAG_LEGACY, body.clone(), None);
     }
 
-    fn close(&mut self, ticket: u64, reason: &str) -> Option<Frames> {
+    fn ours(&mut self, client: ConnectionId, frames: &[Bytes]) {
+        let Some(header) = frames.first().and_then(|frame| Header::decode(frame)) else {
+            self.stats.malformed += 1;
+            let error = Error::invalid("a message of version 2 begins with a header of 24 bytes");
+            return self.out.push((client, error_message(0, &error)));
+        };
+        match (header.kind, frames) {
+            (Kind::Request, [_, body]) => {
+                let known = self.clients.get(&client).is_some_and(|known| known.ids.contains_key(&header.id));
+                if known {
+                    let error = Error::invalid(format!("request {} is under way already", header.id));
+                    return self.out.push((client, error_message(header.id, &error)));
+                }
+                let asked = Duration::from_millis(header.deadline_ms.into());
+                let time = (header.deadline_ms > 0).then(|| asked.min(self.limits.timeout));
+                self.admit(client, Address::Ours(header.id), header.flags, body.clone(), time);
+            }
+            (Kind::Cancel, _) => {
+                let ticket = self.clients.get(&client).and_then(|known| known.ids.get(&header.id)).copied();
+                if let Some(ticket) = ticket {
+                    self.cancel_at_worker(ticket);
+                    self.fail(ticket, &Error::Cancelled);
+                    self.dispatch();
+                }
+            }
+            _ => {
+                self.stats.malformed += 1;
+                let error = Error::invalid("a client sends REQUEST with one body, or CANCEL");
+                self.out.push((client, error_message(header.id, &error)));
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        client: ConnectionId,
+        address: Address,
+        flags: u8,
+        body: Bytes,
+        time: Option<Duration>,
+    ) {
+        let error = if self.stopping {
+            Some(stopping())
+        } else if self.open.len() >= self.limits.queue_max
+            || self.bytes + body.len() > self.limits.queue_bytes_max
+        {
+            Some(Error::Busy { what: "the service", limit: self.limits.queue_max })
+        } else {
+            None
+        };
+        if let Some(error) = error {
+            self.stats.refused += 1;
+            return self.out.push((client, refusal(address, flags, &error)));
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.stats.requests += 1;
+        self.bytes += body.len();
+        let deadline = self.now + time.unwrap_or(self.limits.timeout);
+        let known = self.clients.entry(client).or_default();
+        known.tickets.insert(ticket);
+        if let Address::Ours(id) = address {
+            known.ids.insert(id, ticket);
+        }
+        let open = Open { client, address, flags, body, deadline, worker: None, tries: 0, begun: false };
+        let queue = if open.for_ours_only() { &mut self.waiting_ours } else { &mut self.waiting };
+        queue.push_back(ticket);
+        self.open.insert(ticket, open);
+        self.deadlines.insert((deadline, ticket));
+        self.dispatch();
+    }
+
+    /// Gives waiting requests to workers with room, least loaded first.
+    fn dispatch(&mut self) {
+        for ours_only in [true, false] {
+            loop {
+                let queue = if ours_only { &mut self.waiting_ours } else { &mut self.waiting };
+                let Some(&ticket) = queue.front() else { break };
+                if !self.open.contains_key(&ticket) {
+                    queue.pop_front();
+                    continue;
+                }
+                let Some((worker, speaks_ours)) = self.pool.least_loaded(ours_only) else { break };
+                queue.pop_front();
+                let Some(open) = self.open.get_mut(&ticket) else { continue };
+                open.worker = Some(worker);
+                open.tries += 1;
+                let frames = if speaks_ours {
+                    let left = open.deadline.saturating_duration_since(self.now).as_millis();
+                    let header = Header {
+                        flags: open.flags,
+                        deadline_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
+                        ..Header::new(Kind::Request, ticket)
+                    };
+                    vec![header.encode(), open.body.clone()]
+                } else {
+                    vec![Bytes::copy_from_slice(&ticket.to_be_bytes()), Bytes::new(), open.body.clone()]
+                };
+                self.pool.assign(worker, ticket);
+                self.out.push((worker, frames));
+            }
+        }
+    }
+
+    fn our_worker_says(&mut self, worker: ConnectionId, header: Header, body: &Bytes) {
+        match header.kind {
+            Kind::Hello => match Hello::decode(body) {
+                Some(hello) if hello.service == self.limits.service => {
+                    self.pool.insert(worker, true, hello.capacity);
+                }
+                hello => {
+                    let found = hello.map_or_else(|| "unreadable".to_owned(), |hello| hello.service);
+                    let wanted = &self.limits.service;
+                    let error = Error::invalid(format!("this proxy serves '{wanted}', the worker '{found}'"));
+                    self.out.push((worker, error_message(0, &error)));
+                }
+            },
+            Kind::Drain => self.pool.drain(worker),
+            Kind::Chunk | Kind::Progress => {
+                let Some(open) = self.open.get_mut(&header.id).filter(|open| open.worker == Some(worker))
+                else {
+                    return;
+                };
+                if let Address::Ours(id) = open.address {
+                    open.begun = true;
+                    self.out.push((open.client, vec![Header { id, ..header }.encode(), body.clone()]));
+                }
+            }
+            Kind::Reply | Kind::Error => {
+                if self.pool.release(worker, header.id) {
+                    self.answer_ours(header, body);
+                }
+            }
+            Kind::Request | Kind::Cancel => self.stats.malformed += 1,
+        }
+    }
+
+    /// A REP worker's answer.
+    fn answer(&mut self, ticket: u64, body: Bytes) {
+        let Some(open) = self.close(ticket) else { return };
+        self.stats.answered += 1;
+        let frames = match open.address {
+            Address::Legacy(address) => addressed(address, body),
+            Address::Ours(id) => {
+                vec![Header { flags: FLAG_LEGACY, ..Header::new(Kind::Reply, id) }.encode(), body]
+            }
+        };
+        self.out.push((open.client, frames));
+    }
+
+    fn answer_ours(&mut self, header: Header, body: &Bytes) {
+        let Some(open) = self.close(header.id) else { return };
+        self.stats.answered += 1;
+        let frames = match open.address {
+            Address::Ours(id) => vec![Header { id, ..header }.encode(), body.clone()],
+            Address::Legacy(address) if header.kind == Kind::Error => {
+                let error = Value::decode(body).map_or_else(Error::from, |body| fault::decode(&body));
+                addressed(address, Reply::Error(error.to_string()).encode().into())
+            }
+            Address::Legacy(address) => addressed(address, body.clone()),
+        };
+        self.out.push((open.client, frames));
+    }
+
+    /// One error in place of an answer.
+    fn fail(&mut self, ticket: u64, error: &Error) {
+        if let Some(open) = self.close(ticket) {
+            self.out.push((open.client, refusal(open.address, open.flags, error)));
+        }
+    }
+
+    fn refused(&mut self, client: ConnectionId, mut frames: Frames, reason: String) {
+        self.stats.malformed += 1;
+        let error = Error::InvalidInput { message: reason };
+        if let Some(header) = frames.first().filter(|first| is_ours(first)) {
+            let id = Header::decode(header).map_or(0, |header| header.id);
+            return self.out.push((client, error_message(id, &error)));
+        }
+        if frames.last().is_none_or(|last| !last.is_empty()) {
+            frames.push(Bytes::new());
+        }
+        self.out.push((client, refusal(Address::Legacy(frames), FLAG_LEGACY, &error)));
+    }
+
+    /// Nobody waits any more. A REP worker keeps the ticket until it answers: it can do nothing else meanwhile.
+    fn abandon(&mut self, ticket: u64) {
+        self.cancel_at_worker(ticket);
+        self.close(ticket);
+    }
+
+    fn cancel_at_worker(&mut self, ticket: u64) {
+        let Some(worker) = self.open.get(&ticket).and_then(|open| open.worker) else { return };
+        if self.pool.speaks_ours(worker) {
+            self.pool.release(worker, ticket);
+            self.out.push((worker, vec![Header::new(Kind::Cancel, ticket).encode(), Bytes::new()]));
+        }
+    }
+
+    fn close(&mut self, ticket: u64) -> Option<Open> {
         let open = self.open.remove(&ticket)?;
-        Some(addressed(open.address, error(reason)))
+        self.bytes -= open.body.len();
+        self.deadlines.remove(&(open.deadline, ticket));
+        if let Some(client) = self.clients.get_mut(&open.client) {
+            client.tickets.remove(&ticket);
+            if let Address::Ours(id) = open.address {
+                client.ids.remove(&id);
+            }
+        }
+        Some(open)
     }
 }
 
-fn refuse(address: Frames, reason: &str) -> Decision {
-    Decision::Answer(addressed(address, error(reason)))
+impl Open {
+    fn for_ours_only(&self) -> bool {
+        self.flags & FLAG_LEGACY == 0
+    }
+}
+
+fn repeatable(open: &Open) -> bool {
+    if open.flags & FLAG_LEGACY == 0 {
+        return open.flags & crate::envelope::FLAG_REPEATABLE != 0;
+    }
+    Request::decode(&open.body).is_ok_and(|request| REPEATABLE_COMMANDS.contains(&request.cmd.as_str()))
+}
+
+fn stopping() -> Error {
+    Error::Unavailable { message: "the service is stopping".to_owned() }
+}
+
+fn refusal(address: Address, flags: u8, error: &Error) -> Frames {
+    match address {
+        Address::Ours(id) if flags & FLAG_LEGACY == 0 => error_message(id, error),
+        Address::Ours(id) => {
+            let body = Reply::Error(error.to_string()).encode().into();
+            vec![Header { flags: FLAG_LEGACY, ..Header::new(Kind::Reply, id) }.encode(), body]
+        }
+        Address::Legacy(address) => addressed(address, Reply::Error(error.to_string()).encode().into()),
+    }
+}
+
+fn error_message(id: u64, error: &Error) -> Frames {
+    vec![Header::new(Kind::Error, id).encode(), fault::encode(error).encode().into()]
 }
 
 fn addressed(mut address: Frames, body: Bytes) -> Frames {
@@ -172,129 +514,5 @@ fn addressed(mut address: Frames, body: Bytes) -> Frames {
     address
 }
 
-fn error(reason: &str) -> Bytes {
-    Reply::Error(reason.to_owned()).encode().into()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frames(parts: &[&[u8]]) -> Frames {
-        parts.iter().map(|part| Bytes::copy_from_slice(part)).collect()
-    }
-
-    fn exchange(queue_max: usize) -> (Exchange, Instant) {
-        (Exchange::new(queue_max, Duration::from_millis(500)), Instant::now())
-    }
-
-    fn forwarded(decision: Decision) -> (u64, Frames) {
-        match decision {
-            Decision::Forward { ticket, frames } => (ticket, frames),
-            other => panic!("not forwarded: {other:?}"),
-        }
-    }
-
-    fn reason(frames: &Frames) -> String {
-        match Reply::decode(frames.last().unwrap()).unwrap() {
-            Reply::Error(reason) => reason,
-            Reply::Value(value) => panic!("no error: {value:?}"),
-        }
-    }
-
-    #[test]
-    fn a_reply_finds_its_client_in_any_order() {
-        let (mut exchange, now) = exchange(10);
-        let (_, first) = forwarded(exchange.request(now, frames(&[b"A", b"", b"one"])));
-        let (_, second) = forwarded(exchange.request(now, frames(&[b"B", b"hop", b"", b"two"])));
-        assert_eq!(first[1..], frames(&[b"", b"one"]));
-        let reply = |request: &Frames, body: &'static [u8]| {
-            vec![request[0].clone(), Bytes::new(), Bytes::from_static(body)]
-        };
-        assert_eq!(exchange.reply(&reply(&second, b"2")), Some(frames(&[b"B", b"hop", b"", b"2"])));
-        assert_eq!(exchange.reply(&reply(&first, b"1")), Some(frames(&[b"A", b"", b"1"])));
-        assert_eq!(exchange.reply(&reply(&first, b"again")), None, "one reply a request");
-        assert_eq!(exchange.open(), 0);
-    }
-
-    #[test]
-    fn a_full_queue_refuses_and_a_reply_makes_room() {
-        let (mut exchange, now) = exchange(1);
-        let (_, request) = forwarded(exchange.request(now, frames(&[b"A", b"", b"x"])));
-        let Decision::Answer(refusal) = exchange.request(now, frames(&[b"B", b"", b"y"])) else {
-            panic!("taken beyond the limit");
-        };
-        assert_eq!(refusal[..2], frames(&[b"B", b""]));
-        assert!(reason(&refusal).contains("queue of 1 is full"));
-        exchange.reply(&[request[0].clone(), Bytes::new(), Bytes::new()]).unwrap();
-        forwarded(exchange.request(now, frames(&[b"B", b"", b"y"])));
-    }
-
-    #[test]
-    fn what_waits_too_long_is_answered_and_its_late_reply_dropped() {
-        let (mut exchange, now) = exchange(10);
-        let (_, old) = forwarded(exchange.request(now, frames(&[b"A", b"", b"x"])));
-        let later = now + Duration::from_millis(400);
-        let (ticket, young) = forwarded(exchange.request(later, frames(&[b"B", b"", b"y"])));
-        exchange.wait(ticket, young);
-        assert_eq!(exchange.next_deadline(), Some(now + Duration::from_millis(500)));
-        let answers = exchange.expire(now + Duration::from_millis(500));
-        assert_eq!(answers.len(), 1);
-        assert_eq!(reason(&answers[0]), "no worker answered within 500 ms");
-        assert_eq!(exchange.reply(&[old[0].clone(), Bytes::new(), Bytes::new()]), None);
-        assert_eq!(exchange.next_waiting().map(|(ticket, _)| ticket), Some(ticket));
-    }
-
-    #[test]
-    fn a_given_up_request_is_not_sent_to_a_worker_that_comes_late() {
-        let (mut exchange, now) = exchange(10);
-        let (ticket, request) = forwarded(exchange.request(now, frames(&[b"A", b"", b"x"])));
-        exchange.wait(ticket, request);
-        exchange.expire(now + Duration::from_secs(1));
-        assert_eq!((exchange.next_waiting(), exchange.next_deadline()), (None, None));
-    }
-
-    #[test]
-    fn malformed_messages_get_an_answer_where_there_is_an_address() {
-        let (mut exchange, now) = exchange(10);
-        assert_eq!(exchange.request(now, vec![]), Decision::Drop);
-        let mut check = |parts: &[&[u8]], expected: &str| match exchange.request(now, frames(parts)) {
-            Decision::Answer(answer) => {
-                assert_eq!(answer[0], "A");
-                assert!(reason(&answer).contains(expected), "{}", reason(&answer));
-            }
-            other => panic!("{other:?}"),
-        };
-        check(&[b"A"], "no empty frame");
-        check(&[b"A", b"x", b"y"], "no empty frame");
-        check(&[b"A", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"", b"x"], "no empty frame");
-        check(&[b"A", b""], "exactly one body");
-        check(&[b"A", b"", b"x", b"y"], "exactly one body");
-        assert_eq!(exchange.open(), 0);
-    }
-
-    #[test]
-    fn a_workers_nonsense_is_ignored() {
-        let (mut exchange, now) = exchange(10);
-        let (_, request) = forwarded(exchange.request(now, frames(&[b"A", b"", b"x"])));
-        let ticket: &[u8] = &request[0];
-        let nonsense: [&[&[u8]]; 4] =
-            [&[], &[b"short", b"", b"x"], &[b"12345678", b"", b"x"], &[ticket, b"full", b"x"]];
-        for parts in nonsense {
-            assert_eq!(exchange.reply(&frames(parts)), None);
-        }
-        assert_eq!(exchange.open(), 1);
-    }
-
-    #[test]
-    fn stopping_answers_everybody() {
-        let (mut exchange, now) = exchange(10);
-        for client in [b"A", b"B"] {
-            forwarded(exchange.request(now, frames(&[client, b"", b"x"])));
-        }
-        let answers = exchange.stop();
-        assert_eq!(answers.iter().map(|answer| answer[0].clone()).collect::<Vec<_>>(), ["A", "B"]);
-        assert!(answers.iter().all(|answer| reason(answer) == "the service is stopping"));
-        assert_eq!(exchange.open(), 0);
-    }
-}
+mod tests;

@@ -1,17 +1,34 @@
-//! Lets a service live in another process over ZeroMQ, in the words that RWKV-RAG's clients and workers speak.
+//! Lets a service live in another process over ZeroMQ, for RWKV-RAG's clients and workers and for our own.
 //!
-//! Scope today: the wire format (`value`, `wire`) and the proxy between clients and workers (`proxy`, its decisions in
-//! `exchange`). The services themselves (a port behind a socket) are not part of this crate yet.
+//! From the wire up: `zmtp` speaks ZeroMQ's bytes, `value` MessagePack, `wire` RWKV-RAG's envelope and `envelope` our
+//! own (specified in `PROTOCOL.md`). `proxy` stands between clients and workers and `exchange` decides for it;
+//! `worker` offers a service, `client` asks one. `commands` answers RWKV-RAG's commands, `calls` and `remote` are the
+//! two ends of our own.
 //!
 //! Safety: peers are other programs. What they send is bounded in bytes, depth and number of values before anything
-//! is built from it, and a bad frame is answered, never fatal. One bound is missing below us: `zeromq` 0.7 reserves
-//! memory for whatever frame length a peer announces, so sockets stay on loopback unless a person says otherwise.
+//! is built from it, and a bad frame is answered, never fatal.
 
+pub mod calls;
+mod client;
+pub mod commands;
+mod connection;
+mod endpoint;
+pub mod envelope;
 pub mod exchange;
+mod fault;
 pub mod proxy;
+pub mod remote;
+mod security;
 pub mod value;
 pub mod wire;
+pub mod worker;
+mod zmtp;
 
+pub use client::{Client, ClientSettings};
+pub use connection::{ConnectionId, Frames, Incoming};
+pub use endpoint::Endpoint;
 pub use proxy::{Proxy, ProxySettings};
+pub use security::Security;
 pub use value::Value;
 pub use wire::{Reply, Request, WireError};
+pub use zmtp::keys::{Public, Secret};

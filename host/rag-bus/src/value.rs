@@ -63,6 +63,42 @@ impl Value {
         }
     }
 
+    /// A map with text keys.
+    pub fn map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+        Value::Map(pairs.into_iter().map(|(key, value)| (key.into(), value)).collect())
+    }
+
+    /// An array of what becomes a value.
+    pub fn list<T: Into<Value>>(values: impl IntoIterator<Item = T>) -> Value {
+        Value::Array(values.into_iter().map(Into::into).collect())
+    }
+
+    /// The value under a text key of a map, the last when it repeats.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        let Value::Map(pairs) = self else { return None };
+        pairs.iter().rev().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
+    }
+
+    /// The integer, if it is one.
+    pub fn as_int(&self) -> Option<i128> {
+        if let Value::Int(value) = self { Some(*value) } else { None }
+    }
+
+    /// The number, whole or not.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Value::Int(value) => Some(*value as f64),
+            Value::Float(value) => Some(*value),
+            Value::Nil | Value::Bool(_) | Value::Str(_) => None,
+            Value::Bin(_) | Value::Array(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// The elements, if it is an array.
+    pub fn as_list(&self) -> Option<&[Value]> {
+        if let Value::Array(values) = self { Some(values) } else { None }
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             Value::Nil => out.push(0xc0),
@@ -98,6 +134,36 @@ impl Value {
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Value::Str(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::Str(text)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Value::Int(value.into())
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Value::Int(value.into())
+    }
+}
+
+impl From<f32> for Value {
+    fn from(value: f32) -> Self {
+        Value::Float(value.into())
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Value::Bool(value)
     }
 }
 

@@ -105,7 +105,12 @@ pub enum Reply {
 
 impl Reply {
     pub fn decode(frame: &[u8]) -> Result<Reply, WireError> {
-        let Value::Map(pairs) = Value::decode(frame)? else { return Err(WireError::NotAReply) };
+        Reply::from_value(Value::decode(frame)?)
+    }
+
+    /// As `decode`, of a frame that was read already.
+    pub fn from_value(value: Value) -> Result<Reply, WireError> {
+        let Value::Map(pairs) = value else { return Err(WireError::NotAReply) };
         let (mut code, mut value, mut error) = (None, None, None);
         for (key, found) in pairs {
             match (key.as_str(), found) {
