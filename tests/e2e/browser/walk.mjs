@@ -64,11 +64,15 @@ async function walk(browser, way) {
   await makeKb(page, kb, way, see, go);
   await fill(page, says, see);
   await ask(page, kb, says, see, go);
+  await talks(page, way, kb, says, see);
   await readDocument(page, kb, says, see, go);
+  await curate(page, kb, says, see, go);
   await hitTest(page, kb, says, see, go);
+  await questions(page, kb, says, see, go);
   await change(page, kb, see, go);
   await lookAround(page, says, see, go);
   await people(page, tell, see, go);
+  await users(browser, page, way, tell, see, go);
   await switchBoth(page, way, says, go);
   await end(page, kb, see, go);
 
@@ -166,6 +170,38 @@ async function ask(page, kb, says, see, go) {
   await page.locator(".asked").first().waitFor({ state: "detached" });
 }
 
+/** Kept conversations: marked, found by a word said in them, renamed, opened with their sources, deleted. */
+async function talks(page, way, kb, says, see) {
+  const narrow = way.width < 960;
+  if (narrow) await page.locator("[data-talks]").click();
+  const own = page.locator("[data-talk]", { hasText: kb });
+  await own.first().waitFor();
+  const search = page.locator("aside.list input[type=search]");
+  await search.fill("zzz-no-such-word");
+  await page.locator("aside.list .none").waitFor();
+  await search.fill(says.found);
+  await own.first().waitFor();
+  await own.first().hover();
+  await own.first().locator("button").first().click();
+  await page.locator("aside.list form input").fill(`renamed ${kb} 改名`);
+  await page.keyboard.press("Enter");
+  await page.locator("[data-talk] a", { hasText: "改名" }).first().waitFor();
+  await see("talks");
+  await page.locator("[data-talk] a", { hasText: `renamed ${kb}` }).click();
+  await page.locator(".asked").first().waitFor();
+  await page.locator(".source").first().waitFor();
+  await page.locator("[data-mark=good]").first().click();
+  await page.locator("[data-mark=good][aria-pressed=true]").first().waitFor();
+  await page.reload();
+  await page.locator("[data-mark=good][aria-pressed=true]").first().waitFor();
+  if (narrow) await page.locator("[data-talks]").click();
+  const renamed = page.locator("[data-talk]", { hasText: `renamed ${kb}` });
+  await renamed.hover();
+  await renamed.locator("button").last().click();
+  await page.locator("dialog .danger").click();
+  await renamed.waitFor({ state: "detached" });
+}
+
 async function readDocument(page, kb, says, see, go) {
   await go(`kb/${kb}`);
   await page.locator("[data-document] a", { hasText: says.file }).click();
@@ -176,6 +212,43 @@ async function readDocument(page, kb, says, see, go) {
   await page.locator("[data-chunk] mark").first().waitFor();
   assert.ok((await page.locator("[data-chunk]").count()) < all);
   await see("document-filter");
+}
+
+/** A chunk is edited and switched off, a document tagged and switched off and on: search follows. */
+async function curate(page, kb, says, see, go) {
+  await page.locator("[data-main-input]").fill("");
+  const chunk = page.locator("[data-chunk]").first();
+  await chunk.locator("[data-edit-chunk]").click();
+  await chunk.locator("textarea").fill("A corrected sentence about the harbour 更正后的句子。");
+  await see("chunk-edit");
+  await chunk.locator(".primary").click();
+  await page.locator("[data-chunk] .tag.accent").first().waitFor();
+  await chunk.locator("[data-disable-chunk]").click();
+  await chunk.locator(".tag.warn").waitFor();
+  await chunk.locator("[data-disable-chunk]").click();
+  await chunk.locator(".tag.warn").waitFor({ state: "detached" });
+
+  await page.locator("[data-metadata]").click();
+  await page.locator("dialog input").first().fill("部门");
+  await page.locator("dialog input").nth(1).fill("engineering");
+  await see("metadata");
+  await page.locator("dialog .primary").click();
+  await page.locator(".pairs", { hasText: "engineering" }).waitFor();
+  await page.locator("[data-enable]").click();
+  await page.locator(".pairs .tag.warn").waitFor();
+  await page.locator("[data-enable]").click();
+  await page.locator(".pairs .tag.warn").waitFor({ state: "detached" });
+
+  await go(`kb/${kb}`);
+  const row = page.locator("[data-document]", { hasText: "note" });
+  await row.locator("input[type=checkbox]").check();
+  await page.locator("[data-disable]").click();
+  await row.locator(".tag", { hasText: /Disabled|已停用/ }).waitFor();
+  await page.locator("input.find").fill("zzz");
+  await row.waitFor({ state: "detached" });
+  await page.locator("input.find").fill("");
+  await row.waitFor();
+  await see("kb-chosen");
 }
 
 async function hitTest(page, kb, says, see, go) {
@@ -190,6 +263,27 @@ async function hitTest(page, kb, says, see, go) {
   await page.locator(".sides tr.best button").first().click();
   await page.locator(".source-pane mark").waitFor();
   await page.keyboard.press("Escape");
+}
+
+/** A set of questions, two runs of it with different ways, compared question by question. */
+async function questions(page, kb, says, see, go) {
+  await go(`test/sets?kb=${kb}`);
+  await page.locator("[data-new-set]").click();
+  await page.locator("[data-set-name]").fill("harbour 港口");
+  const inputs = page.locator("dialog .question input");
+  await inputs.nth(0).fill(says.question);
+  await inputs.nth(1).fill(says.file);
+  await see("set-new");
+  await page.locator("dialog .primary").click();
+  await page.locator("dialog").waitFor({ state: "detached" });
+  for (const [nth, rerank] of ["on", "off"].entries()) {
+    await page.locator("form.ways select").nth(1).selectOption(rerank);
+    await page.locator("[data-start-run]").click();
+    await until(async () => (await page.locator("[data-run=done]").count()) === nth + 1);
+  }
+  for (const box of await page.locator("[data-run=done] input").all()) await box.check();
+  await page.locator("[data-outcomes] .tag.good").nth(1).waitFor();
+  await see("set-runs");
 }
 
 async function change(page, kb, see, go) {
@@ -217,7 +311,7 @@ async function lookAround(page, says, see, go) {
 }
 
 async function people(page, tell, see, go) {
-  await go("people");
+  await go("people/keys");
   await page.locator("[data-new-key]").click();
   const name = `a reader of ${tell} 读者`;
   await page.locator("dialog input:not([type=checkbox])").first().fill(name);
@@ -232,6 +326,42 @@ async function people(page, tell, see, go) {
   await row.locator("button").click();
   await page.locator("dialog .danger").click();
   await row.waitFor({ state: "detached" });
+}
+
+/** A user who may only read, in one knowledge base: logs in by name, sees that one and no control that would fail. */
+async function users(browser, page, way, tell, see, go) {
+  await go("people");
+  const [name, password] = [`user ${tell} 用户`, "a long password 密码"];
+  await page.locator("[data-new-user]").click();
+  await page.locator("dialog input:not([type=checkbox])").first().fill(name);
+  await page.locator("dialog input[type=password]").fill(password);
+  await page.locator("dialog label.check", { hasText: "initial" }).click();
+  await see("user-new");
+  await page.locator("dialog .primary").click();
+  const row = page.locator("tr", { hasText: name });
+  await row.waitFor();
+  await see("users");
+
+  const other = await open(browser, way);
+  await other.page.goto(url);
+  await other.page.locator("[data-by-name]").click();
+  await other.page.locator("[data-user]").fill(name);
+  await other.page.locator("#login-form input[type=password]").fill(password);
+  await other.page.keyboard.press("Enter");
+  await other.page.locator("[data-kb-picker]").waitFor();
+  assert.deepEqual(await other.page.locator("[data-kb-picker] option").allTextContents(), ["initial"]);
+  assert.equal(await other.page.locator("nav.side li").count(), 6, "no way to users and keys");
+  await other.page.goto(`${url}/#/kb/initial`);
+  await other.page.locator("section.panel").last().waitFor();
+  assert.equal(await other.page.locator("[data-files]").count(), 0, "no upload for a reader");
+  await other.context.close();
+
+  await row.locator("button").last().click();
+  await page.locator("dialog .danger").click();
+  await row.waitFor({ state: "detached" });
+  await go("people/audit");
+  await page.locator("tbody tr", { hasText: "/api/v1/users" }).first().waitFor();
+  await see("audit");
 }
 
 /** By keys, and back: the choice outlives a reload. */
@@ -261,6 +391,7 @@ async function end(page, kb, see, go) {
   const before = await page.locator("[data-document]").count();
   await first.locator("button").last().click();
   await page.locator("dialog .danger").click();
+  await page.locator("dialog").waitFor({ state: "detached" });
   await until(async () => (await page.locator("[data-document]").count()) === before - 1);
 
   await go(`kb/${kb}/settings`);

@@ -27,17 +27,42 @@ export class Refused extends Error {
   }
 }
 
+/** Proves that a change comes from this page and not from another site with our cookie. */
+const CSRF = "x-csrf-token";
+const SESSION = "/api/v1/session";
+
 async function heard(input: Request): Promise<Response> {
-  let response: Response;
+  const csrf = session.who?.csrf;
+  const changes = input.method !== "GET" && csrf;
+  if (changes) input.headers.set(CSRF, csrf);
+  const again = changes ? input.clone() : undefined;
+  const response = await answered(input);
+  if (response.status === 401 && !input.url.endsWith(SESSION)) session.refused();
+  if (response.status === 403 && again && (await renewed(csrf ?? ""))) {
+    again.headers.set(CSRF, session.who?.csrf ?? "");
+    return answered(again);
+  }
+  return response;
+}
+
+async function answered(input: Request): Promise<Response> {
   try {
-    response = await fetch(input);
+    return await fetch(input);
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     void session.disconnected();
     throw new Refused("offline", "");
   }
-  if (response.status === 401 && !input.url.endsWith("/api/v1/session")) session.refused();
-  return response;
+}
+
+/** Whether another tab logged in meanwhile: then what proves our changes is another. */
+async function renewed(csrf: string): Promise<boolean> {
+  const response = await answered(new Request(SESSION));
+  if (!response.ok) return false;
+  const who = (await response.json()) as Schemas["Who"];
+  if (!who.csrf || who.csrf === csrf) return false;
+  session.who = who;
+  return true;
 }
 
 export const api = createClient<paths>({ baseUrl: location.origin, fetch: heard });
@@ -94,6 +119,7 @@ export function upload(kb: string, file: File, progress: (share: number) => void
     const name = encodeURIComponent(file.webkitRelativePath || file.name);
     request.open("POST", `/api/v1/kbs/${encodeURIComponent(kb)}/documents?name=${name}`);
     request.setRequestHeader("content-type", "application/octet-stream");
+    if (session.who?.csrf) request.setRequestHeader(CSRF, session.who.csrf);
     request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
     request.onerror = () => {
       void session.disconnected();

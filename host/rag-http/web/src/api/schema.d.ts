@@ -4,6 +4,57 @@
  */
 
 export interface paths {
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who changed what, newest first. */
+        get: operations["audit_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the caller's own conversations, the latest first. */
+        get: operations["list_conversations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/folders": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Look into the server's folders that may be ingested. */
+        get: operations["list_folder"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs": {
         parameters: {
             query?: never;
@@ -35,7 +86,8 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /** Change a job's place in the queue. */
+        patch: operations["change_job"];
         trace?: never;
     };
     "/api/v1/jobs/{id}/cancel": {
@@ -66,6 +118,40 @@ export interface paths {
         get: operations["follow_job"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Hold a job back. A running one stops at its next batch and starts over once resumed. */
+        post: operations["pause_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/jobs/{id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let a paused job go on. */
+        post: operations["resume_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -153,14 +239,16 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** One chunk. */
+        get: operations["get_chunk"];
         put?: never;
         post?: never;
         /** Delete one chunk; the document's text and other chunks stay. */
         delete: operations["delete_chunk"];
         options?: never;
         head?: never;
-        patch?: never;
+        /** Change a chunk: edit its text, take it out of every search or bring it back. */
+        patch: operations["change_chunk"];
         trace?: never;
     };
     "/api/v1/kbs/{kb}/conversations/{id}": {
@@ -170,9 +258,28 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The rounds kept of one of the key's own conversations; empty for an unknown one. */
+        /** The rounds of one of the caller's own conversations; empty for an unknown one. */
         get: operations["conversation"];
         put?: never;
+        post?: never;
+        /** Delete a conversation with all its rounds. */
+        delete: operations["delete_conversation"];
+        options?: never;
+        head?: never;
+        /** Rename a conversation. */
+        patch: operations["rename_conversation"];
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/conversations/{id}/rounds/{round}/mark": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Mark an answer as good or bad, or take the mark back. */
+        put: operations["mark_answer"];
         post?: never;
         delete?: never;
         options?: never;
@@ -198,6 +305,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/kbs/{kb}/documents/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Enable, disable or delete many documents; each on its own, so that one failure stops no other. */
+        post: operations["change_documents"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/kbs/{kb}/documents/{document}": {
         parameters: {
             query?: never;
@@ -213,7 +337,8 @@ export interface paths {
         delete: operations["delete_document"];
         options?: never;
         head?: never;
-        patch?: never;
+        /** Change a document: enable, disable, metadata. */
+        patch: operations["change_document"];
         trace?: never;
     };
     "/api/v1/kbs/{kb}/documents/{document}/chunks": {
@@ -250,6 +375,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/kbs/{kb}/documents/{document}/rechunk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Cut a document anew, with another chunker or the knowledge base's own. Edits of its chunks are lost. */
+        post: operations["rechunk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/kbs/{kb}/documents/{document}/text": {
         parameters: {
             query?: never;
@@ -262,6 +404,130 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/marks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Marked answers of a knowledge base, whoever asked, newest first: material for question sets. */
+        get: operations["marked_answers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/paths": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ingest a file or folder of the server. */
+        post: operations["add_path"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/question-sets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a knowledge base's question sets. */
+        get: operations["list_question_sets"];
+        put?: never;
+        /** Save a question set. */
+        post: operations["create_question_set"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/question-sets/{set}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A question set with its questions. */
+        get: operations["get_question_set"];
+        /** Replace a question set's name and questions; its runs stay. */
+        put: operations["replace_question_set"];
+        post?: never;
+        /** Delete a question set with its runs. */
+        delete: operations["delete_question_set"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/question-sets/{set}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download the questions as JSONL, one a line. */
+        get: operations["export_question_set"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/question-sets/{set}/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a question set's runs. */
+        get: operations["list_runs"];
+        put?: never;
+        /** Try a question set in the background; two runs with different retrievers compare them. */
+        post: operations["start_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/question-sets/{set}/runs/{run}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A run with what it found for each question. */
+        get: operations["get_run"];
+        put?: never;
+        post?: never;
+        /** Delete a run; one that is still at work is cancelled. */
+        delete: operations["delete_run"];
         options?: never;
         head?: never;
         patch?: never;
@@ -377,13 +643,30 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Whose key or session this is. */
+        /** Who is logged in. */
         get: operations["who_am_i"];
         put?: never;
         /** Log in: the answer sets a cookie. */
         post: operations["login"];
         /** Log out. */
         delete: operations["logout"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Change one's own password; other sessions end. */
+        put: operations["change_password"];
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -404,6 +687,42 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the users. */
+        get: operations["list_users"];
+        put?: never;
+        /** Create a user. */
+        post: operations["create_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Delete a user with all conversations; open sessions end at once. */
+        delete: operations["delete_user"];
+        options?: never;
+        head?: never;
+        /** Change a user's rights or password, or lock the user out. */
+        patch: operations["change_user"];
         trace?: never;
     };
     "/healthz": {
@@ -589,7 +908,7 @@ export interface components {
             passages?: number | null;
             /**
              * Format: float
-             * @description A best passage less relevant than this is no match.
+             * @description A best passage less relevant than this is no match; null goes back to the host's calibrated value.
              */
             relevance_min?: number | null;
             /**
@@ -644,6 +963,11 @@ export interface components {
             recall?: components["schemas"]["HitView"][] | null;
             /** @description Nothing relevant was found: the answer says so, and there are no citations. */
             refused: boolean;
+            /**
+             * Format: int64
+             * @description Of the round kept in the conversation: by it the answer is marked.
+             */
+            round?: number | null;
             trace: components["schemas"]["Trace"];
             usage: components["schemas"]["UsageView"];
         };
@@ -693,6 +1017,75 @@ export interface components {
             recall?: components["schemas"]["HitView"][] | null;
             refused: boolean;
         };
+        AuditList: {
+            /**
+             * Format: int64
+             * @description Give this as `before` for the next page; none on the last.
+             */
+            before?: number | null;
+            /** @description Newest first. */
+            entries: components["schemas"]["AuditView"][];
+        };
+        /** @description A change, or an attempt at one. */
+        AuditView: {
+            /** @description Method and route. */
+            action: string;
+            /** @description Id of the user or key; empty for a failed login. */
+            actor: string;
+            actor_name: string;
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            at_ms: number;
+            /** Format: int64 */
+            id: number;
+            /** @description Address of the other end. */
+            peer: string;
+            request_id: string;
+            /**
+             * Format: int32
+             * @description HTTP status of the answer; 499 when the client left before it.
+             */
+            status: number;
+            target: string;
+        };
+        Batch: {
+            action: components["schemas"]["BatchAction"];
+            /** @description Ids of documents, at most 1000. */
+            documents: string[];
+        };
+        /**
+         * @description What to do with each document of a batch.
+         * @enum {string}
+         */
+        BatchAction: "enable" | "disable" | "delete";
+        BatchFailure: {
+            document: string;
+            message: string;
+        };
+        BatchResult: {
+            /** @description Documents that were changed. */
+            changed: string[];
+            failed: components["schemas"]["BatchFailure"][];
+            /** @description Jobs that make documents searchable again. */
+            jobs: components["schemas"]["JobView"][];
+        };
+        /** @description What to change; what is left out stays. */
+        ChangeUser: {
+            /** @description Ends the user's sessions. */
+            disabled?: boolean | null;
+            kb_roles?: components["schemas"]["KbRole"][] | null;
+            /** @description Null reaches all. */
+            kbs?: string[] | null;
+            /** @description Ends the user's sessions. */
+            password?: string | null;
+            role?: null | components["schemas"]["RoleName"];
+        };
+        ChangedDocument: {
+            document: components["schemas"]["DocumentView"];
+            job?: null | components["schemas"]["JobView"];
+        };
         ChatBody: components["schemas"]["SamplingBody"] & {
             messages: components["schemas"]["Message"][];
             /** @description `kb:NAME` for a knowledge base, else the generator's name or `default`. */
@@ -733,6 +1126,13 @@ export interface components {
             index: number;
             message: components["schemas"]["ChatMessage"];
         };
+        /** @description What to change about a chunk; what is left out stays. */
+        ChunkChange: {
+            /** @description Whether searches find it. */
+            enabled?: boolean | null;
+            /** @description Its new text, at most 16 KiB; the chunk gets a new id. The document's text stays. */
+            text?: string | null;
+        };
         ChunkChoice: {
             delta: components["schemas"]["Delta"];
             finish_reason?: string | null;
@@ -750,7 +1150,11 @@ export interface components {
         ChunkView: {
             /** @description Put before the text for embedding only. */
             context?: string | null;
+            /** @description Out of every search until it is enabled. */
+            disabled: boolean;
             document: string;
+            /** @description Its text is no longer that of the document. */
+            edited: boolean;
             /** Format: int64 */
             end: number;
             heading?: string | null;
@@ -829,9 +1233,41 @@ export interface components {
         };
         /** @description A text, or parts of it; parts that are no text are refused. */
         Content: string | components["schemas"]["Part"][];
-        Conversation: {
+        ConversationList: {
+            /** @description The latest first. */
+            conversations: components["schemas"]["ConversationView"][];
+            /**
+             * Format: int32
+             * @description Give this as `skip` for the next page; none on the last.
+             */
+            next?: number | null;
+        };
+        /** @description A conversation's rounds. */
+        ConversationRounds: {
+            /**
+             * Format: int64
+             * @description Give this as `before` for earlier rounds; none at the beginning.
+             */
+            before?: number | null;
+            conversation?: null | components["schemas"]["ConversationView"];
             /** @description Oldest first. */
-            rounds: components["schemas"]["SaidRound"][];
+            rounds: components["schemas"]["RoundView"][];
+        };
+        /** @description A conversation as listed. */
+        ConversationView: {
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            created_ms: number;
+            id: string;
+            kb: string;
+            /** Format: int64 */
+            rounds: number;
+            /** @description The first question until somebody renames it. */
+            title: string;
+            /** Format: int64 */
+            updated_ms: number;
         };
         CreatedKey: {
             key: components["schemas"]["KeyView"];
@@ -847,6 +1283,13 @@ export interface components {
         Document: string | {
             text: string;
         };
+        /** @description What to change about a document; what is left out stays. */
+        DocumentChange: {
+            /** @description False takes it out of every search at once; true queues a job that brings it back. */
+            enabled?: boolean | null;
+            /** @description Replaces what was noted: at most 64 pairs; keys and values have at most 512 bytes. */
+            metadata?: components["schemas"]["Pair"][] | null;
+        };
         DocumentList: {
             documents: components["schemas"]["DocumentView"][];
             /** @description Give this as `after` for the next page; none on the last. */
@@ -856,6 +1299,8 @@ export interface components {
             text: string;
         };
         DocumentView: {
+            /** @description What the parser found, e.g. the author. */
+            attributes: components["schemas"]["Pair"][];
             /** Format: int64 */
             chunks: number;
             /**
@@ -863,10 +1308,14 @@ export interface components {
              * @description Milliseconds since 1970 (UTC).
              */
             created_ms: number;
+            /** @description Out of every search until it is enabled. */
+            disabled: boolean;
             id: string;
             kb: string;
             language?: string | null;
             media_type: string;
+            /** @description What people noted; filters find both. */
+            metadata: components["schemas"]["Pair"][];
             name: string;
             /** @description SHA-256 of the original. */
             sha256: string;
@@ -948,10 +1397,31 @@ export interface components {
          *     `name` (the document's name), `page`, `ordinal`.
          */
         FilterTree: components["schemas"]["AllOf"] | components["schemas"]["AnyOf"] | components["schemas"]["NoneOf"] | components["schemas"]["Compare"] | components["schemas"]["OneOf"] | components["schemas"]["Exists"];
+        FolderEntryView: {
+            folder: boolean;
+            /** @description A root's name, `/`, and the path within. */
+            path: string;
+            /**
+             * Format: int64
+             * @description Bytes; 0 for a folder.
+             */
+            size: number;
+        };
+        FolderList: {
+            /** @description Folders first, then by name. */
+            entries: components["schemas"]["FolderEntryView"][];
+        };
         GeneratorView: {
             /** @description The small model that only demonstrates. */
             demonstration: boolean;
             id: string;
+        };
+        /** @description Share of questions with something expected among the first `k`. */
+        HitAt: {
+            /** Format: int32 */
+            k: number;
+            /** Format: double */
+            share: number;
         };
         /** @description A passage that was found. */
         HitView: {
@@ -996,37 +1466,68 @@ export interface components {
             kind: string;
             version: string;
         };
+        JobChange: {
+            /**
+             * Format: int32
+             * @description -100 to 100; higher runs earlier.
+             */
+            priority: number;
+        };
         JobList: {
             jobs: components["schemas"]["JobView"][];
         };
         /** @description A piece of work with its progress. */
         JobView: {
             /**
+             * Format: int32
+             * @description Tries that failed for a reason that may pass.
+             */
+            attempts: number;
+            /** Format: int32 */
+            attempts_max: number;
+            /**
              * Format: int64
              * @description Milliseconds since 1970 (UTC).
              */
             created_ms: number;
-            /** @description The document that an ingest made, or that is to be deleted. */
+            /** @description The document that an ingest made, or that is to be deleted or enabled. */
             document?: string | null;
             /**
              * Format: int64
              * @description Units of the stage: bytes for `parse`, chunks else.
              */
             done: number;
-            /** @description Why it failed. */
+            /** @description Why it failed, or why the last try did when another one follows. */
             error?: string | null;
+            /**
+             * Format: int64
+             * @description Seconds until it is done, guessed from its progress so far; none while that is unknown.
+             */
+            eta_s?: number | null;
             id: string;
             kb: string;
-            /** @description `ingest` or `delete_document`. */
+            /** @description `ingest`, `delete_document`, `enable_document` or `evaluate`. */
             kind: string;
             media_type?: string | null;
             /** @description Name of the document to ingest. */
             name?: string | null;
             /**
+             * Format: int64
+             * @description When the next try may begin: milliseconds since 1970 (UTC).
+             */
+            next_try_ms?: number | null;
+            /**
              * Format: int32
              * @description Of the whole job, 0 to 100.
              */
             percent: number;
+            /**
+             * Format: int32
+             * @description Higher runs earlier, -100 to 100; jobs of equal priority in the order of arrival.
+             */
+            priority: number;
+            /** @description The evaluation run that it does. */
+            run?: string | null;
             /**
              * Format: int64
              * @description Bytes of the original.
@@ -1034,7 +1535,15 @@ export interface components {
             size?: number | null;
             /** @description `queued`, `parse`, `chunk`, `embed`, `commit` or `done`. */
             stage: string;
-            /** @description `queued`, `running`, `done`, `failed` or `cancelled`. */
+            /**
+             * Format: int64
+             * @description When the present or last try began.
+             */
+            started_ms?: number | null;
+            /**
+             * @description `queued`, `paused`, `running`, `done`, `failed` or `cancelled`. A failed job has used up its tries, or failed
+             *     for a reason that no further try would change: it stays until somebody runs it again.
+             */
             state: string;
             /**
              * Format: int64
@@ -1048,6 +1557,11 @@ export interface components {
         };
         KbList: {
             kbs: components["schemas"]["KbView"][];
+        };
+        /** @description A role in one knowledge base. */
+        KbRole: {
+            kb: string;
+            role: components["schemas"]["RoleName"];
         };
         /** @description A knowledge base. */
         KbView: {
@@ -1082,8 +1596,25 @@ export interface components {
             /** @description `reader`, `editor` or `admin`. */
             role: string;
         };
+        /** @description Either a key, or a name with its password. */
         Login: {
-            key: string;
+            key?: string | null;
+            name?: string | null;
+            password?: string | null;
+        };
+        /**
+         * @description What a reader thought of an answer.
+         * @enum {string}
+         */
+        MarkName: "good" | "bad";
+        MarkedList: {
+            /**
+             * Format: int64
+             * @description Give this as `before` for the next page; none on the last.
+             */
+            before?: number | null;
+            /** @description Newest first. */
+            rounds: components["schemas"]["RoundView"][];
         };
         Message: {
             content?: null | components["schemas"]["Content"];
@@ -1124,12 +1655,59 @@ export interface components {
             name: string;
             role: components["schemas"]["RoleName"];
         };
+        NewMark: {
+            mark?: null | components["schemas"]["MarkName"];
+            /** @description Why, in the reader's words. */
+            note?: string | null;
+        };
+        NewPassword: {
+            /** @description 10 to 256 characters. */
+            new: string;
+            old: string;
+        };
+        NewPath: {
+            /** @description A file, or a folder with all below it (at most 1000 files), as `folders` shows it. */
+            path: string;
+        };
+        /** @description Questions as a list, or as JSONL with one question a line (the format of the export). */
+        NewQuestionSet: {
+            jsonl?: string | null;
+            /** @description 1 to 100 characters. */
+            name: string;
+            questions?: components["schemas"]["QuestionView"][];
+        };
+        NewRun: {
+            /**
+             * Format: int32
+             * @description Hits looked at, 1 to 100; 10 when left out.
+             */
+            k?: number | null;
+            /** @description For people; named after the retriever when left out. */
+            label?: string | null;
+            /** @description Overrules the knowledge base's setting. */
+            rerank?: boolean | null;
+            retriever?: null | components["schemas"]["PluginView"];
+        };
         NewText: {
             /** @description `text/plain` when left out; `text/markdown` keeps headings. */
             media_type?: string | null;
             /** @description The document's name; the same name again replaces the document. */
             name: string;
             text: string;
+        };
+        NewTitle: {
+            /** @description 1 to 80 characters. */
+            title: string;
+        };
+        NewUser: {
+            kb_roles?: components["schemas"]["KbRole"][];
+            /** @description The only knowledge bases reached beside those in `kb_roles`; all when left out. */
+            kbs?: string[] | null;
+            /** @description 1 to 100 characters; case does not tell users apart. */
+            name: string;
+            /** @description 10 to 256 characters. */
+            password: string;
+            role: components["schemas"]["RoleName"];
         };
         NoneOf: {
             none: components["schemas"]["FilterTree"][];
@@ -1161,6 +1739,33 @@ export interface components {
             /** Format: int32 */
             total_tokens: number;
         };
+        OutcomeHit: {
+            chunk: string;
+            /** @description The document's name. */
+            document: string;
+            relevant: boolean;
+            /** Format: float */
+            score: number;
+        };
+        OutcomeView: {
+            /** @description Best first. */
+            hits: components["schemas"]["OutcomeHit"][];
+            /** Format: int32 */
+            millis: number;
+            /** Format: double */
+            ndcg: number;
+            question: string;
+            /**
+             * Format: int32
+             * @description Of the first relevant hit, from 1.
+             */
+            rank?: number | null;
+        };
+        /** @description A key with its value; a key may occur several times. */
+        Pair: {
+            key: string;
+            value: string;
+        };
         Part: {
             text?: string | null;
             type: string;
@@ -1172,6 +1777,41 @@ export interface components {
         PluginView: {
             id: string;
             settings?: Record<string, never>;
+        };
+        QuestionSetDetail: {
+            questions: components["schemas"]["QuestionView"][];
+            set: components["schemas"]["QuestionSetView"];
+        };
+        QuestionSetList: {
+            sets: components["schemas"]["QuestionSetView"][];
+        };
+        QuestionSetView: {
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            created_ms: number;
+            id: string;
+            kb: string;
+            name: string;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            questions: number;
+        };
+        /** @description A question with what should be found for it: at least one thing. */
+        QuestionView: {
+            /** @description Ids of chunks. */
+            chunks?: string[];
+            /** @description Names of documents of which any passage counts. */
+            documents?: string[];
+            question: string;
+            /** @description Texts that a passage must contain, white space aside: they survive cutting a document anew. */
+            texts?: string[];
+        };
+        Rechunk: {
+            chunker?: null | components["schemas"]["PluginView"];
         };
         RerankBody: {
             documents: components["schemas"]["Document"][];
@@ -1217,9 +1857,53 @@ export interface components {
             answer: string;
             question: string;
         };
-        SaidRound: {
+        /** @description A question with its answer, as they were. */
+        RoundView: {
             answer: string;
+            citations: components["schemas"]["CitationView"][];
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            created_ms: number;
+            demonstration: boolean;
+            /** @description `stop` or `length`. */
+            finish_reason?: string | null;
+            /** Format: int64 */
+            id: number;
+            mark?: null | components["schemas"]["MarkName"];
+            model?: string | null;
+            note?: string | null;
             question: string;
+            /** @description Nothing relevant was found. */
+            refused: boolean;
+            usage?: null | components["schemas"]["UsageView"];
+        };
+        RunDetail: {
+            /** @description In the order of the questions; empty until the run is done. */
+            outcomes: components["schemas"]["OutcomeView"][];
+            run: components["schemas"]["RunView"];
+        };
+        RunList: {
+            /** @description Newest first. */
+            runs: components["schemas"]["RunView"][];
+        };
+        RunView: {
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            created_ms: number;
+            id: string;
+            /** @description Follow it for progress, cancel it to stop. */
+            job?: string | null;
+            /** Format: int32 */
+            k: number;
+            label: string;
+            rerank?: boolean | null;
+            retriever?: null | components["schemas"]["PluginView"];
+            scores?: null | components["schemas"]["ScoresView"];
+            set: string;
         };
         /** @description Settings that chat and plain completions share; unknown fields are ignored, as clients send many. */
         SamplingBody: {
@@ -1245,6 +1929,21 @@ export interface components {
             top_p?: number | null;
         };
         Scalar: boolean | number | string;
+        /** @description Means over the questions. */
+        ScoresView: {
+            hit_at: components["schemas"]["HitAt"][];
+            /**
+             * Format: double
+             * @description Milliseconds of one search.
+             */
+            millis: number;
+            /** Format: double */
+            mrr: number;
+            /** Format: double */
+            ndcg: number;
+            /** Format: int64 */
+            questions: number;
+        };
         SearchAnswer: {
             /** @description Best first. */
             hits: components["schemas"]["HitView"][];
@@ -1336,13 +2035,41 @@ export interface components {
             /** Format: int32 */
             prompt_tokens: number;
         };
-        /** @description Whose key it is. */
+        UserList: {
+            users: components["schemas"]["UserView"][];
+        };
+        UserView: {
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            created_ms: number;
+            /** @description Cannot log in. */
+            disabled: boolean;
+            id: string;
+            /** @description Roles in single knowledge bases. */
+            kb_roles: components["schemas"]["KbRole"][];
+            /** @description The only knowledge bases reached beside those in `kb_roles`; none reaches all. */
+            kbs?: string[] | null;
+            name: string;
+            /** @description `reader`, `editor` or `admin`: in every knowledge base reached, unless `kb_roles` says otherwise. */
+            role: string;
+        };
+        /** @description Who is logged in. */
         Who: {
-            /** @description The only knowledge bases that the key reaches; none reaches all. */
+            /** @description With a cookie: what every change must send as the header `x-csrf-token`. */
+            csrf?: string | null;
+            /** @description Of the user or key. */
+            id: string;
+            /** @description Roles in single knowledge bases, instead of `role`. */
+            kb_roles: components["schemas"]["KbRole"][];
+            /** @description The only knowledge bases reached beside those in `kb_roles`; none reaches all. */
             kbs?: string[] | null;
             name: string;
             /** @description `reader`, `editor` or `admin`. */
             role: string;
+            /** @description A user with a password, not a key. */
+            user: boolean;
         };
     };
     responses: never;
@@ -1353,11 +2080,115 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    audit_log: {
+        parameters: {
+            query?: {
+                /** @description Only what this user or key did: an id. */
+                actor?: string;
+                /** @description Part of the path. */
+                target?: string;
+                /** @description Only entries older than this one. */
+                before?: number;
+                /** @description At most this many, 1 to 1000; 100 when left out. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_conversations: {
+        parameters: {
+            query?: {
+                /** @description Only this knowledge base's. */
+                kb?: string;
+                /** @description Part of a title, question or answer. */
+                q?: string;
+                /** @description Conversations to skip. */
+                skip?: number;
+                /** @description At most this many, 1 to 200; 50 when left out. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_folder: {
+        parameters: {
+            query?: {
+                /** @description The folder to look into; the roots when left out. */
+                path?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FolderList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_jobs: {
         parameters: {
             query?: {
                 /** @description Only this knowledge base's. */
                 kb?: string;
+                /** @description Only those in this state. */
+                state?: string;
                 /** @description At most this many, 1 to 1000; 100 when left out. */
                 limit?: number;
             };
@@ -1395,6 +2226,39 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobChange"];
+            };
+        };
         responses: {
             200: {
                 headers: {
@@ -1460,6 +2324,64 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": components["schemas"]["JobView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    pause_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    resume_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
                 };
             };
             default: {
@@ -1682,6 +2604,36 @@ export interface operations {
             };
         };
     };
+    get_chunk: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                chunk: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChunkView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     delete_chunk: {
         parameters: {
             query?: never;
@@ -1710,9 +2662,48 @@ export interface operations {
             };
         };
     };
-    conversation: {
+    change_chunk: {
         parameters: {
             query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                chunk: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChunkChange"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChunkView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    conversation: {
+        parameters: {
+            query?: {
+                /** @description Only rounds before this one. */
+                before?: number;
+                /** @description At most this many, the latest, 1 to 2000; 2000 when left out. */
+                limit?: number;
+            };
             header?: never;
             path: {
                 kb: string;
@@ -1727,7 +2718,104 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Conversation"];
+                    "application/json": components["schemas"]["ConversationRounds"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    rename_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTitle"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    mark_answer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                id: string;
+                round: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewMark"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RoundView"];
                 };
             };
             default: {
@@ -1747,6 +2835,12 @@ export interface operations {
                 after?: string;
                 /** @description At most this many, 1 to 1000; 100 when left out. */
                 limit?: number;
+                /** @description Part of a name or title. */
+                q?: string;
+                /** @description Only disabled ones, or only the others. */
+                disabled?: boolean;
+                /** @description `key:value`: only those with this pair among attributes or metadata. */
+                tag?: string;
             };
             header?: never;
             path: {
@@ -1813,6 +2907,39 @@ export interface operations {
             };
         };
     };
+    change_documents: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Batch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchResult"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_document: {
         parameters: {
             query?: never;
@@ -1860,6 +2987,40 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_document: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                document: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DocumentChange"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedDocument"];
+                };
             };
             default: {
                 headers: {
@@ -1936,6 +3097,40 @@ export interface operations {
             };
         };
     };
+    rechunk: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                document: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Rechunk"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     document_text: {
         parameters: {
             query?: {
@@ -1960,6 +3155,381 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["TextView"];
                 };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    marked_answers: {
+        parameters: {
+            query?: {
+                /** @description Only rounds before this one. */
+                before?: number;
+                /** @description At most this many, the latest, 1 to 2000; 2000 when left out. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarkedList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_path: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPath"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_question_sets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuestionSetList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_question_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewQuestionSet"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuestionSetView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_question_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                set: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuestionSetDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    replace_question_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                set: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewQuestionSet"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuestionSetView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_question_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                set: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    export_question_set: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                set: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/jsonl": string;
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_runs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                set: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    start_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                set: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRun"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                set: string;
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                set: string;
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
@@ -2259,6 +3829,35 @@ export interface operations {
             };
         };
     };
+    change_password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPassword"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     status: {
         parameters: {
             query?: never;
@@ -2274,6 +3873,124 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_users: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUser"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeUser"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserView"];
                 };
             };
             default: {

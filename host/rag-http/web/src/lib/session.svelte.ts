@@ -19,17 +19,18 @@ class Session {
 
   #looking = false;
 
-  get editor(): boolean {
-    return this.who?.role === "editor" || this.who?.role === "admin";
-  }
-
-  get admin(): boolean {
-    return this.who?.role === "admin";
+  /** Whether this role, or one that includes it, is held in a knowledge base. */
+  may(role: "editor" | "admin", kb: string): boolean {
+    const who = this.who;
+    if (!who) return false;
+    const own = who.kb_roles.find((right) => right.kb === kb)?.role;
+    const held = own ?? (!who.kbs || who.kbs.includes(kb) ? who.role : undefined);
+    return held === "admin" || held === role;
   }
 
   /** An administrator of everything, not of some knowledge bases. */
   get owner(): boolean {
-    return this.admin && !this.who?.kbs;
+    return this.who?.role === "admin" && !this.who.kbs && this.who.kb_roles.length === 0;
   }
 
   begin(who: Who): void {

@@ -27,6 +27,7 @@ class Settings {
   language = $state<Language>(stored("language", navigator.language.startsWith("zh") ? "zh" : "en"));
   theme = $state<Theme>(stored("theme", "auto"));
   kb = $state<string>(stored("kb", ""));
+  talks = $state<boolean>(stored("talks", true));
   asking = $state<Asking>(stored("asking", {}));
 
   constructor() {
@@ -40,6 +41,7 @@ class Settings {
         document.documentElement.dataset.theme = this.theme;
       });
       $effect(() => store("kb", this.kb));
+      $effect(() => store("talks", this.talks));
       $effect(() => store("asking", this.asking));
     });
   }

@@ -5,14 +5,19 @@ import { settings } from "./settings.svelte";
 
 export type Start = Schemas["AskStart"];
 
+export type Mark = Schemas["MarkName"];
+
 export type Round = {
   question: string;
   answer: string;
   state: "writing" | "done" | "stopped" | "failed";
-  /** What is known of the sources; none of a round that was loaded. */
+  /** What is known of the sources. */
   start?: Start;
-  /** Only of a finished answer of this visit. */
-  whole?: Schemas["AskAnswer"];
+  /** Of a finished answer: tokens read and written. */
+  usage?: Schemas["UsageView"] | null | undefined;
+  /** Under which it is kept, and marked. */
+  id?: number | null | undefined;
+  mark?: Mark | null | undefined;
   error?: unknown;
 };
 
@@ -40,7 +45,7 @@ export class Talk {
     try {
       const path = { kb: this.kb, id: this.id };
       const said = await must(api.GET("/api/v1/kbs/{kb}/conversations/{id}", { params: { path } }));
-      if (!this.busy) this.rounds = said.rounds.map(({ question, answer }) => ({ question, answer, state: "done" }));
+      if (!this.busy) this.rounds = said.rounds.map(kept);
     } catch (error) {
       this.trouble = error;
     }
@@ -55,6 +60,17 @@ export class Talk {
   again(round: Round): Promise<void> {
     this.rounds = this.rounds.filter((other) => other !== round);
     return this.ask(round.question);
+  }
+
+  /** Says what the reader thinks of an answer; the same again takes it back. */
+  async mark(round: Round, mark: Mark): Promise<void> {
+    if (round.id === undefined || round.id === null) return;
+    const path = { kb: this.kb, id: this.id, round: round.id };
+    const wanted = round.mark === mark ? null : mark;
+    const said = await must(
+      api.PUT("/api/v1/kbs/{kb}/conversations/{id}/rounds/{round}/mark", { params: { path }, body: { mark: wanted } }),
+    );
+    round.mark = said.mark;
   }
 
   async ask(question: string): Promise<void> {
@@ -84,13 +100,20 @@ export class Talk {
         round.answer = whole.answer;
         // The quotes that fit the finished answer.
         round.start = whole;
-        round.whole = whole;
+        round.usage = whole.usage;
+        round.id = whole.round;
         round.state = "done";
       } else if (event === "error") {
         throw refusedBy(data as Schemas["ErrorBody"]);
       }
     }
   }
+}
+
+/** A round as the server kept it. */
+function kept(round: Schemas["RoundView"]): Round {
+  const { question, answer, refused, citations, demonstration, usage, id, mark } = round;
+  return { question, answer, state: "done", start: { refused, citations, demonstration, model: round.model ?? "" }, usage, id, mark };
 }
 
 function refusedBy(body: Schemas["ErrorBody"]): Refused {

@@ -18,6 +18,7 @@ export type Sending = {
 const SENDING_MAX = 2;
 /** Jobs shown of a knowledge base. */
 const JOBS_SHOWN = 100;
+const PRIORITY_MAX = 100;
 const ACTIVE = new Set(["queued", "running", "paused"]);
 
 export const active = (job: Job): boolean => ACTIVE.has(job.state);
@@ -102,10 +103,16 @@ class Queue {
     this.#watch();
   }
 
-  async act(job: Job, what: "cancel" | "retry"): Promise<void> {
+  async act(job: Job, what: "cancel" | "retry" | "pause" | "resume"): Promise<void> {
     const params = { path: { id: job.id } };
-    const path = what === "cancel" ? ("/api/v1/jobs/{id}/cancel" as const) : ("/api/v1/jobs/{id}/retry" as const);
-    this.put(await must(api.POST(path, { params })));
+    this.put(await must(api.POST(`/api/v1/jobs/{id}/${what}`, { params })));
+  }
+
+  /** Puts a waiting job before all others. */
+  async first(job: Job): Promise<void> {
+    const highest = Math.max(...(this.jobs ?? []).filter(active).map((other) => other.priority));
+    const body = { priority: Math.min(PRIORITY_MAX, highest + 1) };
+    this.put(await must(api.PATCH("/api/v1/jobs/{id}", { params: { path: { id: job.id } }, body })));
   }
 
   /** Nobody looks any more. */
