@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod multipart;
 pub(crate) mod questions;
+pub(crate) mod resumable;
 pub(crate) mod search;
 pub(crate) mod status;
 pub(crate) mod upload;

@@ -17,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    ask, conversations, curate, documents, folders, jobs, kbs, keys, login, questions, search, status,
-    upload, users,
+    ask, conversations, curate, documents, folders, jobs, kbs, keys, login, questions, resumable, search,
+    status, upload, users,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
@@ -81,6 +81,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 fn keyed() -> OpenApiRouter<AppState> {
     let uploads = OpenApiRouter::new()
         .routes(routes!(documents::list, upload::upload))
+        .routes(routes!(resumable::get, resumable::send, resumable::drop_upload))
         // Counted piece by piece instead, so that a document is never held in memory.
         .layer(DefaultBodyLimit::disable());
     OpenApiRouter::with_openapi(Document::openapi())
@@ -88,6 +89,7 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(kbs::get, kbs::update, kbs::delete))
         .merge(uploads)
         .routes(routes!(upload::text))
+        .routes(routes!(resumable::begin))
         .routes(routes!(curate::batch))
         .routes(routes!(documents::get, documents::delete, curate::document))
         .routes(routes!(curate::rechunk))

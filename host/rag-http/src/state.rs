@@ -6,6 +6,7 @@ use std::time::Instant;
 use rag_core::Rag;
 use tokio::sync::Semaphore;
 
+use crate::api::resumable::Uploads;
 use crate::metrics::Metrics;
 use crate::session::{Attempts, Sessions};
 use crate::settings::Settings;
@@ -19,6 +20,7 @@ pub struct AppState {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) requests: Arc<Semaphore>,
+    pub(crate) uploads: Arc<Uploads>,
     pub(crate) started: Instant,
 }
 
@@ -30,6 +32,7 @@ impl AppState {
             sessions: Arc::default(),
             attempts: Arc::default(),
             metrics: Arc::default(),
+            uploads: Arc::default(),
             started: Instant::now(),
             settings: Arc::new(settings),
         }

@@ -3,10 +3,13 @@
 mod access;
 mod answers;
 mod bounds;
+mod conversations;
 mod documents;
 mod fakes;
+mod manage;
 mod openai;
 mod page;
+mod people;
 mod socket;
 mod system;
 mod world;

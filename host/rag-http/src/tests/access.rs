@@ -4,79 +4,204 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::Request;
+use rag_core::kb::KbName;
+use rag_core::ports::{Accounts as _, Rights, Role};
 use serde_json::{Value, json};
 
 use super::world::{ADMIN, EDITOR, Got, READER, SCOPED, SCOPED_ADMIN, World, request};
 
 /// What a path needs.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Needs {
     Nothing,
-    Reader,
-    Editor,
-    Admin,
+    /// The role of the caller, wherever.
+    Base(Role),
+    /// The role in the knowledge base of the path.
+    Kb(Role),
+    /// The role in some knowledge base.
+    Anywhere(Role),
     UnscopedAdmin,
+    /// To administer the knowledge base `fresh`, which is not there.
+    Fresh,
 }
-use Needs::{Admin, Editor, Nothing, Reader, UnscopedAdmin};
+use Needs::{Anywhere, Base, Fresh, Kb, Nothing, UnscopedAdmin};
+use Role::{Admin, Editor, Reader};
 
-/// Every path with a body that it takes. `{kb}` is `initial`; other parameters name nothing that exists.
+/// Every path with a body that it takes. Parameters but `{kb}` name nothing that exists.
 fn paths() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
+    let mut paths = open_and_own();
+    paths.extend(of_knowledge_bases());
+    paths.extend(of_documents());
+    paths.extend(of_question_sets());
+    paths.extend(of_jobs_and_people());
+    paths
+}
+
+fn open_and_own() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
     let chat = json!({"model": "fake-rwkv", "messages": [{"role": "user", "content": "hi"}]});
-    let question = json!({"question": "what?"});
+    let password = json!({"old": "a", "new": "b"});
     vec![
         ("get", "/healthz", Nothing, None),
         ("get", "/readyz", Nothing, None),
         ("post", "/api/v1/session", Nothing, Some(json!({"key": READER}))),
-        ("get", "/api/v1/session", Reader, None),
-        ("delete", "/api/v1/session", Reader, None),
-        ("get", "/api/v1/status", Reader, None),
-        ("get", "/api/v1/models", Reader, None),
-        ("get", "/api/v1/plugins", Reader, None),
-        ("get", "/metrics", Reader, None),
-        ("get", "/api/v1/kbs", Reader, None),
-        ("get", "/api/v1/kbs/{kb}", Reader, None),
-        ("get", "/api/v1/kbs/{kb}/documents", Reader, None),
-        ("get", "/api/v1/kbs/{kb}/documents/{document}", Reader, None),
-        ("get", "/api/v1/kbs/{kb}/documents/{document}/text", Reader, None),
-        ("get", "/api/v1/kbs/{kb}/documents/{document}/original", Reader, None),
-        ("get", "/api/v1/kbs/{kb}/documents/{document}/chunks", Reader, None),
-        ("get", "/api/v1/kbs/{kb}/conversations/{id}", Reader, None),
-        ("post", "/api/v1/kbs/{kb}/search", Reader, Some(question.clone())),
-        ("post", "/api/v1/kbs/{kb}/ask", Reader, Some(question)),
-        ("get", "/api/v1/jobs", Reader, None),
-        ("get", "/api/v1/jobs/{id}", Reader, None),
-        ("get", "/api/v1/jobs/{id}/events", Reader, None),
-        ("post", "/v1/chat/completions", Reader, Some(chat)),
-        ("post", "/v1/completions", Reader, Some(json!({"model": "default", "prompt": "hi"}))),
-        ("post", "/v1/embeddings", Reader, Some(json!({"model": "default", "input": "hi"}))),
-        ("post", "/v1/rerank", Reader, Some(json!({"query": "q", "documents": ["d"]}))),
-        ("get", "/v1/models", Reader, None),
-        ("get", "/v1/models/{model}", Reader, None),
-        ("post", "/api/v1/kbs/{kb}/documents", Editor, None),
-        ("post", "/api/v1/kbs/{kb}/texts", Editor, Some(json!({"name": "a", "text": "b"}))),
-        ("delete", "/api/v1/kbs/{kb}/documents/{document}", Editor, None),
-        ("delete", "/api/v1/kbs/{kb}/chunks/{chunk}", Editor, None),
-        ("post", "/api/v1/jobs/{id}/cancel", Editor, None),
-        ("post", "/api/v1/jobs/{id}/retry", Editor, None),
-        ("post", "/api/v1/kbs", Admin, Some(json!({"name": "fresh"}))),
-        ("patch", "/api/v1/kbs/{kb}", Admin, Some(json!({"rerank": true}))),
-        ("delete", "/api/v1/kbs/{kb}", Admin, None),
-        ("get", "/api/v1/keys", UnscopedAdmin, None),
-        ("post", "/api/v1/keys", UnscopedAdmin, Some(json!({"name": "n", "role": "reader"}))),
-        ("delete", "/api/v1/keys/{id}", UnscopedAdmin, None),
+        ("get", "/api/v1/session", Base(Reader), None),
+        ("put", "/api/v1/session/password", Base(Reader), Some(password)),
+        ("delete", "/api/v1/session", Base(Reader), None),
+        ("get", "/api/v1/status", Base(Reader), None),
+        ("get", "/api/v1/models", Base(Reader), None),
+        ("get", "/api/v1/plugins", Base(Reader), None),
+        ("get", "/metrics", Base(Reader), None),
+        ("get", "/api/v1/conversations", Base(Reader), None),
+        ("post", "/v1/chat/completions", Base(Reader), Some(chat)),
+        ("post", "/v1/completions", Base(Reader), Some(json!({"model": "default", "prompt": "hi"}))),
+        ("post", "/v1/embeddings", Base(Reader), Some(json!({"model": "default", "input": "hi"}))),
+        ("post", "/v1/rerank", Base(Reader), Some(json!({"query": "q", "documents": ["d"]}))),
+        ("get", "/v1/models", Base(Reader), None),
+        ("get", "/v1/models/{model}", Base(Reader), None),
     ]
 }
 
-async fn call(world: &World, key: &str, method: &str, path: &str, body: Option<&Value>) -> Got {
-    let path = path.replace("{kb}", "initial");
+fn of_knowledge_bases() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
+    let question = json!({"question": "what?"});
+    let (title, mark) = (json!({"title": "t"}), json!({"mark": "good"}));
+    vec![
+        ("get", "/api/v1/kbs", Base(Reader), None),
+        ("post", "/api/v1/kbs", Fresh, Some(json!({"name": "fresh"}))),
+        ("get", "/api/v1/kbs/{kb}", Kb(Reader), None),
+        ("patch", "/api/v1/kbs/{kb}", Kb(Admin), Some(json!({"rerank": true}))),
+        ("delete", "/api/v1/kbs/{kb}", Kb(Admin), None),
+        ("post", "/api/v1/kbs/{kb}/search", Kb(Reader), Some(question.clone())),
+        ("post", "/api/v1/kbs/{kb}/ask", Kb(Reader), Some(question)),
+        ("get", "/api/v1/kbs/{kb}/conversations/{id}", Kb(Reader), None),
+        ("patch", "/api/v1/kbs/{kb}/conversations/{id}", Kb(Reader), Some(title)),
+        ("delete", "/api/v1/kbs/{kb}/conversations/{id}", Kb(Reader), None),
+        ("put", "/api/v1/kbs/{kb}/conversations/{id}/rounds/{round}/mark", Kb(Reader), Some(mark)),
+        ("get", "/api/v1/kbs/{kb}/marks", Kb(Editor), None),
+    ]
+}
+
+fn of_documents() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
+    let batch = json!({"action": "delete", "documents": []});
+    vec![
+        ("get", "/api/v1/kbs/{kb}/documents", Kb(Reader), None),
+        ("get", "/api/v1/kbs/{kb}/documents/{document}", Kb(Reader), None),
+        ("get", "/api/v1/kbs/{kb}/documents/{document}/text", Kb(Reader), None),
+        ("get", "/api/v1/kbs/{kb}/documents/{document}/original", Kb(Reader), None),
+        ("get", "/api/v1/kbs/{kb}/documents/{document}/chunks", Kb(Reader), None),
+        ("get", "/api/v1/kbs/{kb}/chunks/{chunk}", Kb(Reader), None),
+        ("post", "/api/v1/kbs/{kb}/documents", Kb(Editor), None),
+        ("post", "/api/v1/kbs/{kb}/documents/batch", Kb(Editor), Some(batch)),
+        ("post", "/api/v1/kbs/{kb}/texts", Kb(Editor), Some(json!({"name": "a", "text": "b"}))),
+        ("post", "/api/v1/kbs/{kb}/paths", Kb(Editor), Some(json!({"path": "papers"}))),
+        ("patch", "/api/v1/kbs/{kb}/documents/{document}", Kb(Editor), Some(json!({"enabled": false}))),
+        ("delete", "/api/v1/kbs/{kb}/documents/{document}", Kb(Editor), None),
+        ("post", "/api/v1/kbs/{kb}/documents/{document}/rechunk", Kb(Editor), Some(json!({}))),
+        ("patch", "/api/v1/kbs/{kb}/chunks/{chunk}", Kb(Editor), Some(json!({"enabled": false}))),
+        ("delete", "/api/v1/kbs/{kb}/chunks/{chunk}", Kb(Editor), None),
+        ("post", "/api/v1/kbs/{kb}/uploads", Kb(Editor), Some(json!({"name": "a.md", "size": 3}))),
+        ("get", "/api/v1/kbs/{kb}/uploads/{id}", Kb(Editor), None),
+        ("patch", "/api/v1/kbs/{kb}/uploads/{id}", Kb(Editor), None),
+        ("delete", "/api/v1/kbs/{kb}/uploads/{id}", Kb(Editor), None),
+        ("get", "/api/v1/folders", Anywhere(Editor), None),
+    ]
+}
+
+fn of_question_sets() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
+    let set = json!({"name": "s", "questions": [{"question": "q", "documents": ["d"]}]});
+    vec![
+        ("get", "/api/v1/kbs/{kb}/question-sets", Kb(Reader), None),
+        ("post", "/api/v1/kbs/{kb}/question-sets", Kb(Editor), Some(set.clone())),
+        ("get", "/api/v1/kbs/{kb}/question-sets/{set}", Kb(Reader), None),
+        ("put", "/api/v1/kbs/{kb}/question-sets/{set}", Kb(Editor), Some(set)),
+        ("delete", "/api/v1/kbs/{kb}/question-sets/{set}", Kb(Editor), None),
+        ("get", "/api/v1/kbs/{kb}/question-sets/{set}/export", Kb(Reader), None),
+        ("get", "/api/v1/kbs/{kb}/question-sets/{set}/runs", Kb(Reader), None),
+        ("post", "/api/v1/kbs/{kb}/question-sets/{set}/runs", Kb(Editor), Some(json!({}))),
+        ("get", "/api/v1/kbs/{kb}/question-sets/{set}/runs/{run}", Kb(Reader), None),
+        ("delete", "/api/v1/kbs/{kb}/question-sets/{set}/runs/{run}", Kb(Editor), None),
+    ]
+}
+
+fn of_jobs_and_people() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
+    let user = json!({"name": "new", "password": "a long password", "role": "reader"});
+    vec![
+        ("get", "/api/v1/jobs", Base(Reader), None),
+        ("get", "/api/v1/jobs/{id}", Anywhere(Reader), None),
+        ("get", "/api/v1/jobs/{id}/events", Anywhere(Reader), None),
+        ("patch", "/api/v1/jobs/{id}", Anywhere(Editor), Some(json!({"priority": 1}))),
+        ("post", "/api/v1/jobs/{id}/pause", Anywhere(Editor), None),
+        ("post", "/api/v1/jobs/{id}/resume", Anywhere(Editor), None),
+        ("post", "/api/v1/jobs/{id}/cancel", Anywhere(Editor), None),
+        ("post", "/api/v1/jobs/{id}/retry", Anywhere(Editor), None),
+        ("get", "/api/v1/keys", UnscopedAdmin, None),
+        ("post", "/api/v1/keys", UnscopedAdmin, Some(json!({"name": "n", "role": "reader"}))),
+        ("delete", "/api/v1/keys/{id}", UnscopedAdmin, None),
+        ("get", "/api/v1/users", UnscopedAdmin, None),
+        ("post", "/api/v1/users", UnscopedAdmin, Some(user)),
+        ("patch", "/api/v1/users/{id}", UnscopedAdmin, Some(json!({}))),
+        ("delete", "/api/v1/users/{id}", UnscopedAdmin, None),
+        ("get", "/api/v1/audit", UnscopedAdmin, None),
+    ]
+}
+
+/// A request in somebody's name: of a key, or of a user whose cookie comes from our own page.
+enum As<'a> {
+    Key(&'a str),
+    User { cookie: String, csrf: String },
+}
+
+async fn call(world: &World, who: &As<'_>, method: &str, path: &str, body: Option<&Value>) -> Got {
     let path = path.split('/').map(|part| if part.starts_with('{') { "none" } else { part });
     let path = path.collect::<Vec<_>>().join("/");
-    let request = request(&method.to_uppercase(), key, &path);
+    let mut request = request(&method.to_uppercase(), if let As::Key(key) = who { key } else { "" }, &path);
+    if let As::User { cookie, csrf } = who {
+        request = request.header("cookie", cookie).header("x-csrf-token", csrf);
+        request = request.header("sec-fetch-site", "same-origin");
+    }
     let request = match body {
         Some(body) => request.header("content-type", "application/json").body(Body::from(body.to_string())),
         None => request.body(Body::empty()),
     };
     world.send(request.unwrap()).await
+}
+
+/// Everybody who may come, the strongest last: what they change meets nobody else.
+fn everybody() -> Vec<(&'static str, Option<Rights>)> {
+    let other = || Some(vec![KbName::parse("other").unwrap()]);
+    let key = |role, kbs| Some(Rights { role, kbs, of_kbs: Vec::new() });
+    vec![
+        ("", None),
+        ("wrong", None),
+        (READER, key(Reader, None)),
+        (EDITOR, key(Editor, None)),
+        (SCOPED, key(Editor, other())),
+        (MIXED, Some(mixed())),
+        (SCOPED_ADMIN, key(Admin, other())),
+        (ADMIN, key(Admin, None)),
+    ]
+}
+
+/// Name of a user who reads everything and edits one knowledge base.
+const MIXED: &str = "mixed";
+
+fn mixed() -> Rights {
+    Rights { role: Reader, kbs: None, of_kbs: vec![(KbName::parse("other").unwrap(), Editor)] }
+}
+
+/// What the first line of defence answers, before anything is looked up.
+fn expected(needs: Needs, rights: Option<&Rights>, kb: &str) -> Option<u16> {
+    let Some(rights) = rights else { return (needs != Nothing).then_some(401) };
+    let in_kb = |kb: &str| rights.in_kb(&KbName::parse(kb).unwrap());
+    let highest = rights.of_kbs.iter().map(|(_, role)| *role).fold(rights.role, Role::max);
+    let may = match needs {
+        Nothing => true,
+        Base(role) => rights.role >= role,
+        Kb(role) => in_kb(kb).is_some_and(|has| has >= role),
+        Anywhere(role) => highest >= role,
+        UnscopedAdmin => rights.role == Admin && rights.kbs.is_none(),
+        Fresh => in_kb("fresh") == Some(Admin),
+    };
+    (!may).then_some(403)
 }
 
 #[test]
@@ -93,49 +218,37 @@ fn the_table_holds_every_path() {
     assert_eq!(table, told);
 }
 
+/// Every path, everybody, a knowledge base of their own, another's, and one that does not exist: what may not be seen
+/// is answered in the same way whether it is there or not.
 #[tokio::test]
-async fn every_role_meets_every_path() {
+async fn everybody_meets_every_path_in_every_knowledge_base() {
     for (method, path, needs, body) in paths() {
-        // The strongest comes last: what it changes meets nobody else.
         let world = World::new().await;
-        for (key, has) in
-            [("", Nothing), ("wrong", Nothing), (READER, Reader), (EDITOR, Editor), (ADMIN, UnscopedAdmin)]
-        {
-            let status = call(&world, key, method, path, body.as_ref()).await.status.as_u16();
-            let expected = match (needs, has) {
-                (Nothing, _) => None,
-                (_, Nothing) => Some(401),
-                (needs, has) if has < needs => Some(403),
-                _ => None,
-            };
-            match expected {
-                Some(expected) => assert_eq!(status, expected, "{method} {path} as {key:?}"),
-                None => assert!(status != 401 && status != 403, "{method} {path} as {key:?}: {status}"),
+        world.fake.create_user(MIXED, "a long password", &mixed()).await.unwrap();
+        for (name, rights) in everybody() {
+            for kb in ["other", "initial", "unknown_kb"] {
+                if !path.contains("{kb}") && kb != "other" {
+                    continue;
+                }
+                let who = if name == MIXED { user(&world, MIXED).await } else { As::Key(name) };
+                let got = call(&world, &who, method, &path.replace("{kb}", kb), body.as_ref()).await;
+                let status = got.status.as_u16();
+                let told = format!("{method} {path} in {kb} as {name:?}: {status}");
+                match expected(needs, rights.as_ref(), kb) {
+                    Some(expected) => assert_eq!(status, expected, "{told}"),
+                    None => assert!(status != 401 && status != 403, "{told} {}", got.text()),
+                }
             }
         }
     }
 }
 
-#[tokio::test]
-async fn a_scoped_key_reaches_only_its_own() {
-    for (method, path, needs, body) in paths() {
-        let world = World::new().await;
-        let status = call(&world, SCOPED_ADMIN, method, path, body.as_ref()).await.status.as_u16();
-        if path.contains("{kb}") || needs == UnscopedAdmin || path == "/api/v1/kbs" && method == "post" {
-            assert_eq!(status, 403, "{method} {path}");
-        } else {
-            assert_ne!(status, 403, "{method} {path}");
-        }
-        // The same for a knowledge base that does not exist: the answer tells nothing.
-        let unknown = path.replace("{kb}", "unknown_kb");
-        if unknown != path {
-            assert_eq!(
-                call(&world, SCOPED_ADMIN, method, &unknown, body.as_ref()).await.status,
-                403,
-                "{path}"
-            );
-        }
-    }
+/// Logs a user in.
+async fn user(world: &World, name: &str) -> As<'static> {
+    let body = json!({"name": name, "password": "a long password"});
+    let got = world.post("", "/api/v1/session", body).await.is(200);
+    let cookie = got.header("set-cookie").split(';').next().unwrap().to_owned();
+    As::User { cookie, csrf: got.json()["csrf"].as_str().unwrap().to_owned() }
 }
 
 #[tokio::test]
@@ -143,7 +256,7 @@ async fn what_belongs_to_another_scope_does_not_exist() {
     let world = World::new().await;
     let id = world.ingest("initial", "a.md", "secret alpha words").await;
     for (method, path) in [("get", ""), ("get", "/events"), ("post", "/cancel"), ("post", "/retry")] {
-        let got = call(&world, SCOPED, method, &format!("/api/v1/jobs/job0000{path}"), None).await;
+        let got = call(&world, &As::Key(SCOPED), method, &format!("/api/v1/jobs/job0000{path}"), None).await;
         assert_eq!(got.status, 404, "{path}");
     }
     for path in ["", "/text", "/original", "/chunks"] {
@@ -172,23 +285,24 @@ fn with_cookie(method: &str, path: &str, cookie: &str, headers: &[(&str, &str)])
     request.body(Body::from("{\"name\": \"fresh\"}")).unwrap()
 }
 
-/// Logs in as the administrator; returns the cookie as a browser sends it.
-async fn login(world: &World) -> String {
+/// Logs in as the administrator; returns the cookie as a browser sends it, and what changes must carry.
+async fn login(world: &World) -> (String, String) {
     let got = world.post("", "/api/v1/session", json!({"key": ADMIN})).await.is(200);
     let cookie = got.header("set-cookie").to_owned();
     for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=2592000"] {
         assert!(cookie.split("; ").any(|found| found == part), "{cookie}");
     }
-    cookie.split(';').next().unwrap().to_owned()
+    (cookie.split(';').next().unwrap().to_owned(), got.json()["csrf"].as_str().unwrap().to_owned())
 }
 
 #[tokio::test]
 async fn the_page_logs_in_and_out() {
     let world = World::new().await;
-    let cookie = login(&world).await;
+    let (cookie, csrf) = login(&world).await;
     let who = world.send(with_cookie("GET", "/api/v1/session", &cookie, &[])).await.is(200).json();
-    assert_eq!(who, json!({"name": "admin", "role": "admin", "kbs": null}));
-    let same = [("sec-fetch-site", "same-origin")];
+    let told = json!({"id": "k0", "name": "admin", "user": false, "role": "admin", "kbs": null, "kb_roles": [], "csrf": csrf});
+    assert_eq!(who, told);
+    let same = [("sec-fetch-site", "same-origin"), ("x-csrf-token", csrf.as_str())];
     world.send(with_cookie("POST", "/api/v1/kbs", &cookie, &same)).await.is(201);
     let gone = world.send(with_cookie("DELETE", "/api/v1/session", &cookie, &same)).await.is(204);
     assert!(gone.header("set-cookie").contains("Max-Age=0"));
@@ -198,20 +312,25 @@ async fn the_page_logs_in_and_out() {
 #[tokio::test]
 async fn another_site_changes_nothing_with_our_cookie() {
     let world = World::new().await;
-    let cookie = login(&world).await;
+    let (cookie, csrf) = login(&world).await;
+    let csrf = ("x-csrf-token", csrf.as_str());
     for headers in [
-        &[][..],
-        &[("sec-fetch-site", "cross-site")],
-        &[("sec-fetch-site", "same-site")],
-        &[("origin", "http://evil.example")],
-        &[("origin", "http://localhost:9999")],
-        &[("origin", "null")],
+        &[csrf][..],
+        // From our own page, but by somebody who cannot read our answers.
+        &[("sec-fetch-site", "same-origin")],
+        &[("sec-fetch-site", "same-origin"), ("x-csrf-token", "guess")],
+        &[("sec-fetch-site", "same-origin"), ("x-csrf-token", "")],
+        &[("sec-fetch-site", "cross-site"), csrf],
+        &[("sec-fetch-site", "same-site"), csrf],
+        &[("origin", "http://evil.example"), csrf],
+        &[("origin", "http://localhost:9999"), csrf],
+        &[("origin", "null"), csrf],
     ] {
         world.send(with_cookie("POST", "/api/v1/kbs", &cookie, headers)).await.is(403);
         world.send(with_cookie("DELETE", "/api/v1/kbs/initial", &cookie, headers)).await.is(403);
     }
     assert_eq!(world.fake.kept().kbs.len(), 2);
-    let own = [("origin", "http://localhost:7780")];
+    let own = [("origin", "http://localhost:7780"), csrf];
     world.send(with_cookie("POST", "/api/v1/kbs", &cookie, &own)).await.is(201);
     // Nor may it log a browser in under a key of its own.
     let login = request("POST", "", "/api/v1/session").header("origin", "http://evil.example");
@@ -223,7 +342,7 @@ async fn another_site_changes_nothing_with_our_cookie() {
 #[tokio::test]
 async fn a_revoked_key_takes_its_session_along() {
     let world = World::new().await;
-    let cookie = login(&world).await;
+    let (cookie, _) = login(&world).await;
     world.fake.kept().keys.retain(|(secret, _)| secret != ADMIN);
     world.send(with_cookie("GET", "/api/v1/session", &cookie, &[])).await.is(401);
 }

@@ -167,6 +167,9 @@ impl Embed for Models {
         texts.iter().map(|text| text.chars().count() as u32).collect()
     }
     async fn embed(&self, texts: Vec<String>, purpose: Purpose) -> Result<Vectors> {
+        if texts.iter().any(|text| text.contains("OFFLINE")) {
+            return Err(Error::Unavailable { message: "the encoder is offline".to_owned() });
+        }
         let second = if purpose == Purpose::Query { 1.0 } else { 0.5 };
         let data = texts.iter().flat_map(|text| [text.len() as f32, second]).collect();
         Ok(Vectors { dim: 2, data })

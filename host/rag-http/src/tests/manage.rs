@@ -1,0 +1,254 @@
+//! What editors change: documents, chunks, jobs, question sets, large uploads and the server's folders.
+
+use axum::body::Body;
+use serde_json::{Value, json};
+
+use super::world::{ADMIN, EDITOR, READER, World, json_request, request};
+
+const KB: &str = "/api/v1/kbs/initial";
+
+/// Texts that a search finds.
+async fn found(world: &World, question: &str) -> Vec<String> {
+    let got =
+        world.post(READER, &format!("{KB}/search"), json!({"question": question, "k": 10})).await.is(200);
+    let hits = got.json()["hits"].as_array().unwrap().clone();
+    hits.iter().map(|hit| hit["text"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_disabled_document_never_answers_until_its_job_brought_it_back() {
+    let world = World::new().await;
+    let id = world.ingest("initial", "a.md", "alpha words").await;
+    let path = format!("{KB}/documents/{id}");
+    let changed = world.json("PATCH", EDITOR, &path, json!({"enabled": false})).await.is(200).json();
+    assert_eq!((&changed["document"]["disabled"], &changed["job"]), (&json!(true), &json!(null)));
+    assert!(found(&world, "alpha?").await.is_empty());
+    let asked = world.post(READER, &format!("{KB}/ask"), json!({"question": "alpha?"})).await.is(200).json();
+    assert_eq!(asked["refused"], true);
+    let listed = world.get(READER, &format!("{KB}/documents?disabled=true")).await.is(200).json();
+    assert_eq!(listed["documents"][0]["id"], id.as_str());
+
+    let changed = world.json("PATCH", EDITOR, &path, json!({"enabled": true})).await.is(200).json();
+    assert_eq!(
+        (&changed["job"]["kind"], &changed["job"]["state"]),
+        (&json!("enable_document"), &json!("queued"))
+    );
+    assert!(found(&world, "alpha?").await.is_empty(), "not before its vectors are there");
+    world.run_jobs().await;
+    let job = world.get(READER, &format!("/api/v1/jobs/{}", changed["job"]["id"].as_str().unwrap())).await;
+    assert_eq!((&job.json()["state"], &job.json()["document"]), (&json!("done"), &json!(id)));
+    assert_eq!(found(&world, "alpha?").await, ["alpha words"]);
+}
+
+#[tokio::test]
+async fn a_chunk_is_edited_switched_off_and_on() {
+    let world = World::new().await;
+    let id = world.ingest("initial", "a.md", "alpha words\n\nbeta words").await;
+    let chunks = world.get(READER, &format!("{KB}/documents/{id}/chunks")).await.is(200).json();
+    let path = |chunk: &Value| format!("{KB}/chunks/{}", chunk["id"].as_str().unwrap());
+    let first = path(&chunks["chunks"][0]);
+    let off = world.json("PATCH", EDITOR, &first, json!({"enabled": false})).await.is(200).json();
+    assert_eq!((&off["disabled"], &off["edited"]), (&json!(true), &json!(false)));
+    assert_eq!(found(&world, "words?").await, ["beta words"]);
+    let on = json!({"enabled": true, "text": "gamma 词语"});
+    let on = world.json("PATCH", EDITOR, &first, on).await.is(200).json();
+    assert_eq!((&on["disabled"], &on["edited"], &on["ordinal"]), (&json!(false), &json!(true), &json!(0)));
+    assert_eq!(found(&world, "gamma").await, ["gamma 词语"]);
+    world.get(READER, &first).await.is(404);
+    assert_eq!(world.get(READER, &path(&on)).await.is(200).json()["text"], "gamma 词语");
+    // The quoted place is the whole chunk, since the new words stand nowhere in the document.
+    let said = world.post(READER, &format!("{KB}/ask"), json!({"question": "gamma?"})).await.is(200).json();
+    let cited = &said["citations"][0];
+    assert_eq!((&cited["start"], &cited["end"]), (&on["start"], &on["end"]));
+    world.json("PATCH", EDITOR, &path(&on), json!({"text": "  "})).await.is(400);
+    world.json("PATCH", EDITOR, &path(&on), json!({"text": "x".repeat(16_385)})).await.is(400);
+}
+
+#[tokio::test]
+async fn many_documents_change_in_one_request_and_tags_find_them() {
+    let world = World::new().await;
+    let a = world.ingest("initial", "a.md", "alpha").await;
+    let b = world.ingest("initial", "乙.md", "beta").await;
+    let tags = json!({"metadata": [{"key": "tag", "value": "合同"}]});
+    let changed =
+        world.json("PATCH", EDITOR, &format!("{KB}/documents/{b}"), tags.clone()).await.is(200).json();
+    assert_eq!(changed["document"]["metadata"], tags["metadata"]);
+    let listed =
+        world.get(READER, &format!("{KB}/documents?tag=tag:%E5%90%88%E5%90%8C")).await.is(200).json();
+    assert_eq!(
+        (listed["documents"].as_array().unwrap().len(), &listed["documents"][0]["id"]),
+        (1, &json!(b))
+    );
+
+    let batch = json!({"action": "disable", "documents": [a, "nowhere", b]});
+    let result = world.post(EDITOR, &format!("{KB}/documents/batch"), batch).await.is(200).json();
+    assert_eq!(result["changed"], json!([a, b]));
+    assert_eq!(result["failed"][0]["document"], "nowhere");
+    let batch = json!({"action": "enable", "documents": [b]});
+    let result = world.post(EDITOR, &format!("{KB}/documents/batch"), batch).await.is(200).json();
+    assert_eq!(result["jobs"].as_array().unwrap().len(), 1);
+    let batch = json!({"action": "delete", "documents": [a, b]});
+    world.post(EDITOR, &format!("{KB}/documents/batch"), batch).await.is(200);
+    assert_eq!(world.get(READER, &format!("{KB}/documents")).await.json()["documents"], json!([]));
+}
+
+#[tokio::test]
+async fn jobs_wait_go_first_and_say_when_they_are_tried_again() {
+    let world = World::new().await;
+    for name in ["one.md", "two.md"] {
+        let text = json!({"name": name, "text": "words"});
+        world.post(EDITOR, &format!("{KB}/texts"), text).await.is(202);
+    }
+    let job = |id: &str| format!("/api/v1/jobs/{id}");
+    let change = |path: String, method: &'static str, body: Value| {
+        let world = &world;
+        async move { world.json(method, EDITOR, &path, body).await.is(200).json() }
+    };
+    let paused = change(job("job0000") + "/pause", "POST", json!({})).await;
+    assert_eq!(paused["state"], "paused");
+    let changed = change(job("job0001"), "PATCH", json!({"priority": 5})).await;
+    assert_eq!(changed["priority"], 5);
+    world.run_jobs().await;
+    let listed = world.get(READER, "/api/v1/jobs?state=paused").await.is(200).json();
+    assert_eq!((listed["jobs"].as_array().unwrap().len(), &listed["jobs"][0]["id"]), (1, &json!("job0000")));
+    assert_eq!(change(job("job0000") + "/resume", "POST", json!({})).await["state"], "queued");
+    world.run_jobs().await;
+    assert_eq!(world.get(READER, &job("job0000")).await.json()["state"], "done");
+    let ended =
+        world.send(json_request("POST", EDITOR, &(job("job0000") + "/pause"), &json!({}))).await.is(409);
+    assert_eq!(ended.code(), "conflict");
+}
+
+#[tokio::test]
+async fn a_passing_failure_is_tried_again_later_and_a_lasting_one_is_not() {
+    let world = World::new().await;
+    world
+        .post(EDITOR, &format!("{KB}/texts"), json!({"name": "a.md", "text": "OFFLINE words"}))
+        .await
+        .is(202);
+    let lasting = json!({"name": "b.pdf", "text": "words", "media_type": "application/pdf"});
+    world.post(EDITOR, &format!("{KB}/texts"), lasting).await.is(202);
+    assert!(rag_core::jobs::run_next(&world.rag).await.unwrap());
+    let job = world.get(READER, "/api/v1/jobs/job0000").await.json();
+    assert_eq!(
+        (&job["state"], &job["attempts"], &job["attempts_max"]),
+        (&json!("queued"), &json!(1), &json!(5))
+    );
+    assert!(job["error"].as_str().unwrap().contains("offline") && job["next_try_ms"].is_i64(), "{job}");
+    // Whoever cannot wait runs out of tries.
+    for _ in 0..5 {
+        rag_core::jobs::run_next(&world.rag).await.unwrap();
+    }
+    let job = world.get(READER, "/api/v1/jobs/job0000").await.json();
+    assert_eq!((&job["state"], &job["attempts"]), (&json!("failed"), &json!(4)));
+    let lasting = world.get(READER, "/api/v1/jobs/job0001").await.json();
+    assert_eq!((&lasting["state"], &lasting["attempts"]), (&json!("failed"), &json!(0)));
+    assert!(lasting["error"].as_str().unwrap().contains("application/pdf"), "{lasting}");
+}
+
+#[tokio::test]
+async fn a_question_set_is_tried_in_the_background_and_exported() {
+    let world = World::new().await;
+    world.ingest("initial", "a.md", "alpha words").await;
+    world.ingest("initial", "b.md", "beta words").await;
+    let sets = format!("{KB}/question-sets");
+    let jsonl = "{\"question\": \"alpha?\", \"documents\": [\"a.md\"]}\n\n{\"question\": \"beta?\", \"texts\": [\"没有\"]}\n";
+    let made = world.post(EDITOR, &sets, json!({"name": "基本", "jsonl": jsonl})).await.is(201).json();
+    assert_eq!(made["questions"], 2);
+    let set = format!("{sets}/{}", made["id"].as_str().unwrap());
+    let run = json!({"label": "dense", "k": 3, "rerank": false, "retriever": {"id": "retrieve-dense"}});
+    let run = world.post(EDITOR, &format!("{set}/runs"), run).await.is(202).json();
+    assert_eq!(run["scores"], json!(null));
+    world.run_jobs().await;
+    let detail =
+        world.get(READER, &format!("{set}/runs/{}", run["id"].as_str().unwrap())).await.is(200).json();
+    let scores = &detail["run"]["scores"];
+    assert_eq!(
+        (&scores["questions"], &scores["mrr"], &scores["ndcg"]),
+        (&json!(2), &json!(0.5), &json!(0.5))
+    );
+    assert_eq!(scores["hit_at"], json!([{"k": 1, "share": 0.5}, {"k": 3, "share": 0.5}]));
+    assert_eq!((&detail["outcomes"][0]["rank"], &detail["outcomes"][1]["rank"]), (&json!(1), &json!(null)));
+    let exported = world.get(READER, &format!("{set}/export")).await.is(200);
+    assert!(exported.header("content-disposition").starts_with("attachment"));
+    let lines: Vec<Value> = exported.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines,
+        [
+            json!({"question": "alpha?", "documents": ["a.md"]}),
+            json!({"question": "beta?", "texts": ["没有"]})
+        ]
+    );
+    world.get(READER, &set.replace("initial", "other")).await.is(404);
+    let bad = world.post(EDITOR, &sets, json!({"name": "x", "jsonl": "{\"question\": 1}"})).await.is(400);
+    assert!(bad.text().contains("line 1"));
+    world
+        .post(EDITOR, &format!("{set}/runs"), json!({"retriever": {"id": "retrieve-missing"}}))
+        .await
+        .is(404);
+    world.delete(EDITOR, &set).await.is(204);
+    world.get(READER, &set).await.is(404);
+}
+
+#[tokio::test]
+async fn a_large_upload_goes_on_where_it_broke_off() {
+    let world = World::new().await;
+    let begin = json!({"name": "大.md", "size": 10});
+    let upload = world.post(EDITOR, &format!("{KB}/uploads"), begin).await.is(201).json();
+    let path = format!("{KB}/uploads/{}", upload["id"].as_str().unwrap());
+    let send = |offset: u64, bytes: &'static str| {
+        let request = request("PATCH", EDITOR, &format!("{path}?offset={offset}")).body(Body::from(bytes));
+        world.send(request.unwrap())
+    };
+    assert_eq!(send(0, "alpha").await.is(200).json()["offset"], 5);
+    send(0, "alpha").await.is(409);
+    world.get(ADMIN, &path).await.is(404);
+    assert_eq!(world.get(EDITOR, &path).await.is(200).json()["offset"], 5);
+    send(5, "too many bytes").await.is(400);
+    let done = send(5, " word").await.is(200).json();
+    assert_eq!((&done["offset"], &done["job"]["name"]), (&json!(10), &json!("大.md")));
+    world.run_jobs().await;
+    assert_eq!(found(&world, "alpha").await, ["alpha word"]);
+    world.get(EDITOR, &path).await.is(404);
+
+    let begin = json!({"name": "b.md", "size": 10});
+    let upload = world.post(EDITOR, &format!("{KB}/uploads"), begin).await.is(201).json();
+    assert_eq!(world.fake.writers.load(std::sync::atomic::Ordering::SeqCst), 1);
+    world.delete(EDITOR, &format!("{KB}/uploads/{}", upload["id"].as_str().unwrap())).await.is(204);
+    assert_eq!(world.fake.writers.load(std::sync::atomic::Ordering::SeqCst), 0);
+    world.post(EDITOR, &format!("{KB}/uploads"), json!({"name": "c.md", "size": u64::MAX})).await.is(413);
+}
+
+#[tokio::test]
+async fn folders_of_the_server_are_ingested_under_their_roots_only() {
+    let world = World::new().await;
+    let roots = world.get(EDITOR, "/api/v1/folders").await.is(200).json();
+    assert_eq!(roots["entries"], json!([{"path": "papers", "folder": true, "size": 0}]));
+    let jobs = world.post(EDITOR, &format!("{KB}/paths"), json!({"path": "papers/"})).await.is(202).json();
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 2);
+    assert_eq!(jobs["jobs"][0]["name"], "papers/一.md");
+    world.post(EDITOR, &format!("{KB}/paths"), json!({"path": "/etc/passwd"})).await.is(403);
+}
+
+#[tokio::test]
+async fn the_floor_of_relevance_goes_back_to_the_default() {
+    let world = World::new().await;
+    let change = async |answer: Value| {
+        let got = world.json("PATCH", ADMIN, KB, json!({"answer": answer})).await.is(200).json();
+        got["settings"]["answer"]["relevance_min"].clone()
+    };
+    assert_eq!(change(json!({"relevance_min": 0.5})).await, json!(0.5));
+    assert_eq!(change(json!({"passages": 2})).await, json!(0.5));
+    assert_eq!(change(json!({"relevance_min": null})).await, json!(null));
+}
+
+#[tokio::test]
+async fn an_original_is_served_so_that_nothing_of_it_runs() {
+    let world = World::new().await;
+    let id = world.ingest("initial", "a.md", "<script>alert(1)</script>").await;
+    let got = world.get(READER, &format!("{KB}/documents/{id}/original")).await.is(200);
+    assert_eq!(got.header("content-security-policy"), "default-src 'none'; sandbox");
+    assert_eq!(got.header("x-content-type-options"), "nosniff");
+    assert_eq!(got.header("content-type"), "application/octet-stream");
+    assert!(got.header("content-disposition").starts_with("attachment"));
+}
