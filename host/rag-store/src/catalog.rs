@@ -17,9 +17,13 @@ mod turns;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod curation_tests;
+#[cfg(test)]
 mod failure_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod records_tests;
 #[cfg(test)]
 mod tests;
 

@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use crate::catalog::kb_row;
 use crate::fault::Step;
 use crate::store::{Store, now_ms};
-use crate::users::somebody_administers;
+use crate::users::keeping_an_administrator;
 
 /// What every secret begins with, so that people and scanners recognise one.
 const PREFIX: &str = "rag_";
@@ -104,12 +104,14 @@ fn find(connection: &Connection, key_id: &str, hash: &[u8]) -> Step<Option<Princ
     Ok(found.filter(|(_, stored)| bool::from(stored.as_slice().ct_eq(hash))).map(|(principal, _)| principal))
 }
 
-/// The last administrator of everything stays, and so does the last administrator of anything.
+/// The last administrator of everything stays.
 fn revoke(transaction: &Transaction<'_>, key_id: &str) -> Step<()> {
-    if transaction.execute("DELETE FROM keys WHERE id = ?1", [key_id])? == 0 {
-        return Err(Error::NotFound { what: "key", name: key_id.to_owned() }.into());
-    }
-    somebody_administers(transaction)
+    keeping_an_administrator(transaction, || {
+        match transaction.execute("DELETE FROM keys WHERE id = ?1", [key_id])? {
+            0 => Err(Error::NotFound { what: "key", name: key_id.to_owned() }.into()),
+            _ => Ok(()),
+        }
+    })
 }
 
 const SELECT: &str = "SELECT id, name, role, kbs, hash, created_ms FROM keys";

@@ -103,12 +103,11 @@ impl Accounts for Store {
             user.rights = change.rights.unwrap_or(user.rights);
             user.disabled = change.disabled.unwrap_or(user.disabled);
             let (kbs, of_kbs) = rights_json(transaction, &user.rights)?;
-            transaction.execute(
+            keeping_an_administrator(transaction, || Ok(transaction.execute(
                 "UPDATE users SET role = ?2, kbs = ?3, of_kbs = ?4, disabled = ?5, password = coalesce(?6, password)
                  WHERE id = ?1",
                 params![id, code(user.rights.role), kbs, of_kbs, user.disabled, hash],
-            )?;
-            somebody_administers(transaction)?;
+            )?))?;
             Ok(user)
         })
         .await
@@ -118,8 +117,9 @@ impl Accounts for Store {
         let id = id.to_owned();
         self.erase(move |transaction| {
             get(transaction, &id)?;
-            transaction.execute("DELETE FROM users WHERE id = ?1", [&id])?;
-            somebody_administers(transaction)?;
+            keeping_an_administrator(transaction, || {
+                Ok(transaction.execute("DELETE FROM users WHERE id = ?1", [&id])?)
+            })?;
             delete_conversations_of(transaction, &id)
         })
         .await
@@ -211,19 +211,26 @@ fn rights_json(transaction: &Transaction<'_>, rights: &Rights) -> Step<(Option<S
     Ok((kbs_json(rights.kbs.as_deref()), serde_json::json!(of_kbs).to_string()))
 }
 
-/// The last administrator of everything stays, whether a user or the holder of a key.
-pub(crate) fn somebody_administers(transaction: &Transaction<'_>) -> Step<()> {
-    let left: bool = transaction.query_row(
-        "SELECT EXISTS (SELECT 1 FROM users WHERE role = ?1 AND kbs IS NULL AND disabled = 0
-            UNION ALL SELECT 1 FROM keys WHERE role = ?1 AND kbs IS NULL)",
-        [code(Role::Admin)],
-        |row| row.get(0),
-    )?;
-    if left {
-        return Ok(());
+/// Does something, unless it takes the last administrator of everything away, whether a user or the holder of a key.
+pub(crate) fn keeping_an_administrator<T>(
+    transaction: &Transaction<'_>,
+    step: impl FnOnce() -> Step<T>,
+) -> Step<T> {
+    let administered = || -> Step<bool> {
+        Ok(transaction.query_row(
+            "SELECT EXISTS (SELECT 1 FROM users WHERE role = ?1 AND kbs IS NULL AND disabled = 0
+                UNION ALL SELECT 1 FROM keys WHERE role = ?1 AND kbs IS NULL)",
+            [code(Role::Admin)],
+            |row| row.get(0),
+        )?)
+    };
+    let before = administered()?;
+    let done = step()?;
+    if before && !administered()? {
+        let message = "nobody would administer this any more; make another administrator first".to_owned();
+        return Err(Error::Conflict { message }.into());
     }
-    let message = "nobody would administer this any more; make another administrator first".to_owned();
-    Err(Error::Conflict { message }.into())
+    Ok(done)
 }
 
 const SELECT: &str = "SELECT id, name, role, kbs, of_kbs, disabled, password, created_ms FROM users";
