@@ -13,7 +13,7 @@ use crate::api::conversations::Detail;
 use crate::auth::Caller;
 use crate::error::ApiResult;
 use crate::state::AppState;
-use crate::watch::Watched;
+use crate::watch::{Watched, reason_name};
 
 /// What is being written. Dropping it stops the model.
 pub(crate) struct Answer {
@@ -23,6 +23,7 @@ pub(crate) struct Answer {
     pub(crate) reason: FinishReason,
     words: Watched,
     state: AppState,
+    /// Where the round is to be kept; none once it is.
     conversation: Option<ConversationKey>,
     /// Of the round that was kept.
     pub(crate) round: Option<u64>,
@@ -97,15 +98,35 @@ impl Answer {
 
     /// Keeps the round with all that the page shows beside it.
     async fn remember(&mut self) -> ApiResult<()> {
-        let Some(key) = &self.conversation else { return Ok(()) };
-        let round = NewRound {
+        let Some(key) = self.conversation.take() else { return Ok(()) };
+        let round = self.to_keep(reason_name(self.reason));
+        self.round = Some(self.state.rag.records.append_round(&key, &round).await?);
+        Ok(())
+    }
+
+    fn to_keep(&self, reason: &str) -> NewRound {
+        NewRound {
             question: self.about.question.clone(),
             answer: self.text.trim().to_owned(),
             refused: self.about.refused,
-            detail: Detail::of(self).to_json(),
-        };
-        self.round = Some(self.state.rag.records.append_round(key, &round).await?);
-        Ok(())
+            detail: Detail::of(self, reason).to_json(),
+        }
+    }
+}
+
+/// Somebody stopped it: what is written so far stays in the conversation.
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let Some(key) = self.conversation.take() else { return };
+        if self.text.trim().is_empty() {
+            return;
+        }
+        let (round, state) = (self.to_keep("stopped"), self.state.clone());
+        tokio::spawn(async move {
+            if let Err(error) = state.rag.records.append_round(&key, &round).await {
+                tracing::warn!(%error, "a stopped answer could not be kept");
+            }
+        });
     }
 }
 

@@ -151,7 +151,7 @@ pub(crate) async fn ask(
 
     if !wants_events(&headers) {
         let answer = answer.finish().await?;
-        return Ok(axum::Json(AskAnswer::of(answer, recall)).into_response());
+        return Ok(axum::Json(AskAnswer::of(&answer, recall)).into_response());
     }
     let told = Told { step: Step::Start(Box::new(answer)), recall, id };
     let events = stream::unfold(told, |told| told.next());
@@ -186,7 +186,7 @@ impl Told {
             }
             Step::Words(mut answer) => match answer.next().await {
                 Ok(Some(text)) => (event("token", &Words { text }), Step::Words(answer)),
-                Ok(None) => (event("done", &AskAnswer::of(*answer, self.recall)), Step::End),
+                Ok(None) => (event("done", &AskAnswer::of(&answer, self.recall)), Step::End),
                 Err(error) => (event("error", &error.body(&self.id.0)), Step::End),
             },
             Step::End => return None,
@@ -254,13 +254,13 @@ impl AskStart {
 }
 
 impl AskAnswer {
-    fn of(answer: Answer, recall: bool) -> Self {
-        let start = AskStart::of(&answer, recall);
+    fn of(answer: &Answer, recall: bool) -> Self {
+        let start = AskStart::of(answer, recall);
         AskAnswer {
             answer: answer.text.trim().to_owned(),
             refused: start.refused,
             citations: start.citations,
-            trace: Trace::of(answer.about.steps, answer.about.rewritten),
+            trace: Trace::of(answer.about.steps.clone(), answer.about.rewritten.clone()),
             usage: answer.usage.into(),
             finish_reason: reason_name(answer.reason),
             model: start.model,

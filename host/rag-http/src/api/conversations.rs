@@ -12,7 +12,6 @@ use crate::auth::Caller;
 use crate::error::{ApiResult, ErrorBody};
 use crate::extract::{InPath, InQuery, Json};
 use crate::state::AppState;
-use crate::watch::reason_name;
 
 /// Conversations, and rounds, in one answer at most.
 const LIST_MAX: u32 = 200;
@@ -60,7 +59,7 @@ pub(crate) struct RoundView {
     refused: bool,
     citations: Vec<CitationView>,
     usage: Option<UsageView>,
-    /// `stop` or `length`.
+    /// `stop`, `length`, or `stopped` when somebody stopped it or it broke off.
     finish_reason: Option<String>,
     model: Option<String>,
     demonstration: bool,
@@ -258,11 +257,11 @@ pub(crate) struct Detail {
 }
 
 impl Detail {
-    pub(crate) fn of(answer: &crate::answer::Answer) -> Self {
+    pub(crate) fn of(answer: &crate::answer::Answer, reason: &str) -> Self {
         Detail {
             citations: answer.citations().into_iter().map(CitationView::from).collect(),
             usage: Some(answer.usage.into()),
-            finish_reason: Some(reason_name(answer.reason).to_owned()),
+            finish_reason: Some(reason.to_owned()),
             model: Some(answer.about.model.clone()),
             demonstration: answer.about.demonstration,
         }

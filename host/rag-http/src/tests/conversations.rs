@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::world::{ADMIN, EDITOR, READER, World};
+use super::world::{ADMIN, EDITOR, READER, World, json_request, piece};
 
 const PATH: &str = "/api/v1/kbs/initial/conversations/c-1";
 
@@ -81,4 +81,24 @@ async fn answers_are_marked_by_who_asked_and_read_by_editors() {
     assert_eq!(listed["rounds"], json!([]));
     world.json("PUT", READER, &format!("{PATH}/rounds/x/mark"), json!({"mark": "good"})).await.is(404);
     world.json("PUT", READER, &path, json!({"mark": "fine"})).await.is(400);
+}
+
+#[tokio::test]
+async fn a_stopped_answer_stays_as_far_as_it_was_written() {
+    let world = World::new().await;
+    world.ingest("initial", "a.md", "alpha words").await;
+    let body = json!({"question": "alpha SILENT?", "conversation": "c-1"});
+    let mut request = json_request("POST", READER, "/api/v1/kbs/initial/ask", &body);
+    request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
+    let mut stream = world.open(request).await.into_body().into_data_stream();
+    while !piece(&mut stream).await.unwrap().contains("token") {}
+    assert_eq!(world.get(READER, PATH).await.json()["rounds"], json!([]));
+    drop(stream);
+    let mut kept = json!([]);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        kept = world.get(READER, PATH).await.json()["rounds"].clone();
+    }
+    assert_eq!((&kept[0]["answer"], &kept[0]["finish_reason"]), (&json!("word"), &json!("stopped")));
+    assert_eq!(kept.as_array().unwrap().len(), 1);
 }
