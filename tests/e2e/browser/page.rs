@@ -44,6 +44,14 @@ async fn no_document_and_no_model_becomes_part_of_the_page() {
 }
 
 #[tokio::test]
+async fn ten_thousand_chunks_and_two_thousand_messages_are_no_burden() {
+    let mut data = Data::new();
+    let host = data.start();
+    script("large.mjs", of(&host)).await;
+    host.stop();
+}
+
+#[tokio::test]
 async fn the_page_goes_on_after_a_break() {
     let mut data = Data::new();
     let host = data.start();
