@@ -11,16 +11,36 @@ pub const SNIFF_BYTES: u32 = 4096;
 const TEXT: &str = "text/plain";
 const MARKDOWN: &str = "text/markdown";
 
+const HTML: &str = "text/html";
+const CSV: &str = "text/csv";
+const ZIP: &str = "application/zip";
+const OLE: &str = "application/x-ole-storage";
+/// Program text in any language; the name tells which.
+const SOURCE: &str = "text/x-source";
+const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
+const DOCM: &str = "application/vnd.ms-word.document.macroenabled.12";
+const PPTX: &str = "application/vnd.openxmlformats-officedocument.presentationml.presentation";
+const PPTM: &str = "application/vnd.ms-powerpoint.presentation.macroenabled.12";
+const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+const XLSM: &str = "application/vnd.ms-excel.sheet.macroenabled.12";
+const XLS: &str = "application/vnd.ms-excel";
+const ODS: &str = "application/vnd.oasis.opendocument.spreadsheet";
+const EPUB: &str = "application/epub+zip";
+
 /// First bytes of formats that are never plain text, whatever the file is called.
 const MAGIC: &[(&[u8], &str)] = &[
     (b"%PDF-", "application/pdf"),
-    (b"PK\x03\x04", "application/zip"),
+    (b"PK\x03\x04", ZIP),
+    (b"PK\x05\x06", ZIP),
+    (b"{\\rtf", "application/rtf"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF8", "image/gif"),
+    (b"II*\0", "image/tiff"),
+    (b"MM\0*", "image/tiff"),
     (b"\x7fELF", "application/x-executable"),
     (b"\x1f\x8b", "application/gzip"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OLE),
     (b"\0asm", "application/wasm"),
 ];
 
@@ -32,27 +52,72 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("md", MARKDOWN),
     ("markdown", MARKDOWN),
     ("mdown", MARKDOWN),
-    ("html", "text/html"),
-    ("htm", "text/html"),
-    ("csv", "text/csv"),
+    ("html", HTML),
+    ("htm", HTML),
+    ("xhtml", HTML),
+    ("csv", CSV),
+    ("tsv", CSV),
     ("json", "application/json"),
+    ("jsonl", "application/x-ndjson"),
+    ("ndjson", "application/x-ndjson"),
     ("pdf", "application/pdf"),
-    ("docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
-    ("xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+    ("rtf", "application/rtf"),
+    ("eml", "message/rfc822"),
+    ("docx", DOCX),
+    ("docm", DOCM),
+    ("pptx", PPTX),
+    ("pptm", PPTM),
+    ("xlsx", XLSX),
+    ("xlsm", XLSM),
+    ("xls", XLS),
+    ("ods", ODS),
+    ("epub", EPUB),
+];
+
+/// Extensions of program text.
+const SOURCES: &[&str] = &[
+    "rs", "py", "js", "mjs", "jsx", "ts", "tsx", "svelte", "vue", "java", "kt", "scala", "groovy", "c", "h",
+    "cc", "cpp", "cxx", "hpp", "hh", "cu", "cs", "go", "rb", "php", "swift", "m", "mm", "pl", "pm", "lua",
+    "r", "jl", "hs", "ml", "ex", "exs", "erl", "clj", "dart", "zig", "nim", "sh", "bash", "zsh", "fish",
+    "ps1", "sql", "proto", "graphql", "wit", "css", "scss", "nix", "cmake", "tf", "asm", "s", "v", "vhd",
+    "f90", "pas",
 ];
 
 /// The media type of a file. Content wins over the name: a program called `notes.txt` is a program.
 pub fn sniff(name: &str, head: &[u8]) -> &'static str {
     let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
     let by_name = EXTENSIONS.iter().find(|(e, _)| *e == extension).map(|(_, media)| *media);
+    let by_name = by_name.or_else(|| SOURCES.contains(&extension.as_str()).then_some(SOURCE));
     if let Some((_, media)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
-        // Office files are zip archives: there the name tells more.
+        // Office files and books are zip archives, those of Office 97 are OLE files: there the name tells more.
         return match by_name {
-            Some(office) if *media == "application/zip" && office.contains("openxmlformats") => office,
+            Some(named @ (DOCX | DOCM | PPTX | PPTM | XLSX | XLSM | ODS | EPUB)) if *media == ZIP => named,
+            // Encrypted ones are OLE files too; their parser says so.
+            Some(named @ (XLS | DOCX | DOCM | PPTX | PPTM | XLSX | XLSM)) if *media == OLE => named,
+            _ if *media == ZIP => by_first_entry(head),
             _ => media,
         };
     }
-    by_name.unwrap_or(if looks_like_text(head) { TEXT } else { OCTETS })
+    by_name.unwrap_or_else(|| match looks_like_text(head) {
+        true if looks_like_html(head) => HTML,
+        true => TEXT,
+        false => OCTETS,
+    })
+}
+
+/// Books and OpenDocument files begin with an entry `mimetype` that holds it as it is.
+fn by_first_entry(head: &[u8]) -> &'static str {
+    let first = head.get(30..).unwrap_or_default();
+    let first = first.strip_prefix(b"mimetype").unwrap_or_default();
+    [EPUB, ODS].into_iter().find(|media| first.starts_with(media.as_bytes())).unwrap_or(ZIP)
+}
+
+/// A document type or root element of HTML at the start.
+fn looks_like_html(head: &[u8]) -> bool {
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let start = head.trim_ascii_start();
+    let start = start.get(..14).unwrap_or(start).to_ascii_lowercase();
+    start.starts_with(b"<!doctype html") || start.starts_with(b"<html")
 }
 
 /// The type itself without parameters, when it is one that a parser could know; `sniff` decides otherwise.
@@ -105,11 +170,17 @@ mod tests {
         check("noextension", b"plain words", TEXT);
         check("noextension", b"\x01\x00\x02", OCTETS);
         check("utf16", b"\xff\xfea\x00b\x00", TEXT);
-        check(
-            "b.xlsx",
-            b"PK\x03\x04rest",
-            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        );
+        check("b.xlsx", b"PK\x03\x04rest", XLSX);
+        check("b.txt", b"PK\x03\x04rest", ZIP);
+        let book = [&b"PK\x03\x04"[..], &[0; 26], b"mimetypeapplication/epub+zip"].concat();
+        check("download", &book, EPUB);
+        let ole = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest";
+        check("old.xls", ole, XLS);
+        check("locked.docx", ole, DOCX);
+        check("a.msi", ole, OLE);
+        check("page", b"\n<!DOCTYPE HTML><p>", HTML);
+        check("letter", b"{\\rtf1 x}", "application/rtf");
+        check("main.RS", b"fn main() {}", SOURCE);
     }
 
     #[test]
