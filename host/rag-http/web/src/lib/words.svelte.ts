@@ -9,9 +9,12 @@ export type Word = keyof typeof zh;
 
 const words = { zh, en };
 
-/** The sentence under a name, with {0}, {1}, … filled in. */
+/** The sentence under a name, with {0}, {1}, … filled in; `{0|document|documents}` is the word for one or for more. */
 export function t(name: Word, ...values: (string | number)[]): string {
-  return words[settings.language][name].replace(/\{(\d)\}/g, (hole, at: string) => String(values[Number(at)] ?? hole));
+  const value = (at: string) => String(values[Number(at)] ?? `{${at}}`);
+  return words[settings.language][name].replace(/\{(\d)(?:\|([^|}]*)\|([^}]*))?\}/g, (_, at: string, one?: string, more?: string) =>
+    one === undefined || more === undefined ? value(at) : value(at) === "1" ? one : more,
+  );
 }
 
 /** The sentence for a word that the server uses, or the word itself when it is new. */
