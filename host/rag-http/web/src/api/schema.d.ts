@@ -567,6 +567,42 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/kbs/{kb}/uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begin a large upload. */
+        post: operations["begin_upload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/uploads/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far an upload is. */
+        get: operations["get_upload"];
+        put?: never;
+        post?: never;
+        /** Give an upload up. */
+        delete: operations["drop_upload"];
+        options?: never;
+        head?: never;
+        /** Send the next bytes; with the last ones the ingest job is queued. */
+        patch: operations["send_upload"];
+        trace?: never;
+    };
     "/api/v1/keys": {
         parameters: {
             query?: never;
@@ -1699,6 +1735,17 @@ export interface components {
             /** @description 1 to 80 characters. */
             title: string;
         };
+        NewUpload: {
+            /** @description Found from the name and the content when left out. */
+            media_type?: string | null;
+            /** @description The document's name; the same name again replaces the document. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Bytes of the whole file.
+             */
+            size: number;
+        };
         NewUser: {
             kb_roles?: components["schemas"]["KbRole"][];
             /** @description The only knowledge bases reached beside those in `kb_roles`; all when left out. */
@@ -1867,7 +1914,7 @@ export interface components {
              */
             created_ms: number;
             demonstration: boolean;
-            /** @description `stop` or `length`. */
+            /** @description `stop`, `length`, or `stopped` when somebody stopped it or it broke off. */
             finish_reason?: string | null;
             /** Format: int64 */
             id: number;
@@ -2027,6 +2074,19 @@ export interface components {
         UploadForm: {
             /** @description Any number of files, under any field name. */
             file: string[];
+        };
+        /** @description How far an upload is. */
+        UploadView: {
+            id: string;
+            job?: null | components["schemas"]["JobView"];
+            name: string;
+            /**
+             * Format: int64
+             * @description Bytes that arrived: send the rest from here.
+             */
+            offset: number;
+            /** Format: int64 */
+            size: number;
         };
         /** @description Tokens read and written. */
         UsageView: {
@@ -3595,6 +3655,134 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["JobList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    begin_upload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUpload"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_upload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    drop_upload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    send_upload: {
+        parameters: {
+            query: {
+                /** @description Where the body belongs: must be the number of bytes that arrived. */
+                offset: number;
+            };
+            header?: never;
+            path: {
+                kb: string;
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": number[];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadView"];
                 };
             };
             default: {
