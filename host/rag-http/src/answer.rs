@@ -121,8 +121,10 @@ impl Drop for Answer {
         if self.text.trim().is_empty() {
             return;
         }
+        // When the whole server stops there is nobody left to keep it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (round, state) = (self.to_keep("stopped"), self.state.clone());
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             if let Err(error) = state.rag.records.append_round(&key, &round).await {
                 tracing::warn!(%error, "a stopped answer could not be kept");
             }

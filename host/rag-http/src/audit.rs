@@ -45,9 +45,9 @@ impl Audited {
 
 impl Drop for Audited {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
+        if let (Some(entry), Ok(runtime)) = (self.entry.take(), tokio::runtime::Handle::try_current()) {
             let state = self.state.clone();
-            tokio::spawn(async move { write(&state, &entry).await });
+            runtime.spawn(async move { write(&state, &entry).await });
         }
     }
 }

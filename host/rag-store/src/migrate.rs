@@ -83,6 +83,34 @@ mod tests {
     }
 
     #[test]
+    fn rounds_of_before_become_conversations() {
+        let mut old = Connection::open_in_memory().unwrap();
+        migrate_to(&mut old, 2).unwrap();
+        old.execute_batch(
+            "INSERT INTO kbs (name, settings, collection, created_ms) VALUES ('base_1', '{}', 'c', 1);
+             INSERT INTO turns (conversation, kb, question, answer, created_ms) VALUES
+             ('k1/base_1/chat-7', 1, '第一个问题', 'a', 10), ('k1/base_1/chat-7', 1, 'second', 'b', 20),
+             ('k2/base_1/chat-7', 1, 'other', 'c', 30), ('nameless', 1, 'left', 'd', 40);",
+        )
+        .unwrap();
+        migrate(&mut old).unwrap();
+        let mut statement = old
+            .prepare(
+                "SELECT owner, id, title, rounds, created_ms, updated_ms FROM conversations ORDER BY owner",
+            )
+            .unwrap();
+        type Found = (String, String, String, i64, i64, i64);
+        let rows = statement.query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+        });
+        let found: Vec<Found> = rows.unwrap().collect::<Result<_, _>>().unwrap();
+        let row = |owner: &str, title: &str, rounds, created, updated| {
+            (owner.to_owned(), "chat-7".to_owned(), title.to_owned(), rounds, created, updated)
+        };
+        assert_eq!(found, [row("k1", "第一个问题", 2, 10, 20), row("k2", "other", 1, 30, 30)]);
+    }
+
+    #[test]
     fn a_newer_or_foreign_file_is_refused_untouched() {
         let mut newer = Connection::open_in_memory().unwrap();
         migrate(&mut newer).unwrap();

@@ -92,7 +92,8 @@ async fn a_deleted_user_takes_conversations_along_and_a_deleted_base_takes_right
         of_kbs: vec![(kb(), Role::Admin), (other.clone(), Role::Editor)],
     };
     let user = store.create_user("ann", PASSWORD, &own).await.unwrap();
-    let (_, key) = Keys::create(&**store, "scoped", Role::Editor, Some(&[other.clone()])).await.unwrap();
+    let (_, key) =
+        Keys::create(&**store, "scoped", Role::Editor, Some(std::slice::from_ref(&other))).await.unwrap();
     let key_of = |owner: &str| ConversationKey { owner: owner.into(), kb: kb(), id: "c".into() };
     let round = NewRound { question: "?".into(), answer: "!".into(), refused: false, detail: "{}".into() };
     store.append_round(&key_of(&user.id), &round).await.unwrap();
