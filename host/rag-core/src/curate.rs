@@ -68,14 +68,28 @@ pub(crate) async fn enable_document(rag: &Rag, job: &Job, id: &DocumentId) -> Re
     if !document.disabled {
         return Ok(JobState::Done { document: Some(id.clone()), unchanged: true });
     }
-    let result = embed_all(rag, job, &document).await;
-    if result.is_err() {
-        // What was embedded so far is garbage again.
-        rag.records.disable_document(id).await?;
+    let result = match embed_all(rag, job, &document).await {
+        Ok(()) => rag.records.enable_document(id, &job.id).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => Ok(done),
+        Err(error) => {
+            drop_embedded(rag, id).await?;
+            Err(error)
+        }
     }
-    result?;
-    rag.records.enable_document(id, &job.id).await?;
-    Ok(done)
+}
+
+/// What an enabling embedded before it was given up is garbage again.
+pub(crate) async fn drop_embedded(rag: &Rag, id: &DocumentId) -> Result<()> {
+    match rag.catalog.document(id).await {
+        Ok(document) if document.disabled => rag.records.disable_document(id).await,
+        // It took effect all the same, or the document is gone.
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn embed_all(rag: &Rag, job: &Job, document: &DocumentInfo) -> Result<()> {

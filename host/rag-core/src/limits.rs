@@ -32,6 +32,8 @@ pub const CONVERSATIONS_MAX: u64 = 10_000;
 pub const JOB_ATTEMPTS_MAX: u32 = 5;
 /// Wait before the second try of such a job, in milliseconds; each further one waits four times as long.
 pub const JOB_BACKOFF_MS: u64 = 5_000;
+/// Priority of jobs that somebody waits for at the page.
+pub const PRIORITY_SOON: i32 = 10;
 /// Questions of one set, and things expected of one question.
 pub const QUESTIONS_MAX: usize = 2_000;
 /// See `QUESTIONS_MAX`.

@@ -127,6 +127,16 @@ impl Rag {
         Ok(job)
     }
 
+    /// Likewise for work that somebody waits for: it goes before what merely waits.
+    async fn enqueue_soon(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
+        let job = self.enqueue(kb, kind).await?;
+        match self.records.set_priority(&job.id, limits::PRIORITY_SOON).await {
+            // It was quicker than this.
+            Err(error) if error.code() == ErrorCode::Conflict => Ok(job),
+            changed => changed,
+        }
+    }
+
     /// Cuts a document anew with another chunker, or with the knowledge base's own; its metadata stays, edits of its
     /// chunks do not.
     pub async fn rechunk(&self, id: &DocumentId, chunker: Option<PluginChoice>) -> Result<Job> {
@@ -151,7 +161,9 @@ impl Rag {
         let document = self.catalog.document(id).await?;
         if enabled {
             return match document.disabled {
-                true => Ok(Some(self.enqueue(&document.kb, &JobKind::EnableDocument(id.clone())).await?)),
+                true => {
+                    Ok(Some(self.enqueue_soon(&document.kb, &JobKind::EnableDocument(id.clone())).await?))
+                }
                 false => Ok(None),
             };
         }
@@ -186,7 +198,7 @@ impl Rag {
         }
         evaluate::bind(self, &kb, settings).await?;
         let run = self.records.create_run(set, settings).await?;
-        match self.enqueue(&kb, &JobKind::Evaluate(run.id.clone())).await {
+        match self.enqueue_soon(&kb, &JobKind::Evaluate(run.id.clone())).await {
             Ok(job) => self.records.assign_run(&run.id, &job.id).await,
             Err(error) => {
                 self.records.delete_run(&run.id).await?;
@@ -211,6 +223,9 @@ impl Rag {
         let job = self.catalog.job(id).await?;
         if matches!(job.state, JobState::Queued | JobState::Paused | JobState::Running) {
             self.catalog.finish(id, &JobState::Cancelled).await?;
+            if let JobKind::EnableDocument(document) = &job.kind {
+                curate::drop_embedded(self, document).await?;
+            }
         }
         self.catalog.job(id).await
     }

@@ -17,6 +17,8 @@ pub struct DocumentQuery {
     /// Part of a name or title; ASCII case is ignored.
     pub words: Option<String>,
     pub disabled: Option<bool>,
+    /// Only those whose original another document of the knowledge base has too.
+    pub duplicates: bool,
     /// A pair of key and value among attributes or metadata.
     pub tagged: Option<(String, String)>,
     /// Names after this one.

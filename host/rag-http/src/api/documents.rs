@@ -118,6 +118,8 @@ pub(crate) struct DocumentsQuery {
     q: Option<String>,
     /// Only disabled ones, or only the others.
     disabled: Option<bool>,
+    /// Only those whose original another document of the knowledge base has too.
+    duplicates: Option<bool>,
     /// `key:value`: only those with this pair among attributes or metadata.
     tag: Option<String>,
 }
@@ -159,6 +161,7 @@ pub(crate) async fn list(
     let wanted = DocumentQuery {
         words: query.q.filter(|words| !words.is_empty()),
         disabled: query.disabled,
+        duplicates: query.duplicates.unwrap_or(false),
         tagged: tagged.map(|(key, value)| (key.to_owned(), value.to_owned())),
         after: query.after,
         limit,

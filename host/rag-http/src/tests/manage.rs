@@ -80,6 +80,15 @@ async fn many_documents_change_in_one_request_and_tags_find_them() {
         (1, &json!(b))
     );
 
+    world.ingest("initial", "copy.md", "alpha").await;
+    let twins = world.get(READER, &format!("{KB}/documents?duplicates=true")).await.is(200).json();
+    let names = twins["documents"].as_array().unwrap().iter().map(|found| found["name"].clone());
+    assert_eq!(names.collect::<Vec<_>>(), [json!("a.md"), json!("copy.md")]);
+    world
+        .delete(EDITOR, &format!("{KB}/documents/{}", twins["documents"][1]["id"].as_str().unwrap()))
+        .await
+        .is(204);
+
     let batch = json!({"action": "disable", "documents": [a, "nowhere", b]});
     let result = world.post(EDITOR, &format!("{KB}/documents/batch"), batch).await.is(200).json();
     assert_eq!(result["changed"], json!([a, b]));
@@ -251,4 +260,20 @@ async fn an_original_is_served_so_that_nothing_of_it_runs() {
     assert_eq!(got.header("x-content-type-options"), "nosniff");
     assert_eq!(got.header("content-type"), "application/octet-stream");
     assert!(got.header("content-disposition").starts_with("attachment"));
+}
+
+#[tokio::test]
+async fn a_cancelled_enabling_leaves_the_document_disabled() {
+    let world = World::new().await;
+    let id = world.ingest("initial", "a.md", "alpha words").await;
+    let path = format!("{KB}/documents/{id}");
+    world.json("PATCH", EDITOR, &path, json!({"enabled": false})).await.is(200);
+    let job =
+        world.json("PATCH", EDITOR, &path, json!({"enabled": true})).await.is(200).json()["job"].clone();
+    assert_eq!(job["priority"], 10, "somebody waits for it");
+    let cancel = format!("/api/v1/jobs/{}/cancel", job["id"].as_str().unwrap());
+    world.post(EDITOR, &cancel, json!({})).await.is(200);
+    world.run_jobs().await;
+    assert_eq!(world.get(READER, &path).await.json()["disabled"], true);
+    assert!(found(&world, "alpha?").await.is_empty());
 }

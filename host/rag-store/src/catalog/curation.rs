@@ -26,11 +26,13 @@ pub(super) fn find(connection: &Connection, kb: &KbName, query: &DocumentQuery) 
          AND (?5 IS NULL OR EXISTS (
             SELECT 1 FROM json_each(d.attributes) a WHERE a.value ->> 0 = ?5 AND a.value ->> 1 = ?6
             UNION ALL SELECT 1 FROM json_each(d.metadata) a WHERE a.value ->> 0 = ?5 AND a.value ->> 1 = ?6))
+         AND (NOT ?8 OR EXISTS (SELECT 1 FROM documents o
+            WHERE o.blob = d.blob AND o.kb = d.kb AND o.row <> d.row AND o.ready = 1))
          ORDER BY d.name LIMIT ?7",
         documents::SELECT
     ))?;
     let rows = statement.query_map(
-        params![kb, query.after, query.disabled, query.words, key, value, query.limit],
+        params![kb, query.after, query.disabled, query.words, key, value, query.limit, query.duplicates],
         documents::info,
     )?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -178,6 +178,8 @@ async fn filters_know_metadata_and_attributes_for_words_and_for_vectors() {
     assert_eq!(store.find_documents(&kb(), &listed).await.unwrap()[0].id, *a.id());
     let listed = DocumentQuery { words: Some("B.M".into()), limit: 9, ..DocumentQuery::default() };
     assert_eq!(store.find_documents(&kb(), &listed).await.unwrap()[0].id, *b.id());
+    let listed = DocumentQuery { duplicates: true, limit: 9, ..DocumentQuery::default() };
+    assert!(store.find_documents(&kb(), &listed).await.unwrap().is_empty());
     let empty = Filter { nodes: Vec::new() };
     assert!(store.resolve_filter(&kb(), &empty).await.is_err());
 }

@@ -118,6 +118,9 @@ impl Curation for Fake {
         found.retain(|document| query.disabled.is_none_or(|disabled| document.disabled == disabled));
         found.retain(|document| query.words.as_ref().is_none_or(|words| document.name.contains(words)));
         found.retain(|document| query.tagged.as_ref().is_none_or(|pair| document.metadata.contains(pair)));
+        let all = found.clone();
+        let twin = |one: &DocumentInfo| all.iter().any(|other| other.blob == one.blob && other.id != one.id);
+        found.retain(|document| !query.duplicates || twin(document));
         found.truncate(query.limit as usize);
         Ok(found)
     }
