@@ -2899,6 +2899,8 @@ export interface operations {
                 q?: string;
                 /** @description Only disabled ones, or only the others. */
                 disabled?: boolean;
+                /** @description Only those whose original another document of the knowledge base has too. */
+                duplicates?: boolean;
                 /** @description `key:value`: only those with this pair among attributes or metadata. */
                 tag?: string;
             };
