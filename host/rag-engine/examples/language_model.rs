@@ -1,8 +1,8 @@
 //! Measures and converts language models.
 //!
 //! ```text
-//! language_model decode|prefill WEIGHTS [f32|int8|int4] [THREADS]    tokens a second, memory
-//! language_model steps WEIGHTS [FORMAT] [THREADS]                    fastest single steps: robust on a busy machine
+//! language_model decode|prefill WEIGHTS|SIZE [FORMATS] [THREADS] [BATCHES|LENGTHS]   tokens a second, memory
+//! language_model steps WEIGHTS|SIZE [FORMAT] [THREADS]               fastest single steps: robust on a busy machine
 //! language_model loss WEIGHTS VOCABULARY TEXT [FORMAT]               nats a token over the first tokens of a text
 //! language_model keep VOCABULARY COUNT_MIN < TEXT > IDS              ids that a text uses so often
 //! language_model convert INPUT OUTPUT TABLES TIME CHANNEL [IDS]       packed file; formats int8 or int4
@@ -16,11 +16,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rag_engine::LanguageModelConfig;
-use rag_engine::bench::{self, What};
+use rag_engine::bench::{self, Plan, Source, What};
 use rag_engine::cpu::matrix::Format;
+use rag_engine::cpu::pool::Pool;
+use rag_engine::cpu::product::Cpu;
+use rag_engine::cpu::simd::Simd;
 use rag_engine::generate::load_engine;
-use rag_engine::packed::{Plan, quantize_with};
-use rag_engine::rwkv::{Formats, Logits, Piece, State};
+use rag_engine::packed::{self, quantize_with};
+use rag_engine::rwkv::{Config, Engine, Formats, Logits, Model, Piece, RandomModel, State};
 use rag_engine::tokenizer::{END_OF_TEXT, Tokenizer};
 
 /// Tokens over which a loss is taken, and how many are read before each document starts anew.
@@ -55,20 +58,46 @@ fn config(weights: &str, rest: &[&str]) -> LanguageModelConfig {
         queue_max: 8,
         threads: rest.get(1).and_then(|threads| threads.parse().ok()).unwrap_or(0),
         state_cache_bytes: 0,
+        state_cache_disk: None,
+        profiles: Vec::new(),
         quantize: rest.first().and_then(|name| Format::parse(name)).map(Formats::of),
         demonstration: true,
     }
 }
 
+/// As `rwkv-rag bench`: WEIGHTS may be a size such as 1b6, formats and counts are lists.
 fn speed(what: What, weights: &str, rest: &[&str]) -> Result<()> {
-    for result in bench::run(what, &config(weights, rest))? {
-        println!("{:24} {:10.1} {}", result.name, result.value, result.unit);
+    let list = |at: usize, default: &'static str| rest.get(at).copied().unwrap_or(default).split(',');
+    let counts = list(2, if what == What::Decode { "1,8" } else { "64,256" });
+    let counts: Vec<usize> = counts.map(str::parse).collect::<std::result::Result<_, _>>()?;
+    let threads = rest.get(1).and_then(|threads| threads.parse().ok()).unwrap_or(0);
+    let source = match Config::published(weights) {
+        Some(_) => Source::Random { size: weights.to_string(), threads },
+        None => Source::File(config(weights, &["", *rest.get(1).unwrap_or(&"0")])),
+    };
+    let plan = Plan {
+        source,
+        formats: list(0, "").filter_map(Format::parse).collect(),
+        batches: if what == What::Decode { counts.clone() } else { vec![1] },
+        lengths: counts,
+        round: Duration::from_millis(1500),
+    };
+    for result in bench::run(what, &plan)? {
+        println!("{:50} {:10.3} {}", result.name, result.value, result.unit);
     }
     Ok(())
 }
 
 fn steps(weights: &str, rest: &[&str]) -> Result<()> {
-    let mut engine = load_engine(&config(weights, rest))?;
+    let mut engine = match Config::published(weights) {
+        Some(sizes) => {
+            let format = rest.first().and_then(|name| Format::parse(name)).unwrap_or(Format::Int8);
+            let model = Model::read(&RandomModel::new(&sizes, 1), format)?;
+            let threads = rest.get(1).and_then(|threads| threads.parse().ok()).unwrap_or(1);
+            Engine::new(model, Cpu { pool: Pool::new(threads)?, simd: Simd::detect() })
+        }
+        None => load_engine(&config(weights, rest))?,
+    };
     for (batch, len) in [(1, 1), (8, 1), (1, 64), (1, 256)] {
         let tokens: Vec<u32> = (0..len).map(|i| 1000 + 37 * i).collect();
         let mut states = vec![State::zero(engine.config()); batch];
@@ -113,7 +142,12 @@ fn loss(weights: &str, vocabulary: &str, text: &str, rest: &[&str]) -> Result<()
         let mut tokens = vec![END_OF_TEXT];
         tokens.extend_from_slice(&window[..window.len() - 1]);
         let mut state = State::zero(engine.config());
-        let logits = engine.forward(&mut [Piece { tokens: &tokens, state: &mut state, logits: Logits::All, adapter: None }]);
+        let logits = engine.forward(&mut [Piece {
+            tokens: &tokens,
+            state: &mut state,
+            logits: Logits::All,
+            adapter: None,
+        }]);
         for (logits, &next) in logits.chunks(vocabulary).zip(window) {
             let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let total: f64 = logits.iter().map(|l| f64::from(l - top).exp()).sum();
@@ -168,7 +202,7 @@ fn convert(input: &str, output: &str, formats: [&str; 3], ids: Option<&&str>) ->
         Ok(text.lines().map(str::parse).collect::<Result<_, _>>()?)
     });
     let formats = Formats { embedding: head, head, time_mix, channel_mix, low_rank: Format::Int8 };
-    let plan = Plan { formats, kept_ids: kept_ids.transpose()? };
+    let plan = packed::Plan { formats, kept_ids: kept_ids.transpose()? };
     quantize_with(Path::new(input), Path::new(output), &plan)?;
     println!("{output}: {:.2} MB", fs_err::metadata(output)?.len() as f64 / 1e6);
     Ok(())

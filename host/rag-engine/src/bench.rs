@@ -1,66 +1,147 @@
-//! Measures a language model on this machine: tokens read and written a second, memory.
+//! Measures a language model on this machine: tokens read and written a second, how near that is to what the memory's
+//! speed allows, memory taken.
 
 use std::time::{Duration, Instant};
 
-use rag_core::Result;
+use rag_core::{Error, Result};
 
-use crate::generate::{LanguageModelConfig, load_engine};
+use crate::cpu::matrix::Format;
+use crate::generate::{LanguageModelConfig, cpu_with, load_engine};
+pub use crate::measure::{Measurement, peak_memory};
 use crate::random::Random;
-use crate::rwkv::{Engine, Logits, Piece, State};
-
-/// One figure.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measurement {
-    pub name: String,
-    pub value: f64,
-    pub unit: &'static str,
-}
+use crate::rwkv::engine::ROWS_MAX;
+use crate::rwkv::random_model::size_names;
+use crate::rwkv::{Config, Engine, Formats, Logits, Model, Piece, RandomModel, State, weights};
+use crate::{checkpoint, memory};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// Tokens written a second, by one sequence and by eight together.
+    /// Tokens written a second.
     Decode,
     /// Prompt tokens read a second.
     Prefill,
 }
 
+/// Which model.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    File(LanguageModelConfig),
+    /// A published size by name with random weights, and threads (0: one a core).
+    Random {
+        size: String,
+        threads: usize,
+    },
+}
+
+/// How to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub source: Source,
+    /// Formats one after the other; none measures a file as it is, a random model in int8.
+    pub formats: Vec<Format>,
+    /// Sequences at once, each 1 to `ROWS_MAX`.
+    pub batches: Vec<usize>,
+    /// Tokens of each prompt.
+    pub lengths: Vec<usize>,
+    /// Time of one of the `ROUNDS`.
+    pub round: Duration,
+}
+
 /// Each figure is the median of this many rounds.
 const ROUNDS: usize = 5;
-/// Time of one round.
-const ROUND: Duration = Duration::from_millis(1500);
+/// Of random weights and tokens.
+const SEED: u64 = 1;
 
-/// Loads the model and measures it.
-pub fn run(what: What, config: &LanguageModelConfig) -> Result<Vec<Measurement>> {
-    let start = Instant::now();
-    let mut engine = load_engine(config)?;
-    let load = start.elapsed().as_secs_f64();
-    let mut results = match what {
-        What::Decode => [1, 8]
-            .map(|batch| tokens_a_second(format!("decode, batch {batch}"), &mut engine, batch, 1))
-            .to_vec(),
-        What::Prefill => [64, 256]
-            .map(|len| tokens_a_second(format!("prefill, {len} tokens"), &mut engine, 1, len))
-            .to_vec(),
-    };
-    results.push(Measurement { name: "load".to_string(), value: load, unit: "s" });
-    results.extend(peak_memory().map(|value| Measurement {
-        name: "peak memory".to_string(),
-        value,
-        unit: "MiB",
-    }));
+/// Loads the model in each format and measures it.
+///
+/// # Errors
+/// `Error::InvalidInput` for a size, batch or length that does not exist; else as loading.
+pub fn run(what: What, plan: &Plan) -> Result<Vec<Measurement>> {
+    let counts = if what == What::Decode { &plan.batches } else { &plan.lengths };
+    if counts.iter().any(|&count| count == 0) || plan.batches.iter().any(|&batch| batch > ROWS_MAX) {
+        return Err(Error::invalid(format!(
+            "a batch must lie between 1 and {ROWS_MAX}, a length must not be 0"
+        )));
+    }
+    let mut formats: Vec<Option<Format>> = plan.formats.iter().copied().map(Some).collect();
+    if formats.is_empty() {
+        formats.push(match plan.source {
+            Source::File(_) => None,
+            Source::Random { .. } => Some(Format::Int8),
+        });
+    }
+    let mut results = Vec::new();
+    for format in formats {
+        let start = Instant::now();
+        let (mut engine, bytes) = load(&plan.source, format)?;
+        let name = format.map_or("as stored", Format::name);
+        let load = start.elapsed().as_secs_f64();
+        let bandwidth = engine.memory_bandwidth();
+        results.push(Measurement::new(format!("{name}, load"), load, "s"));
+        results.push(Measurement::new(format!("{name}, weights read a token"), bytes as f64 / 1e6, "MB"));
+        results.push(Measurement::new(format!("{name}, memory read"), bandwidth / 1e9, "GB/s"));
+        for &count in counts {
+            let (label, batch, len) = match what {
+                What::Decode => (format!("{name}, decode, batch {count}"), count, 1),
+                What::Prefill => (format!("{name}, prefill, {count} tokens"), 1, count),
+            };
+            let rate = tokens_a_second(&mut engine, batch, len, plan.round);
+            results.push(Measurement::new(&label, rate, "tokens/s"));
+            if what == What::Decode {
+                // Weights are read once a step, each sequence's state read and written.
+                let state = engine.config().state_len() * 4;
+                let bound = batch as f64 * bandwidth / (bytes + 2 * batch * state) as f64;
+                results.push(Measurement::new(
+                    format!("{label}, of the memory bound"),
+                    rate / bound,
+                    "share",
+                ));
+            }
+        }
+    }
+    results.extend(peak_memory());
     Ok(results)
 }
 
+/// The engine, and the bytes of weights that one token reads.
+fn load(source: &Source, format: Option<Format>) -> Result<(Engine, usize)> {
+    match source {
+        Source::File(config) => {
+            let quantize = format.map(Formats::of).or(config.quantize);
+            let engine = load_engine(&LanguageModelConfig { quantize, ..config.clone() })?;
+            let bytes = engine.bytes_read();
+            Ok((engine, bytes))
+        }
+        Source::Random { size, threads } => {
+            let sizes = Config::published(size).ok_or_else(|| {
+                let known: Vec<&str> = size_names().collect();
+                Error::invalid(format!("there is no size {size}; known are {}", known.join(", ")))
+            })?;
+            let weights = RandomModel::new(&sizes, SEED);
+            let formats = Formats::of(format.unwrap_or(Format::Int8));
+            memory::require(size.as_ref(), memory::of_model(&weights, &sizes, &formats))?;
+            let engine = Engine::new(Model::read_as(&weights, &formats)?, cpu_with(*threads)?);
+            debug_assert_eq!(engine.bytes_read(), weights::bytes(&sizes, &formats).1);
+            let bytes = engine.bytes_read();
+            Ok((engine, bytes))
+        }
+    }
+}
+
 /// Reads `len` random tokens into each of `batch` sequences at a time, with the logits of the last.
-fn tokens_a_second(name: String, engine: &mut Engine, batch: usize, len: usize) -> Measurement {
-    let mut random = Random::seeded(1);
+fn tokens_a_second(engine: &mut Engine, batch: usize, len: usize, round: Duration) -> f64 {
+    let mut random = Random::seeded(SEED);
     let vocabulary = engine.config().vocabulary as u64;
-    let tokens: Vec<u32> = (0..len).map(|_| random.below(vocabulary) as u32).collect();
     let mut states = vec![State::zero(engine.config()); batch];
     let mut step = || {
-        let piece = |state| Piece { tokens: &tokens, state, logits: Logits::Last, adapter: None };
-        let mut pieces: Vec<Piece<'_>> = states.iter_mut().map(piece).collect();
+        let tokens: Vec<u32> = (0..batch * len).map(|_| random.below(vocabulary) as u32).collect();
+        if batch == 1 {
+            std::hint::black_box(engine.read(&tokens, &mut states[0]));
+            return;
+        }
+        let piece = |(state, tokens)| Piece { tokens, state, logits: Logits::Last, adapter: None };
+        let mut pieces: Vec<Piece<'_>> = states.iter_mut().zip(tokens.chunks(len)).map(piece).collect();
         std::hint::black_box(engine.forward(&mut pieces));
     };
     step();
@@ -68,7 +149,7 @@ fn tokens_a_second(name: String, engine: &mut Engine, batch: usize, len: usize) 
         .map(|_| {
             let start = Instant::now();
             let mut steps = 0;
-            while start.elapsed() < ROUND {
+            while start.elapsed() < round {
                 step();
                 steps += 1;
             }
@@ -76,12 +157,15 @@ fn tokens_a_second(name: String, engine: &mut Engine, batch: usize, len: usize) 
         })
         .collect();
     rates.sort_by(f64::total_cmp);
-    Measurement { name, value: rates[ROUNDS / 2], unit: "tokens/s" }
+    rates[ROUNDS / 2]
 }
 
-/// The process's largest resident size so far; none where the system does not say.
-fn peak_memory() -> Option<f64> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? / 1024.0)
+/// Memory that a model needs when it is loaded like this, in bytes, without slots and caches.
+///
+/// # Errors
+/// `Error::Model` for a file that is none.
+pub fn memory_need(config: &LanguageModelConfig) -> Result<usize> {
+    let weights = checkpoint::open(&config.weights)?;
+    let formats = config.quantize.unwrap_or(Formats::of(Format::F32));
+    Ok(memory::of_model(&*weights, &Config::read(&*weights)?, &formats))
 }

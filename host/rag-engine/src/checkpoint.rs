@@ -95,9 +95,9 @@ impl SafetensorsFile {
         let transposed = stored.iter().any(|name| name.ends_with("time_first"))
             || path.extension().is_some_and(|ending| ending == "st" || ending == "state");
         let public = |name: &String| match transposed {
-            true => WEB_RWKV_NAMES.iter().fold(name.clone(), |name, [theirs, public]| {
-                name.replace(theirs, public)
-            }),
+            true => WEB_RWKV_NAMES
+                .iter()
+                .fold(name.clone(), |name, [theirs, public]| name.replace(theirs, public)),
             false => name.clone(),
         };
         let mut names: BTreeMap<String, String> =
@@ -114,8 +114,7 @@ impl SafetensorsFile {
 
     /// Whether this file has a tensor's last two axes the other way round.
     fn turned(&self, name: &str) -> bool {
-        self.transposed
-            && (is_low_rank(name) || name.ends_with("time_state") || name.ends_with("lora_A"))
+        self.transposed && (is_low_rank(name) || name.ends_with("time_state") || name.ends_with("lora_A"))
     }
 }
 

@@ -140,6 +140,14 @@ fn stopped() -> Error {
     Error::internal("the embedding thread has stopped")
 }
 
+/// Only the vocabulary of an encoder's file, for programs that count tokens of a model that runs elsewhere.
+///
+/// # Errors
+/// As `Encoder::load`.
+pub fn load_tokenizer(file: &std::path::Path) -> Result<Tokenizer> {
+    Ok(weights::load(file, Precision::Int8)?.tokenizer)
+}
+
 #[async_trait]
 impl Embed for Encoder {
     fn identity(&self) -> &str {

@@ -1,4 +1,5 @@
-//! The language model as the rest of the program sees it: implements `rag_core::ports::Generate`.
+//! The language model as the rest of the program sees it: implements `rag_core::ports::Generate`, and beside it reads
+//! texts out as vectors or scores and prepares prefixes.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -12,6 +13,7 @@ use futures_core::Stream;
 use rag_core::ports::{Generate, GenerateRequest, GenerationEvent, GenerationStream};
 use rag_core::{Error, Result};
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::oneshot;
 
 use crate::checkpoint;
 use crate::cpu::matrix::Format;
@@ -19,13 +21,16 @@ use crate::cpu::pool::Pool;
 use crate::cpu::product::Cpu;
 use crate::cpu::simd::Simd;
 use crate::memory;
+use crate::profile::{self, DEFAULT_PROFILE, Profile, ProfileConfig};
 use crate::rwkv::engine::ROWS_MAX;
 use crate::rwkv::{Config, Engine, Formats, Model};
 use crate::sampler::Sampler;
-use crate::state_cache::StateCache;
+use crate::slot::{EVENTS_BESIDE_TOKENS, Job, Task, Writing};
+use crate::state_cache::{Disk, DiskCache, Scope, StateCache};
+use crate::text_stream::TextStream;
 use crate::tokenizer::{END_OF_TEXT, Tokenizer};
 use crate::within::Within;
-use crate::worker::{EVENTS_BESIDE_TOKENS, Job, Worker, worker_gone};
+use crate::worker::{Worker, worker_gone};
 
 /// One request's answer; the largest published models were trained on fewer.
 const OUTPUT_TOKENS_MAX: u32 = 32_768;
@@ -33,6 +38,7 @@ const OUTPUT_TOKENS_MAX: u32 = 32_768;
 const PROMPT_TOKENS_MAX: usize = 262_144;
 const STOP_STRINGS_MAX: usize = 16;
 const STOP_BYTES_MAX: usize = 256;
+const PROFILES_MAX: usize = 64;
 
 /// How to load and run a language model.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +56,10 @@ pub struct LanguageModelConfig {
     pub threads: usize,
     /// Memory for states of prompt prefixes, in bytes; 0 keeps none.
     pub state_cache_bytes: usize,
+    /// Where states go that memory has no room for.
+    pub state_cache_disk: Option<DiskCache>,
+    /// Uses beside plain generation, and what that starts from.
+    pub profiles: Vec<ProfileConfig>,
     /// Converts matrices at load; a packed file keeps its own formats.
     pub quantize: Option<Formats>,
     /// The small model that only shows how things work.
@@ -63,6 +73,9 @@ pub struct LanguageModel {
     demonstration: bool,
     tokenizer: Arc<Tokenizer>,
     vocabulary: usize,
+    profiles: Vec<Arc<Profile>>,
+    /// Of the weights, as far as what is kept on disk depends on them.
+    model_hash: [u8; 32],
     queue: SyncSender<Job>,
     queue_max: usize,
     counters: Arc<Counters>,
@@ -77,6 +90,8 @@ pub struct Totals {
     /// Of these, tokens whose state was known from an earlier prompt.
     pub prompt_tokens_known: u64,
     pub output_tokens: u64,
+    /// Sequences that hold a slot now.
+    pub running: u64,
 }
 
 #[derive(Debug, Default)]
@@ -85,11 +100,12 @@ pub(crate) struct Counters {
     pub(crate) prompt_tokens: AtomicU64,
     pub(crate) prompt_tokens_known: AtomicU64,
     pub(crate) output_tokens: AtomicU64,
+    pub(crate) running: AtomicU64,
 }
 
 impl LanguageModel {
     /// Loads the weights and starts the worker: blocks for as long as reading the file takes. `Error::Model` for a
-    /// file that is no RWKV-6, `Error::Unavailable` when there is too little memory.
+    /// file that is no RWKV, `Error::Unavailable` when there is too little memory.
     pub fn load(config: LanguageModelConfig) -> Result<Arc<Self>> {
         let tokenizer = Tokenizer::load(&config.vocabulary)?;
         let engine = load_engine(&config)?;
@@ -97,14 +113,21 @@ impl LanguageModel {
     }
 
     /// Starts the worker of a model that is in memory already; of `config`, what says how to load is not used.
-    pub fn start(engine: Engine, tokenizer: Tokenizer, config: LanguageModelConfig) -> Result<Arc<Self>> {
+    pub fn start(mut engine: Engine, tokenizer: Tokenizer, config: LanguageModelConfig) -> Result<Arc<Self>> {
+        let profiles = load_profiles(&mut engine, &config.profiles)?;
+        let disk = config.state_cache_disk.as_ref().map(Disk::open).transpose()?;
+        // Within one process a cache belongs to one model: only files need to know which.
+        let model_hash = match &disk {
+            Some(_) if config.weights.is_file() => model_hash(&config)?,
+            _ => [0; 32],
+        };
         let tokenizer = Arc::new(tokenizer);
         let counters = Arc::new(Counters::default());
         let vocabulary = engine.config().vocabulary;
         let worker = Worker {
             banned: textless_ids(&tokenizer, vocabulary),
             tokenizer: tokenizer.clone(),
-            cache: StateCache::new(config.state_cache_bytes),
+            cache: StateCache::new(config.state_cache_bytes, disk),
             slots_max: config.slots.clamp(1, ROWS_MAX / 2),
             counters: counters.clone(),
             engine,
@@ -116,7 +139,108 @@ impl LanguageModel {
             .spawn(move || worker.run(&requests))
             .map_err(|e| Error::Unavailable { message: format!("cannot start a thread: {e}") })?;
         let LanguageModelConfig { name, demonstration, .. } = config;
-        Ok(Arc::new(Self { name, demonstration, tokenizer, vocabulary, queue, queue_max, counters }))
+        Ok(Arc::new(Self {
+            name,
+            demonstration,
+            tokenizer,
+            vocabulary,
+            profiles,
+            model_hash,
+            queue,
+            queue_max,
+            counters,
+        }))
+    }
+
+    /// `generate` under a profile; `Error::NotFound` for one that does not exist.
+    pub async fn generate_as(&self, profile: &str, request: GenerateRequest) -> Result<GenerationStream> {
+        check(&request)?;
+        let profile = self.profile(profile)?;
+        if profile.read_out.is_some() {
+            return Err(Error::invalid(format!("the profile '{}' writes no text", profile.name)));
+        }
+        let tokens = self.tokens_of(self.tokenizer.encode(&request.prompt))?;
+        let (events, receiver) = channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
+        let writing = Writing {
+            sampler: Sampler::new(&request.sampling)?,
+            within: request.bounds.map(Within::new),
+            text: TextStream::new(&request.stop),
+            tokens_max: request.tokens_max,
+            events,
+        };
+        self.queue(tokens, profile, &request.tenant, Task::Write(Box::new(writing)))?;
+        Ok(Box::pin(Events { receiver, ended: false }))
+    }
+
+    /// A text's vector or, as its only value, its score under a profile.
+    ///
+    /// # Errors
+    /// `Error::NotFound` for a profile that does not exist, `Error::InvalidInput` for one that writes text,
+    /// `Error::Busy` when the queue is full.
+    pub async fn read_out(&self, profile: &str, tenant: &str, text: &str) -> Result<Vec<f32>> {
+        let profile = self.profile(profile)?;
+        let Some(read_out) = &profile.read_out else {
+            return Err(Error::invalid(format!("the profile '{}' only writes text", profile.name)));
+        };
+        let mut tokens = self.tokenizer.encode(text);
+        tokens.extend(&read_out.end);
+        let tokens = self.tokens_of(tokens)?;
+        let (reply, answer) = oneshot::channel();
+        let pool = profile::Pool::default();
+        self.queue(tokens, profile, tenant, Task::ReadOut { pool, reply })?;
+        answer.await.map_err(|_| worker_gone())?
+    }
+
+    /// Reads a text that prompts will begin with (a document, a preface) and keeps its state, on disk too where there
+    /// is such a cache. Returns how many tokens of such prompts are known then: the last ones are left out where the
+    /// text that follows could change them.
+    ///
+    /// # Errors
+    /// As `read_out`.
+    pub async fn prepare(&self, profile: &str, tenant: &str, text: &str) -> Result<u32> {
+        let profile = self.profile(profile)?;
+        let mut tokens = self.tokenizer.encode(text);
+        tokens.truncate(self.tokenizer.fixed_len(text));
+        if tokens.is_empty() {
+            return Ok(0);
+        }
+        let tokens = self.tokens_of(tokens)?;
+        let (reply, answer) = oneshot::channel();
+        self.queue(tokens, profile, tenant, Task::Keep { reply })?;
+        answer.await.map_err(|_| worker_gone())?
+    }
+
+    fn profile(&self, name: &str) -> Result<Arc<Profile>> {
+        let found = self.profiles.iter().find(|profile| profile.name == name);
+        found.cloned().ok_or_else(|| Error::NotFound { what: "profile", name: name.to_string() })
+    }
+
+    /// Checks what is to be read; nothing is a document's start.
+    fn tokens_of(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
+        if tokens.is_empty() {
+            tokens.push(END_OF_TEXT);
+        }
+        if tokens.len() > PROMPT_TOKENS_MAX {
+            let len = tokens.len();
+            return Err(Error::invalid(format!(
+                "the prompt has {len} tokens; {PROMPT_TOKENS_MAX} are allowed"
+            )));
+        }
+        if let Some(id) = tokens.iter().find(|&&id| id as usize >= self.vocabulary) {
+            return Err(Error::invalid(format!("the model has no token {id}: another vocabulary's model?")));
+        }
+        Ok(tokens)
+    }
+
+    fn queue(&self, tokens: Vec<u32>, profile: Arc<Profile>, tenant: &str, task: Task) -> Result<()> {
+        let scope = Scope::of(&[&self.model_hash, &profile.hash, tenant.as_bytes()]);
+        match self.queue.try_send(Job { tokens, profile, scope, task }) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => {
+                Err(Error::Busy { what: "the language model", limit: self.queue_max })
+            }
+            Err(TrySendError::Disconnected(_)) => Err(worker_gone()),
+        }
     }
 
     /// Totals since the start, for metrics.
@@ -127,6 +251,7 @@ impl LanguageModel {
             prompt_tokens: read(&self.counters.prompt_tokens),
             prompt_tokens_known: read(&self.counters.prompt_tokens_known),
             output_tokens: read(&self.counters.output_tokens),
+            running: read(&self.counters.running),
         }
     }
 
@@ -143,13 +268,43 @@ pub fn load_engine(config: &LanguageModelConfig) -> Result<Engine> {
     let sizes = Config::read(&*weights)?;
     let beside = config.slots * sizes.state_len() * 4 + config.state_cache_bytes;
     memory::require(&config.weights, memory::of_model(&*weights, &sizes, &formats) + beside)?;
-    let threads = match config.threads {
+    let model = Model::read_as(&*weights, &formats)?;
+    Ok(Engine::new(model, cpu_with(config.threads)?))
+}
+
+/// The processor with so many threads; 0 takes one a core.
+pub(crate) fn cpu_with(threads: usize) -> Result<Cpu> {
+    let threads = match threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         threads => threads,
     };
-    let cpu = Cpu { pool: Pool::new(threads)?, simd: Simd::detect() };
-    let model = Model::read_as(&*weights, &formats)?;
-    Ok(Engine::new(model, cpu))
+    Ok(Cpu { pool: Pool::new(threads)?, simd: Simd::detect() })
+}
+
+/// The configured profiles, and the plain one where none takes its name.
+fn load_profiles(engine: &mut Engine, configs: &[ProfileConfig]) -> Result<Vec<Arc<Profile>>> {
+    if configs.len() > PROFILES_MAX {
+        return Err(Error::invalid(format!("{} profiles; {PROFILES_MAX} are allowed", configs.len())));
+    }
+    let mut profiles: Vec<Arc<Profile>> = Vec::new();
+    for config in configs {
+        if profiles.iter().any(|profile| profile.name == config.name) {
+            return Err(Error::invalid(format!("two profiles are called '{}'", config.name)));
+        }
+        profiles.push(Profile::load(config, engine)?);
+    }
+    if profiles.iter().all(|profile| profile.name != DEFAULT_PROFILE) {
+        profiles.push(Profile::plain(engine));
+    }
+    Ok(profiles)
+}
+
+/// Of the file and of the formats that it is converted to.
+fn model_hash(config: &LanguageModelConfig) -> Result<[u8; 32]> {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new_with_prefix(profile::file_hash(&config.weights)?);
+    hash.update(format!("{:?}", config.quantize));
+    Ok(hash.finalize().into())
 }
 
 /// Ids of the model's table without text: they pad the table and mean nothing.
@@ -172,37 +327,7 @@ impl Generate for LanguageModel {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<GenerationStream> {
-        check(&request)?;
-        let mut tokens = self.tokenizer.encode(&request.prompt);
-        if tokens.is_empty() {
-            // A document starts where another ended.
-            tokens.push(END_OF_TEXT);
-        }
-        if tokens.len() > PROMPT_TOKENS_MAX {
-            let len = tokens.len();
-            return Err(Error::invalid(format!(
-                "the prompt has {len} tokens; {PROMPT_TOKENS_MAX} are allowed"
-            )));
-        }
-        if let Some(id) = tokens.iter().find(|&&id| id as usize >= self.vocabulary) {
-            return Err(Error::invalid(format!("the model has no token {id}: another vocabulary's model?")));
-        }
-        let (events, receiver) = channel(request.tokens_max as usize + EVENTS_BESIDE_TOKENS);
-        let job = Job {
-            tokens,
-            sampler: Sampler::new(&request.sampling)?,
-            within: request.bounds.map(Within::new),
-            stop: request.stop,
-            tokens_max: request.tokens_max,
-            events,
-        };
-        match self.queue.try_send(job) {
-            Ok(()) => Ok(Box::pin(Events { receiver, ended: false })),
-            Err(TrySendError::Full(_)) => {
-                Err(Error::Busy { what: "the language model", limit: self.queue_max })
-            }
-            Err(TrySendError::Disconnected(_)) => Err(worker_gone()),
-        }
+        self.generate_as(DEFAULT_PROFILE, request).await
     }
 }
 

@@ -5,12 +5,15 @@ pub mod checkpoint;
 pub mod cpu;
 pub mod encoder;
 pub mod generate;
+mod measure;
 mod memory;
 pub mod packed;
+pub mod profile;
 pub mod pth;
 pub mod random;
 pub mod rwkv;
 pub mod sampler;
+mod slot;
 mod state_cache;
 mod text_stream;
 pub mod tokenizer;
@@ -19,6 +22,7 @@ mod worker;
 
 pub use generate::{LanguageModel, LanguageModelConfig, Totals};
 pub use packed::quantize;
+pub use state_cache::DiskCache;
 
 /// The instruction sets that the kernels use here, e.g. for a benchmark's report.
 pub fn cpu_features() -> String {

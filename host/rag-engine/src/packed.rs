@@ -253,7 +253,9 @@ pub(crate) fn recognise(metadata: &HashMap<String, String>) -> Option<Result<Pac
         .and_then(|shapes| shapes.as_object().cloned())
         .and_then(|shapes| shapes.into_iter().map(|(name, shape)| Some((name, sizes(&shape)?))).collect());
     Some(
-        shapes.map(|shapes| Packed { shapes, first }).ok_or_else(|| "its list of shapes cannot be read".to_string()),
+        shapes
+            .map(|shapes| Packed { shapes, first })
+            .ok_or_else(|| "its list of shapes cannot be read".to_string()),
     )
 }
 

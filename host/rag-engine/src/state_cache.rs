@@ -1,26 +1,60 @@
 //! Remembers states of token prefixes, so that a prompt that begins like an earlier one costs only its new tokens.
 //!
-//! A cache belongs to one model in memory. Entries are found by a hash over the prefix and compared token by token;
-//! the least recently used ones make room.
+//! An entry belongs to a *scope*: one model under one adapter, from one initial state, for one tenant. Within it entries
+//! are found by a hash over the prefix and compared token by token. The least recently used ones make room; where a
+//! folder is given they go there, and come back when they are asked for.
+
+mod disk;
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
 
 use crate::rwkv::State;
+pub(crate) use disk::Disk;
+pub use disk::DiskCache;
+
+/// What a state depends on beside the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Scope([u8; 16]);
+
+impl Scope {
+    /// Of the hashes of model, adapter and initial state, and a tenant's name. Parts are told apart by their lengths.
+    pub(crate) fn of(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let mut scope = [0; 16];
+        scope.copy_from_slice(&hash.finalize()[..16]);
+        Self(scope)
+    }
+}
+
+/// A prefix: its scope, and the hash of its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    scope: Scope,
+    hash: u64,
+}
 
 /// States by prefix, within a budget of bytes.
 #[derive(Debug)]
 pub(crate) struct StateCache {
-    entries: HashMap<u64, Entry>,
+    entries: HashMap<Key, Entry>,
     bytes_max: usize,
     bytes: usize,
     /// Counts uses, for the order of eviction.
     clock: u64,
+    disk: Option<Disk>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
-    tokens: Box<[u32]>,
-    state: State,
+    tokens: Arc<[u32]>,
+    state: Arc<State>,
     used: u64,
 }
 
@@ -31,61 +65,89 @@ impl Entry {
 }
 
 impl StateCache {
-    /// A budget of 0 keeps nothing.
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { entries: HashMap::new(), bytes_max, bytes: 0, clock: 0 }
+    /// A budget of 0 keeps nothing in memory.
+    pub(crate) fn new(bytes_max: usize, disk: Option<Disk>) -> Self {
+        Self { entries: HashMap::new(), bytes_max, bytes: 0, clock: 0, disk }
     }
 
-    /// The state after the longest known prefix of `tokens`, and its length.
-    pub(crate) fn longest(&mut self, tokens: &[u32]) -> Option<(usize, &State)> {
-        let mut found = None;
+    /// Sets `state` to that after the longest known prefix of `tokens`; returns the prefix's length, 0 for none, which
+    /// leaves `state` alone.
+    pub(crate) fn restore(&mut self, scope: Scope, tokens: &[u32], state: &mut State) -> usize {
         let mut hash = HASH_START;
+        let (mut in_memory, mut on_disk) = (None, Vec::new());
         for (index, &token) in tokens.iter().enumerate() {
             hash = hash_with(hash, token);
-            let prefix = &tokens[..=index];
-            if self.entries.get(&hash).is_some_and(|entry| *entry.tokens == *prefix) {
-                found = Some((hash, prefix.len()));
+            let (key, prefix) = (Key { scope, hash }, &tokens[..=index]);
+            if self.entries.get(&key).is_some_and(|entry| *entry.tokens == *prefix) {
+                in_memory = Some((key, prefix.len()));
+            } else if self.disk.as_ref().is_some_and(|disk| disk.contains(key)) {
+                on_disk.push((key, prefix.len()));
             }
         }
-        let (hash, len) = found?;
+        let known = in_memory.map_or(0, |(_, len)| len);
+        // The longest first; a file may turn out to be damaged.
+        for (key, len) in on_disk.into_iter().rev().take_while(|&(_, len)| len > known) {
+            let found = self.disk.as_mut().and_then(|disk| disk.read(key, &tokens[..len], state));
+            if let Some(found) = found {
+                state.copy_from(&found);
+                self.keep(key, &tokens[..len], Arc::new(found));
+                return len;
+            }
+        }
+        let Some((key, len)) = in_memory else { return 0 };
         self.clock += 1;
-        let entry = self.entries.get_mut(&hash)?;
-        entry.used = self.clock;
-        Some((len, &entry.state))
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.used = self.clock;
+            state.copy_from(&entry.state);
+        }
+        len
     }
 
     /// Keeps a copy of the state after `tokens`.
-    pub(crate) fn insert(&mut self, tokens: &[u32], state: &State) {
-        let hash = tokens.iter().fold(HASH_START, |hash, &token| hash_with(hash, token));
+    pub(crate) fn insert(&mut self, scope: Scope, tokens: &[u32], state: &State) {
+        let key = key_of(scope, tokens);
         self.clock += 1;
-        if let Some(entry) = self.entries.get_mut(&hash)
-            && *entry.tokens == *tokens
-        {
-            entry.used = self.clock;
-            return;
+        match self.entries.get_mut(&key) {
+            Some(entry) if *entry.tokens == *tokens => entry.used = self.clock,
+            _ => self.keep(key, tokens, Arc::new(state.clone())),
         }
-        let entry = Entry { tokens: tokens.into(), state: state.clone(), used: self.clock };
-        let bytes = entry.bytes();
-        if bytes > self.bytes_max {
-            return;
-        }
-        self.remove(hash);
-        while self.bytes + bytes > self.bytes_max {
-            // A few hundred entries at most: a search costs less than the copy above.
-            let Some(oldest) = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(&hash, _)| hash)
-            else {
-                break;
-            };
-            self.remove(oldest);
-        }
-        self.bytes += bytes;
-        self.entries.insert(hash, entry);
     }
 
-    fn remove(&mut self, hash: u64) {
-        if let Some(entry) = self.entries.remove(&hash) {
-            self.bytes -= entry.bytes();
+    /// `insert`, and writes it to the folder at once where there is one.
+    pub(crate) fn insert_lasting(&mut self, scope: Scope, tokens: &[u32], state: &State) {
+        self.insert(scope, tokens, state);
+        if let Some(disk) = &mut self.disk {
+            disk.write(key_of(scope, tokens), tokens.into(), Arc::new(state.clone()));
         }
+    }
+
+    fn keep(&mut self, key: Key, tokens: &[u32], state: Arc<State>) {
+        self.clock += 1;
+        let entry = Entry { tokens: tokens.into(), state, used: self.clock };
+        let bytes = entry.bytes();
+        if bytes > self.bytes_max {
+            if let Some(disk) = &mut self.disk {
+                disk.write(key, entry.tokens, entry.state);
+            }
+            return;
+        }
+        self.remove(key);
+        while self.bytes + bytes > self.bytes_max {
+            // A few hundred entries at most: a search costs less than the copy before.
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(&key, _)| key);
+            let Some(oldest) = oldest else { break };
+            if let (Some(entry), Some(disk)) = (self.remove(oldest), &mut self.disk) {
+                disk.write(oldest, entry.tokens, entry.state);
+            }
+        }
+        self.bytes += bytes;
+        self.entries.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        self.bytes -= entry.bytes();
+        Some(entry)
     }
 }
 
@@ -97,67 +159,9 @@ fn hash_with(hash: u64, token: u32) -> u64 {
     mixed ^ mixed >> 32
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rwkv::{Config, Version};
-
-    fn config() -> Config {
-        Config {
-            vocabulary: 10,
-            width: 4,
-            layers: 1,
-            heads: 2,
-            head_size: 2,
-            hidden: 4,
-            version: Version::V6 { mix_rank: 1, decay_rank: 1 },
-        }
-    }
-
-    fn state() -> State {
-        State::zero(&config())
-    }
-
-    fn found(cache: &mut StateCache, tokens: &[u32]) -> usize {
-        cache.longest(tokens).map_or(0, |(len, _)| len)
-    }
-
-    #[test]
-    fn the_longest_prefix_is_found() {
-        let mut cache = StateCache::new(10_000);
-        cache.insert(&[1, 2], &state());
-        cache.insert(&[1, 2, 3, 4], &state());
-        for (tokens, len) in [
-            (&[1, 2, 3, 4, 5][..], 4),
-            (&[1, 2, 3, 4], 4),
-            (&[1, 2, 3], 2),
-            (&[1, 2, 9, 4], 2),
-            (&[1], 0),
-            (&[2, 1], 0),
-            (&[], 0),
-        ] {
-            assert_eq!(found(&mut cache, tokens), len, "{tokens:?}");
-        }
-    }
-
-    #[test]
-    fn the_budget_holds_and_the_least_used_goes() {
-        let one = state().bytes() + 4;
-        let mut cache = StateCache::new(one * 3);
-        for token in 1..=3 {
-            cache.insert(&[token], &state());
-        }
-        assert_eq!(found(&mut cache, &[1]), 1);
-        cache.insert(&[4], &state());
-        assert_eq!([1, 2, 3, 4].map(|token| found(&mut cache, &[token])), [1, 0, 1, 1]);
-        assert!(cache.bytes <= cache.bytes_max);
-        // The same prefix again takes no more room.
-        let bytes = cache.bytes;
-        cache.insert(&[4], &state());
-        assert_eq!(cache.bytes, bytes);
-
-        let mut none = StateCache::new(0);
-        none.insert(&[1], &state());
-        assert_eq!(found(&mut none, &[1]), 0);
-    }
+fn key_of(scope: Scope, tokens: &[u32]) -> Key {
+    Key { scope, hash: tokens.iter().fold(HASH_START, |hash, &token| hash_with(hash, token)) }
 }
+
+#[cfg(test)]
+mod tests;

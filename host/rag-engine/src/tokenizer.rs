@@ -91,6 +91,19 @@ impl Tokenizer {
         self.trie.prefixes(bytes, found);
     }
 
+    /// How many of a text's tokens stay what they are whatever text follows.
+    pub fn fixed_len(&self, text: &str) -> usize {
+        let (mut rest, mut count) = (text.as_bytes(), 0);
+        while let Some((_, len)) = self.trie.longest(rest) {
+            if self.trie.begins_longer(rest) {
+                break;
+            }
+            count += 1;
+            rest = &rest[len..];
+        }
+        count
+    }
+
     /// The bytes of one token; empty for the end of text and for ids without a token. Not always UTF-8.
     pub fn token(&self, id: u32) -> &[u8] {
         let id = id as usize;

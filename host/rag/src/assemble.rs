@@ -9,8 +9,11 @@ use anyhow::{Context, Result, bail};
 use rag_core::Rag;
 use rag_core::kb::{KB_INITIAL, KbName};
 use rag_core::ports::{Catalog, Keys, Role};
+use rag_engine::cpu::matrix::Format;
 use rag_engine::encoder::{Encoder, EncoderConfig, MaxSim};
-use rag_engine::{LanguageModel, LanguageModelConfig};
+use rag_engine::profile::{AdapterConfig, DEFAULT_PROFILE, ProfileConfig, ReadOutConfig};
+use rag_engine::rwkv::{AdapterScale, Formats};
+use rag_engine::{DiskCache, LanguageModel, LanguageModelConfig};
 use rag_store::{Store, StoreConfig};
 use rag_wasm::{PluginHost, WasmConfig};
 use tokio::sync::Notify;
@@ -107,17 +110,54 @@ pub(crate) fn encoder_config(config: &Config) -> Result<EncoderConfig> {
 pub(crate) fn language_config(config: &Config) -> Result<LanguageModelConfig> {
     let weights = model_file(config, &config.models.language)?;
     let name = weights.file_stem().map_or_else(|| "rwkv".into(), |stem| stem.to_string_lossy().into_owned());
+    let models = &config.models;
     Ok(LanguageModelConfig {
         weights,
-        vocabulary: model_file(config, &config.models.vocabulary)?,
+        vocabulary: model_file(config, &models.vocabulary)?,
         name,
-        slots: config.models.slots,
-        queue_max: config.models.queue_max,
+        slots: models.slots,
+        queue_max: models.queue_max,
         threads: config.engine_threads(),
-        state_cache_bytes: config.models.state_cache_bytes,
-        quantize: None,
-        demonstration: config.models.demonstration,
+        state_cache_bytes: models.state_cache_bytes,
+        state_cache_disk: match models.state_cache_disk_bytes {
+            0 => None,
+            bytes_max => Some(DiskCache { dir: config.data_dir()?.join("states"), bytes_max }),
+        },
+        profiles: default_profile(config)?.into_iter().collect(),
+        quantize: formats(&models.quantize, models.quantize_head)?,
+        demonstration: models.demonstration,
     })
+}
+
+/// What plain generation starts from and is written under, where that is configured.
+fn default_profile(config: &Config) -> Result<Option<ProfileConfig>> {
+    let models = &config.models;
+    let file = |path: &Path| -> Result<Option<PathBuf>> {
+        if path.as_os_str().is_empty() { Ok(None) } else { model_file(config, path).map(Some) }
+    };
+    let (state, adapter) = (file(&models.state)?, file(&models.adapter)?);
+    if state.is_none() && adapter.is_none() {
+        return Ok(None);
+    }
+    let pissa_start = file(&models.adapter_start)?;
+    let scale = match models.adapter_alpha {
+        0.0 => AdapterScale::One,
+        alpha => AdapterScale::Alpha(alpha as f32),
+    };
+    let adapter = adapter.map(|path| AdapterConfig { path, pissa_start, scale });
+    let (name, read_out) = (DEFAULT_PROFILE.to_owned(), ReadOutConfig::Language);
+    Ok(Some(ProfileConfig { name, state, adapter, read_out }))
+}
+
+/// The formats of a configured name; none keeps what a file has.
+fn formats(name: &str, head: bool) -> Result<Option<Formats>> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let format = Format::parse(name)
+        .with_context(|| format!("models.quantize is '{name}'; it may be int8, int4, nf4 or empty"))?;
+    let formats = Formats::of(format);
+    Ok(Some(if head { formats } else { Formats { head: Format::F32, ..formats } }))
 }
 
 /// A model file by its configured name; the error says where it was looked for.

@@ -8,7 +8,9 @@ mod search;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rag_engine::bench::{Measurement, Plan, Source, What, peak_memory};
+use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::simd::Simd;
 use serde_json::{Value, json};
 
@@ -37,20 +39,33 @@ pub(crate) async fn run(config: &Config, args: &Bench, json: bool) -> Result<()>
         BenchWhat::Search => search::run(config, args).await?,
         BenchWhat::Answers => answers::run(config, args).await?,
     };
-    figures.retain(|figure| figure.name != "peak memory");
-    figures.extend(peak_memory());
+    if !matches!(args.what, BenchWhat::Decode | BenchWhat::Prefill) {
+        figures.extend(peak_memory().map(|m| Figure::new(m.name, m.value, m.unit)));
+    }
     report(args, &figures, json);
     Ok(())
 }
 
 fn language(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
-    let what = if args.what == BenchWhat::Decode {
-        rag_engine::bench::What::Decode
-    } else {
-        rag_engine::bench::What::Prefill
+    let what = if args.what == BenchWhat::Decode { What::Decode } else { What::Prefill };
+    let formats = args.format.iter().map(|name| {
+        Format::parse(name).with_context(|| format!("--format {name} is none of f32, int8, int4, nf4"))
+    });
+    let plan = Plan {
+        source: match &args.random {
+            Some(size) => Source::Random { size: size.clone(), threads: config.engine_threads() },
+            None => Source::File(assemble::language_config(config)?),
+        },
+        formats: formats.collect::<Result<_>>()?,
+        batches: args.batch.clone(),
+        lengths: args.tokens.clone(),
+        round: Duration::from_secs(args.seconds).div_f64(3.0),
     };
-    let measured = rag_engine::bench::run(what, &assemble::language_config(config)?)?;
-    Ok(measured.into_iter().map(|m| Figure::new(m.name, m.value, m.unit)).collect())
+    Ok(figures(rag_engine::bench::run(what, &plan)?))
+}
+
+fn figures(measured: Vec<Measurement>) -> Vec<Figure> {
+    measured.into_iter().map(|m| Figure::new(m.name, m.value, m.unit)).collect()
 }
 
 fn encoder(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
@@ -61,7 +76,7 @@ fn encoder(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         _ => rag_engine::encoder::bench::rerank(&encoder, time)?,
     };
     output::note(format_args!("kernels: {}", report.kernels));
-    Ok(report.results.into_iter().map(|m| Figure::new(m.name, m.value, m.unit)).collect())
+    Ok(figures(report.results))
 }
 
 fn report(args: &Bench, figures: &[Figure], json: bool) {
@@ -106,12 +121,4 @@ fn commit() -> String {
         || "unknown".to_owned(),
         |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
     )
-}
-
-/// Most memory that this process ever held.
-fn peak_memory() -> Option<Figure> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(Figure::new("peak memory", kib / 1024.0, "MiB"))
 }

@@ -205,12 +205,12 @@ pub(crate) enum Job {
 pub(crate) enum Model {
     /// Models in use
     List,
-    /// Write a quantised copy of a RWKV-6 checkpoint
+    /// Write a quantised copy of an RWKV-6 or RWKV-7 checkpoint
     Convert {
         /// `.pth` or `.safetensors`
         input: PathBuf,
         output: PathBuf,
-        /// `int8` or `int4`
+        /// `int8`, `int4` or `nf4`
         #[arg(long, default_value = "int8")]
         format: String,
     },
@@ -296,6 +296,18 @@ pub(crate) struct Bench {
     /// For answers: passages given to the model, where the default is the knowledge base's
     #[arg(long)]
     pub(crate) passages: Option<u32>,
+    /// For decode and prefill: a model of this size with random weights (0b1, 0b4, 1b6, 3b, 7b, 14b), nothing to download
+    #[arg(long)]
+    pub(crate) random: Option<String>,
+    /// For decode and prefill: formats to convert to, e.g. f32,int8,int4,nf4
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) format: Vec<String>,
+    /// For decode: sequences at once
+    #[arg(long, value_delimiter = ',', default_value = "1,8")]
+    pub(crate) batch: Vec<usize>,
+    /// For prefill: tokens of a prompt
+    #[arg(long, value_delimiter = ',', default_value = "64,256")]
+    pub(crate) tokens: Vec<usize>,
     /// Seconds per measurement, about
     #[arg(long, default_value_t = 5)]
     pub(crate) seconds: u64,

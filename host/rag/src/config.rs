@@ -61,6 +61,18 @@ pub(crate) struct Models {
     pub(crate) encoder: PathBuf,
     /// Language model, likewise: `.pth`, `.safetensors` or our quantised format.
     pub(crate) language: PathBuf,
+    /// Format that a checkpoint's matrices are converted to at load: `int8`, `int4` or `nf4`; empty keeps them.
+    pub(crate) quantize: String,
+    /// Whether the language head is converted too.
+    pub(crate) quantize_head: bool,
+    /// Tuned state that every answer starts from; empty is none.
+    pub(crate) state: PathBuf,
+    /// LoRA or PiSSA adapter that answers are written under; empty is none.
+    pub(crate) adapter: PathBuf,
+    /// LoRA's alpha; 0 for PiSSA, which has none.
+    pub(crate) adapter_alpha: f64,
+    /// PiSSA's `init_pissa.pth`; empty for LoRA.
+    pub(crate) adapter_start: PathBuf,
     /// World vocabulary.
     pub(crate) vocabulary: PathBuf,
     /// Whether answers are marked as a demonstration model's.
@@ -73,6 +85,8 @@ pub(crate) struct Models {
     pub(crate) slots: usize,
     /// Memory for the states of known prompts, in bytes.
     pub(crate) state_cache_bytes: usize,
+    /// Disk space for them, in bytes, in the data folder's `states`; 0 keeps none there.
+    pub(crate) state_cache_disk_bytes: u64,
     /// Tokens embedded in one batch at most.
     pub(crate) batch_tokens_max: usize,
 }
@@ -147,12 +161,19 @@ impl Default for Models {
             dir: PathBuf::new(),
             encoder: "e5-small.safetensors".into(),
             language: "rwkv6-demo.safetensors".into(),
+            quantize: String::new(),
+            quantize_head: true,
+            state: PathBuf::new(),
+            adapter: PathBuf::new(),
+            adapter_alpha: 0.0,
+            adapter_start: PathBuf::new(),
             vocabulary: "rwkv_vocab_v20230424.txt".into(),
             demonstration: true,
             threads: 0,
             queue_max: 64,
             slots: 8,
             state_cache_bytes: 64 << 20,
+            state_cache_disk_bytes: 0,
             batch_tokens_max: 4_096,
         }
     }

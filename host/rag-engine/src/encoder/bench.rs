@@ -10,7 +10,7 @@ use super::gemm::Isa;
 use super::job::Text;
 use super::passage_cache::hash;
 use super::{Encoder, EncoderConfig, MaxSim, stopped};
-use crate::bench::Measurement;
+use crate::measure::Measurement;
 
 /// Han characters of a passage.
 const PASSAGE_CHARS: usize = 250;

@@ -76,6 +76,16 @@ impl Engine {
         self.cpu.pool.threads()
     }
 
+    /// Bytes of weights that one token reads: all but the embedding table.
+    pub fn bytes_read(&self) -> usize {
+        self.models[0].bytes_read()
+    }
+
+    /// Bytes a second that the engine's threads read from memory.
+    pub(crate) fn memory_bandwidth(&self) -> f64 {
+        crate::measure::memory_bandwidth(&self.cpu)
+    }
+
     /// Adds an adapter; see `Model::adapted`. `Error::Unavailable` beyond `ADAPTERS_MAX`.
     pub fn add_adapter(
         &mut self,
@@ -147,6 +157,11 @@ impl Engine {
                 self.run(variant, &mut members);
             }
         }
+        &self.logits
+    }
+
+    /// What the last call of `forward` returned.
+    pub fn logits(&self) -> &[f32] {
         &self.logits
     }
 

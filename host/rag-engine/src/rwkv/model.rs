@@ -13,7 +13,7 @@ use super::linear::{Job, apply};
 use super::state::State;
 use super::time_mix::TimeMixBuffers;
 use super::time_mix7::TimeMix7Buffers;
-use super::weights::{AnyTimeMix, Formats, Parameters, Weights};
+use super::weights::{AnyTimeMix, Formats, Parameters, Slot, Weights};
 use crate::cpu::activations::Activations;
 use crate::cpu::maths::{add, normalise};
 use crate::cpu::matrix::Format;
@@ -59,6 +59,22 @@ impl Model {
     /// Where a sequence starts: the state merged into the file, else zero.
     pub fn initial_state(&self) -> State {
         self.initial.clone().unwrap_or_else(|| State::zero(&self.config))
+    }
+
+    /// Bytes of weights that one token reads: all but the embedding table.
+    pub(super) fn bytes_read(&self) -> usize {
+        let mut bytes = 0;
+        let mut count = |name: &str, slot: Slot<'_>| {
+            bytes += match slot {
+                _ if name == "emb.weight" => 0,
+                Slot::Vector(vector) => size_of_val(vector.as_slice()),
+                Slot::Matrix { linear, .. } => linear.matrix.bytes(),
+            };
+            Ok(())
+        };
+        // Counting does not fail.
+        let _ = self.parameters.clone().tensors(&self.config, &mut count);
+        bytes
     }
 
     /// The embedding table's row of a token.

@@ -9,8 +9,14 @@ use super::weights::{Kind, Parameters, Slot, Weights};
 use crate::random::Random;
 
 /// Published sizes of RWKV-6 by name: layers and width.
-const SIZES: [(&str, usize, usize); 6] =
-    [("0b1", 12, 768), ("0b4", 24, 1024), ("1b6", 24, 2048), ("3b", 32, 2560), ("7b", 32, 4096), ("14b", 61, 4096)];
+const SIZES: [(&str, usize, usize); 6] = [
+    ("0b1", 12, 768),
+    ("0b4", 24, 1024),
+    ("1b6", 24, 2048),
+    ("3b", 32, 2560),
+    ("7b", 32, 4096),
+    ("14b", 61, 4096),
+];
 const VOCABULARY: usize = 65_536;
 const HEAD_SIZE: usize = 64;
 

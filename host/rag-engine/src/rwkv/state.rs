@@ -95,7 +95,7 @@ impl State {
         &self.values[start..start + self.config.width * self.config.head_size]
     }
 
-    pub(super) fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 

@@ -262,9 +262,8 @@ fn convert(
     let whole = if part.is_some() { vec![5, two[0], two[1]] } else { two.to_vec() };
     let shape = weights.shape(name).unwrap_or_default();
     if shape != whole {
-        return Err(weights.error(format!(
-            "{name} has the shape {shape:?}, not the {out} × {input} that others imply"
-        )));
+        return Err(weights
+            .error(format!("{name} has the shape {shape:?}, not the {out} × {input} that others imply")));
     }
     let all = weights.read(name)?;
     let values = &all[part.unwrap_or(0) * out * input..][..out * input];

@@ -70,6 +70,17 @@ impl Trie {
         }
     }
 
+    /// Whether some token begins with all of `bytes` and goes on.
+    pub(super) fn begins_longer(&self, bytes: &[u8]) -> bool {
+        let Some((&first, rest)) = bytes.split_first() else { return true };
+        let mut node = self.first[first as usize] as usize;
+        for &label in rest {
+            let Some(next) = self.child(node, label) else { return false };
+            node = next;
+        }
+        node != 0 && self.children[node] < self.children[node + 1]
+    }
+
     fn child(&self, node: usize, label: u8) -> Option<usize> {
         let (start, end) = (self.children[node] as usize, self.children[node + 1] as usize);
         self.labels[start..end].binary_search(&label).ok().map(|at| start + at)

@@ -16,6 +16,8 @@ use rag_engine::rwkv::{Engine, Model, State, Weights};
 use rag_engine::tokenizer::Tokenizer;
 use rag_engine::{LanguageModel, LanguageModelConfig};
 
+mod profiles;
+mod streams;
 #[path = "../numerics/synthetic.rs"]
 mod synthetic;
 use synthetic::Synthetic;
@@ -41,6 +43,8 @@ fn config() -> LanguageModelConfig {
         queue_max: 16,
         threads: 2,
         state_cache_bytes: 0,
+        state_cache_disk: None,
+        profiles: Vec::new(),
         quantize: None,
         demonstration: true,
     }

@@ -22,7 +22,7 @@ pub(crate) async fn list(client: &Client, json: bool) -> Result<()> {
 /// Writes a quantised copy of a checkpoint.
 pub(crate) fn convert(input: &Path, target: &Path, format: &str) -> Result<()> {
     let format =
-        Format::parse(format).with_context(|| format!("--format {format} is neither int8 nor int4"))?;
+        Format::parse(format).with_context(|| format!("--format {format} is none of int8, int4, nf4"))?;
     rag_engine::quantize(input, target, format)?;
     let bytes = fs_err::metadata(target)?.len();
     output::line(format_args!("{}: {:.1} MB", target.display(), bytes as f64 / 1e6));

@@ -7,8 +7,7 @@ use super::super::product::{Cpu, Product};
 use super::Simd;
 use crate::random::Random;
 
-const SHAPES: [(usize, usize); 7] =
-    [(16, 32), (1, 1), (33, 70), (48, 128), (100, 31), (384, 384), (20, 192)];
+const SHAPES: [(usize, usize); 7] = [(16, 32), (1, 1), (33, 70), (48, 128), (100, 31), (384, 384), (20, 192)];
 const QUANTISED: [Format; 3] = [Format::Int8, Format::Int4, Format::Nf4];
 
 fn sample(len: usize, seed: u64) -> Vec<f32> {
