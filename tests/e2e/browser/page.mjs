@@ -9,7 +9,7 @@ import { chromium } from "playwright-core";
 export const { RAG_URL: url, RAG_KEY: key, RAG_SCREENS: screens, RAG_FIXTURES: fixtures } = process.env;
 
 /** Milliseconds that the page has to come to what is waited for: ingest and answers run real models. */
-export const WAIT_MS = 100_000;
+export const WAIT_MS = Number(process.env.RAG_WAIT_MS ?? 100_000);
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const FLAGS = [
   "--no-sandbox",

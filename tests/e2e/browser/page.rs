@@ -16,7 +16,8 @@ async fn script(name: &'static str, settings: Vec<(&'static str, String)>) {
     command.arg(folder.join(name)).current_dir(&folder).envs(settings);
     command.env("RAG_FIXTURES", root().join("tests/e2e/fixtures"));
     command.env("RAG_SCREENS", root().join("target/ui/screens"));
-    let ran = tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("Node is installed");
+    let ran =
+        tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("Node is installed");
     let said = String::from_utf8_lossy(&ran.stdout);
     println!("{said}");
     assert!(ran.status.success(), "{name}\n{said}\n{}", String::from_utf8_lossy(&ran.stderr));

@@ -20,7 +20,7 @@ const SAYS = {
     file: "apt-手册.md",
     demonstration: "演示模型",
     done: "完成",
-    failed: "失败",
+    stopped: "已停止",
     navigation: ["对话", "知识库", "检索测试", "插件", "模型", "系统", "用户与密钥"],
     other: "English",
   },
@@ -31,7 +31,7 @@ const SAYS = {
     file: "sailing.md",
     demonstration: "demonstration model",
     done: "Done",
-    failed: "Failed",
+    stopped: "Stopped",
     navigation: ["Chat", "Knowledge bases", "Hit test", "Plugins", "Models", "System", "Users and keys"],
     other: "中文",
   },
@@ -51,7 +51,7 @@ async function walk(browser, way) {
 
   // A wrong key is refused in words; the right one opens the page, in the browser's language.
   await page.goto(url);
-  await page.locator("#login-form button", { hasText: says.login }).waitFor();
+  await page.locator("#login-form .primary", { hasText: says.login }).waitFor();
   await login(page, "wrong");
   await page.locator("[role=alert]").waitFor();
   await see("login");
@@ -157,11 +157,13 @@ async function ask(page, kb, says, see, go) {
   assert.ok((await page.locator("table tbody tr").count()) >= 3);
   await see("chat-recall");
 
-  // Stopped at once: the page says so, and is ready for the next question.
+  // Stopped while nothing has come yet: the page says so, and is ready for the next question.
+  await page.route("**/ask", () => undefined, { times: 1 });
   await input.fill(says.question);
   await page.keyboard.press("Enter");
   await page.locator("[data-stop]").click();
   await page.locator("[data-send]").waitFor();
+  await page.locator(".round", { hasText: says.stopped }).waitFor();
 
   await page.reload();
   await page.locator(".asked").first().waitFor();
