@@ -22,6 +22,7 @@ pub struct Page {
 }
 
 /// Opens a page.
+#[expect(clippy::needless_pass_by_value, reason = "every format is opened alike, and most keep the file")]
 pub fn open(file: Rc<dyn File>, _: Rc<dyn Ocr>, settings: &str) -> Result<Box<dyn Document>> {
     let whole_page = Settings::parse(settings, &["whole_page"])
         .and_then(|settings| settings.flag("whole_page", false))

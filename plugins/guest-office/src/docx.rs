@@ -150,11 +150,7 @@ impl<'s> Body<'s> {
             "p" => self.paragraphs.push(Paragraph::default()),
             "t" => self.in_text = true,
             "tab" | "ptab" if !self.paragraphs.is_empty() => self.push("\t"),
-            "br" | "cr" => {
-                if element.attribute("type").as_deref() != Some("page") {
-                    self.push("\n");
-                }
-            }
+            "br" | "cr" if element.attribute("type").as_deref() != Some("page") => self.push("\n"),
             "noBreakHyphen" => self.push("-"),
             "lastRenderedPageBreak" => self.page = self.page.map(|page| page + 1),
             "pStyle" => self.paragraph(|paragraph, value| paragraph.style = value, value()),
@@ -198,7 +194,7 @@ impl<'s> Body<'s> {
             "t" => self.in_text = false,
             "p" => {
                 let Some(paragraph) = self.paragraphs.pop() else { return Ok(()) };
-                return self.end_paragraph(paragraph);
+                return self.end_paragraph(&paragraph);
             }
             "tc" => self.table(|table| {
                 let cell = std::mem::take(&mut table.cell);
@@ -214,7 +210,7 @@ impl<'s> Body<'s> {
         Ok(())
     }
 
-    fn end_paragraph(&mut self, paragraph: Paragraph) -> Result<()> {
+    fn end_paragraph(&mut self, paragraph: &Paragraph) -> Result<()> {
         let text = paragraph.text.trim_matches(['\n', ' ', '\t', '\u{a0}']);
         if text.is_empty() {
             return Ok(());

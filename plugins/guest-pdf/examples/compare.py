@@ -45,7 +45,9 @@ class Page(html.parser.HTMLParser):
         if tag in ("br", "img", "hr", "meta", "link", "col", "input"):
             return
         kind = dict(attributes).get("class") or ""
-        self.open.append(tag in ("script", "style", "title") or kind in ("navheader", "navfooter", "toc"))
+        skip = tag in ("script", "style", "title") or kind in ("navheader", "navfooter", "toc")
+        # Captions stand elsewhere in print, and references name no titles there.
+        self.open.append(skip or kind == "xref" or (tag, kind) == ("p", "title"))
         self.skip += self.open[-1]
 
     def handle_endtag(self, tag):

@@ -55,6 +55,7 @@ impl PageText {
 }
 
 /// Opens a PDF.
+#[expect(clippy::needless_pass_by_value, reason = "every format is opened alike, and most keep the file")]
 pub fn open(file: Rc<dyn File>, ocr: Rc<dyn Ocr>, settings: &str) -> Result<Box<dyn Document>> {
     let settings = Settings::parse(settings)?;
     let bytes = read_all(file.as_ref(), PDF_BYTES_MAX)?;

@@ -8,7 +8,7 @@ const GUTTER_MIN: f32 = 8.0;
 const COLUMN_FRAGMENTS_MIN: usize = 8;
 
 /// Where columns part, if the page has two; sorts the fragments into reading order.
-pub(crate) fn arrange(fragments: &mut Vec<Fragment>) -> Vec<f32> {
+pub(crate) fn arrange(fragments: &mut [Fragment]) -> Vec<f32> {
     let Some(gutter) = gutter(fragments) else {
         if is_scrambled(fragments) {
             sort_by_place(fragments);

@@ -28,6 +28,7 @@ enum Book {
 }
 
 /// Opens a workbook by its first bytes and media type.
+#[expect(clippy::needless_pass_by_value, reason = "every format is opened alike, and most keep the file")]
 pub fn open(file: Rc<dyn File>, _: Rc<dyn Ocr>, settings: &str) -> Result<Box<dyn Document>> {
     let settings = Settings::parse(settings)?;
     let head = file.read_at(0, 8)?;
