@@ -9,14 +9,14 @@ const ROUNDS = 1_000;
 /** Elements that may be drawn of a list, however long it is. */
 const DRAWN_MAX = 80;
 
+const json = (body) => ({ contentType: "application/json", body: JSON.stringify(body) });
+const text = (i) => `Chunk ${i} 第 ${i} 段。${"The harbour lies to the north of the old town. ".repeat(1 + (i % 7))}`;
+
 await run(async (browser) => {
   await firstLoad(browser);
   await chunks(browser);
   await rounds(browser);
 });
-
-const json = (body) => ({ contentType: "application/json", body: JSON.stringify(body) });
-const text = (i) => `Chunk ${i} 第 ${i} 段。${"The harbour lies to the north of the old town. ".repeat(1 + (i % 7))}`;
 
 /** From an empty cache to a page that can be typed into; twice, since the second visit finds the files kept. */
 async function firstLoad(browser) {
