@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// API keys
     #[command(subcommand)]
     Key(Key),
+    /// People who log in with a name and a password
+    #[command(subcommand)]
+    User(User),
     /// Training data
     #[command(subcommand)]
     Tune(Tune),
@@ -199,6 +202,17 @@ pub(crate) enum Job {
     Cancel { id: String },
     /// Queue a failed or cancelled one again
     Retry { id: String },
+    /// Hold one back
+    Pause { id: String },
+    /// Let a paused one go on
+    Resume { id: String },
+    /// Change its place in the queue
+    Priority {
+        id: String,
+        /// -100 to 100; higher runs earlier
+        #[arg(allow_negative_numbers = true)]
+        priority: i32,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -241,11 +255,45 @@ pub(crate) enum Key {
     Revoke { id: String },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Create a user; the password is the first line of the standard input
+    Create {
+        name: String,
+        #[arg(long, value_enum, default_value = "reader")]
+        role: RoleArg,
+        /// Reaches only these knowledge bases
+        #[arg(long)]
+        kb: Vec<String>,
+    },
+    /// List users
+    List,
+    /// Set a user's password: the first line of the standard input
+    Password { name: String },
+    /// Lock a user out, conversations stay
+    Disable { name: String },
+    /// Let a user in again
+    Enable { name: String },
+    /// Delete a user with all conversations
+    Delete { name: String },
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum RoleArg {
     Reader,
     Editor,
     Admin,
+}
+
+impl RoleArg {
+    /// As the API names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            RoleArg::Reader => "reader",
+            RoleArg::Editor => "editor",
+            RoleArg::Admin => "admin",
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -42,8 +42,17 @@ impl Client {
 
     /// POST of JSON that answers JSON.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send_json(Method::POST, path, body).await
+    }
+
+    /// A change of some fields.
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send_json(Method::PATCH, path, body).await
+    }
+
+    async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let body = reqwest::Body::from(body.to_string());
-        self.send(Method::POST, path, Some(("application/json", "application/json")), body)
+        self.send(method, path, Some(("application/json", "application/json")), body)
             .await?
             .json()
             .await

@@ -10,6 +10,7 @@ pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod plugin;
 pub(crate) mod tune;
+pub(crate) mod user;
 
 use serde_json::Value;
 

@@ -76,6 +76,7 @@ async fn run_client(command: Command, client: &Client, json: bool) -> Result<()>
         Command::Model(_) => commands::model::list(client, json).await,
         Command::Plugin(_) => commands::plugin::list_installed(client, json).await,
         Command::Key(args) => commands::key::run(client, args, json).await,
+        Command::User(args) => commands::user::run(client, args, json).await,
         Command::Serve(_) | Command::Bench(_) | Command::Doctor | Command::Tune(_) => {
             bail!("this command takes no host")
         }

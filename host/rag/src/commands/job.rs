@@ -1,4 +1,4 @@
-//! Jobs: list, show, cancel, retry.
+//! Jobs: list, show, steer, cancel, retry.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -23,6 +23,11 @@ pub(crate) async fn run(client: &Client, command: Job, json: bool) -> Result<()>
         Job::Show { id } => vec![client.get(&path(&id)).await?],
         Job::Cancel { id } => vec![client.post(&format!("{}/cancel", path(&id)), &json!({})).await?],
         Job::Retry { id } => vec![client.post(&format!("{}/retry", path(&id)), &json!({})).await?],
+        Job::Pause { id } => vec![client.post(&format!("{}/pause", path(&id)), &json!({})).await?],
+        Job::Resume { id } => vec![client.post(&format!("{}/resume", path(&id)), &json!({})).await?],
+        Job::Priority { id, priority } => {
+            vec![client.patch(&path(&id), &json!({"priority": priority})).await?]
+        }
     };
     if json {
         rows.iter().for_each(output::json);

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{cell, escape, list};
-use crate::cli::{Key, RoleArg};
+use crate::cli::Key;
 use crate::client::Client;
 use crate::local::LOCAL_KEY_ID;
 use crate::output;
@@ -12,12 +12,7 @@ use crate::output;
 pub(crate) async fn run(client: &Client, command: Key, json: bool) -> Result<()> {
     match command {
         Key::Create { name, role, kb } => {
-            let role = match role {
-                RoleArg::Reader => "reader",
-                RoleArg::Editor => "editor",
-                RoleArg::Admin => "admin",
-            };
-            let mut new = json!({"name": name, "role": role});
+            let mut new = json!({"name": name, "role": role.name()});
             if !kb.is_empty() {
                 new["kbs"] = json!(kb);
             }
