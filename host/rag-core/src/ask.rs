@@ -21,6 +21,7 @@ use crate::recall::{self, Recalled, SearchRequest};
 use crate::relevance::Floor;
 use crate::script::is_chinese;
 use crate::search::{Filter, TraceStep, Turn};
+use crate::sentence;
 
 /// What is asked, and what differs from the knowledge base's settings for this once.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -114,7 +115,8 @@ pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Re
         };
         let built = prompt::build(&input, &|text| rag.generator.count_tokens(text));
         let cited = if small { cited_max } else { built.passages };
-        let bounds = bounds(&*rag.generator, &built.context);
+        let read = relevant.iter().take(built.passages).map(|recalled| recalled.passage.text.as_str());
+        let bounds = bounds(&*rag.generator, read);
         let generate = GenerateRequest { bounds, ..generate_request(built.text, settings, &request) };
         (rag.generator.generate(generate).await?, relevant.into_iter().take(cited).collect())
     };
@@ -147,12 +149,19 @@ fn generate_request(prompt: String, settings: &AnswerSettings, request: &AskRequ
     }
 }
 
-/// A small model may only show where in the context the answer stands, or that it does not.
-pub fn bounds(model: &dyn Generate, context: &str) -> Option<Bounds> {
-    model.demonstration().then(|| Bounds {
-        parts_of: vec![context.to_owned()],
-        or_whole: MODEL_REFUSALS.map(String::from).to_vec(),
-    })
+/// A small model may only show where in its passages the answer stands, or that it does not. A heading that repeats
+/// the question tempts it and answers nothing.
+pub fn bounds<'a>(model: &dyn Generate, passages: impl Iterator<Item = &'a str>) -> Option<Bounds> {
+    if !model.demonstration() {
+        return None;
+    }
+    let mut parts_of = Vec::new();
+    for passage in passages {
+        let texts = || passage.split("\n\n").filter(|block| !sentence::is_heading(block));
+        let text = texts().collect::<Vec<_>>().join("\n\n");
+        parts_of.push(prompt::one_paragraph(if text.trim().is_empty() { passage } else { &text }));
+    }
+    Some(Bounds { parts_of, or_whole: MODEL_REFUSALS.map(String::from).to_vec() })
 }
 
 /// The turns of the formats that RWKV models are trained on: where one begins, the answer is over.

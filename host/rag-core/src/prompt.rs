@@ -15,8 +15,6 @@ const NAMES: [&str; 3] = ["question", "context", "history"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     pub text: String,
-    /// The passages as they stand in `text`.
-    pub context: String,
     pub passages: usize,
 }
 
@@ -45,7 +43,7 @@ pub fn build(input: &PromptInput<'_>, count_tokens: &dyn Fn(&str) -> u32) -> Pro
         "history" => Some(history.as_str()),
         _ => None,
     });
-    Prompt { text, context, passages }
+    Prompt { text, passages }
 }
 
 /// A template must name the question and the context, and nothing unknown.
@@ -145,7 +143,7 @@ fn shorten<'a>(text: &'a str, tokens_max: u32, count_tokens: &dyn Fn(&str) -> u3
 }
 
 /// A blank line separates turns for RWKV models, so none may come from a document or a question.
-fn one_paragraph(text: &str) -> String {
+pub(crate) fn one_paragraph(text: &str) -> String {
     let lines = text.lines().map(str::trim_end).filter(|line| !line.trim().is_empty());
     lines.collect::<Vec<_>>().join("\n").trim().to_owned()
 }

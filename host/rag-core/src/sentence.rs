@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+/// Characters of a line that may be a heading.
+const HEADING_CHARS_MAX: usize = 60;
+
 /// Byte ranges of the sentences of `text`, in order, without surrounding blanks. A blank line ends a sentence, so that
 /// none crosses a block, and so does a line that begins an item, a row or a heading; other line breaks only wrap it.
 pub fn sentences(text: &str) -> Vec<Range<usize>> {
@@ -50,6 +53,15 @@ fn begins_anew(rest: &str) -> bool {
 
 fn is_end(c: char) -> bool {
     matches!(c, '。' | '！' | '？' | '；' | '…' | '.' | '!' | '?')
+}
+
+/// Whether a block looks like a heading: one short line that ends no sentence, tells no value and is no item, row or
+/// code.
+pub(crate) fn is_heading(block: &str) -> bool {
+    let block = block.trim();
+    let plain = block.chars().next().is_some_and(|first| first.is_alphanumeric() || first == '#');
+    let value = block.contains(|c: char| c.is_numeric() || matches!(c, ':' | '：' | '\n'));
+    plain && !value && !is_whole(block) && block.chars().count() <= HEADING_CHARS_MAX
 }
 
 /// Whether it states something: headings, rows of tables and many items of lists do not end as sentences do, and a
@@ -113,6 +125,25 @@ mod tests {
         check("items:\n- first\n- second\n1. third", &["items:", "- first", "- second", "1. third"]);
         check("用APT安装.然后重启", &["用APT安装.", "然后重启"]);
         check("  \n ", &[]);
+    }
+
+    #[test]
+    fn headings_are_short_lines_that_tell_nothing() {
+        for heading in ["用户与权限", "# Anchoring", "How it works", "Who wrote it?"] {
+            assert!(is_heading(heading), "{heading}");
+        }
+        for other in [
+            "它由志愿者维护。",
+            "- item",
+            "| a | b |",
+            "`code`",
+            "电话：12345",
+            "Port 8780",
+            "two\nlines",
+            "",
+        ] {
+            assert!(!is_heading(other), "{other}");
+        }
     }
 
     #[test]

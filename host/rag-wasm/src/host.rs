@@ -151,6 +151,26 @@ impl PluginHost {
         Ok(loaded)
     }
 
+    /// Admits a component that came while the host runs. What is installed stays: a file with the id of another is
+    /// refused with `Conflict`, so that no knowledge base changes under its users. Otherwise as `load_file`.
+    pub fn offer_file(&self, path: &Path) -> Result<Loaded> {
+        let (loaded, component) = admit::file(&self.runner, &self.artefacts, path)?;
+        let mut installed = self.installed.write().unwrap_or_else(PoisonError::into_inner);
+        match installed.get(&loaded.info.id) {
+            Some(same) if same.loaded.info.digest == loaded.info.digest => Ok(same.loaded.clone()),
+            Some(_) => Err(Error::Conflict {
+                message: format!(
+                    "'{}' is installed already; the new version is taken at the next start",
+                    loaded.info.id
+                ),
+            }),
+            None => {
+                installed.insert(loaded.info.id.clone(), Installed { loaded: loaded.clone(), component });
+                Ok(loaded)
+            }
+        }
+    }
+
     /// Everything installed, by id.
     pub fn installed(&self) -> Vec<Loaded> {
         let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);

@@ -32,6 +32,7 @@ pub(crate) struct PluginBindings {
 pub(crate) struct Bound {
     settings: KbSettings,
     collection: String,
+    /// Parsers that were installed then.
     parsers: Vec<Arc<dyn Parse>>,
     chunker: Arc<dyn Chunk>,
     store: Arc<dyn VectorStore>,
@@ -70,12 +71,13 @@ impl PluginBindings {
                 kv: key_value(&settings.retriever.id),
             },
         )?;
-        let parser_ids = self.plugins.installed().into_iter().filter(|plugin| plugin.kind == Kind::Parser);
         Ok(Bound {
             settings: settings.clone(),
             collection: kb.collection.clone(),
-            parsers: parser_ids
-                .map(|plugin| self.plugins.parser(&plugin.info.id, "{}"))
+            parsers: self
+                .parser_ids()
+                .into_iter()
+                .map(|id| self.plugins.parser(&id, "{}"))
                 .collect::<Result<_>>()?,
             chunker: self.plugins.chunker(
                 &settings.chunker.id,
@@ -87,10 +89,20 @@ impl PluginBindings {
         })
     }
 
+    fn parser_ids(&self) -> Vec<String> {
+        let installed = self.plugins.installed().into_iter();
+        installed.filter(|plugin| plugin.kind == Kind::Parser).map(|plugin| plugin.info.id).collect()
+    }
+
+    /// Parts that still are what the settings ask for, with every parser: one may have come since.
     fn cached(&self, kb: &Kb) -> Option<Bound> {
+        let parsers = self.parser_ids().len();
         let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = bound.get(kb.name.as_str())?;
-        (parts.settings == kb.settings && parts.collection == kb.collection).then(|| parts.clone())
+        let current = parts.settings == kb.settings
+            && parts.collection == kb.collection
+            && parts.parsers.len() == parsers;
+        current.then(|| parts.clone())
     }
 
     fn keep(&self, kb: &Kb, parts: &Bound) {

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod dropin;
 mod local;
 mod output;
 mod serve;

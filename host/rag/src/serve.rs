@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use crate::assemble;
 use crate::cli::Serve;
 use crate::config::Config;
+use crate::dropin;
 use crate::output;
 
 /// Serves until SIGINT or SIGTERM.
@@ -23,10 +24,12 @@ pub(crate) async fn serve(config: Config, args: Serve) -> Result<()> {
     let address = listener.local_addr()?;
     output::line(format_args!("listening on http://{address}"));
     let jobs = tokio::spawn(assemble::run_jobs(parts.rag.clone(), parts.wake.clone()));
+    let dropped_in = tokio::spawn(dropin::watch(config.plugins_dir(), parts.plugins.clone()));
     let state = AppState::new(parts.rag.clone(), settings(&config, address));
     let result = rag_http::serve(listener, state, stop_signal()).await;
     // A job cut here is taken up again by the next start.
     jobs.abort();
+    dropped_in.abort();
     result.context("the HTTP server failed")
 }
 

@@ -92,7 +92,7 @@ async fn one(scratch: &Scratch, args: &Bench, row: &Row, other: Option<&Row>) ->
         tokens_max: settings.answer_tokens_max,
         stop: rag_core::ask::stops(),
         tenant: String::new(),
-        bounds: rag_core::ask::bounds(&**generator, &built.context),
+        bounds: rag_core::ask::bounds(&**generator, std::iter::once(passage)),
     };
     let answer = text_of(generator.generate(request).await?).await?;
     let references = if other.is_some() { Vec::new() } else { row.answers.clone() };
