@@ -37,7 +37,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// One format throughout; the embedding table and the small matrices never get fewer than 8 bits.
+    /// As `Formats::of`.
     pub fn of(format: Format) -> Self {
         Self { formats: Formats::of(format), kept_ids: None }
     }

@@ -157,7 +157,7 @@ fn formats(name: &str, head: bool) -> Result<Option<Formats>> {
     let format = Format::parse(name)
         .with_context(|| format!("models.quantize is '{name}'; it may be int8, int4, nf4 or empty"))?;
     let formats = Formats::of(format);
-    Ok(Some(if head { formats } else { Formats { head: Format::F32, ..formats } }))
+    Ok(Some(if head { Formats { head: format, ..formats } } else { formats }))
 }
 
 /// A model file by its configured name; the error says where it was looked for.

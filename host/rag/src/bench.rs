@@ -59,7 +59,7 @@ fn language(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         formats: formats.collect::<Result<_>>()?,
         batches: args.batch.clone(),
         lengths: args.tokens.clone(),
-        round: Duration::from_secs(args.seconds).div_f64(3.0),
+        round: Duration::from_secs(args.seconds) / rag_engine::bench::ROUNDS,
     };
     Ok(figures(rag_engine::bench::run(what, &plan)?))
 }

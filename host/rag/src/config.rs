@@ -63,7 +63,7 @@ pub(crate) struct Models {
     pub(crate) language: PathBuf,
     /// Format that a checkpoint's matrices are converted to at load: `int8`, `int4` or `nf4`; empty keeps them.
     pub(crate) quantize: String,
-    /// Whether the language head is converted too.
+    /// Whether the language head gets this format too; else it gets 8 bits at least.
     pub(crate) quantize_head: bool,
     /// Tuned state that every answer starts from; empty is none.
     pub(crate) state: PathBuf,
@@ -162,7 +162,7 @@ impl Default for Models {
             encoder: "e5-small.safetensors".into(),
             language: "rwkv6-demo.safetensors".into(),
             quantize: String::new(),
-            quantize_head: true,
+            quantize_head: false,
             state: PathBuf::new(),
             adapter: PathBuf::new(),
             adapter_alpha: 0.0,

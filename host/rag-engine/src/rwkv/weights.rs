@@ -54,11 +54,11 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// One format throughout, but the small matrices and the embedding table, of which one row is read a token, never
-    /// get fewer than 8 bits.
+    /// One format throughout, but the tables and the small matrices never get fewer than 8 bits: of the embedding one
+    /// row is read a token, and the head is what 4 bits cost most in.
     pub fn of(format: Format) -> Self {
         let fine = if format == Format::F32 { Format::F32 } else { Format::Int8 };
-        Self { embedding: fine, head: format, time_mix: format, channel_mix: format, low_rank: fine }
+        Self { embedding: fine, head: fine, time_mix: format, channel_mix: format, low_rank: fine }
     }
 
     pub(crate) fn kind(&self, kind: Kind) -> Format {
