@@ -182,4 +182,37 @@ mod tests {
         assert_eq!(Hello::decode(&none.encode()[1]), None);
         assert_eq!(Hello::decode(b"\xc1"), None);
     }
+
+    /// Header and body of each kind's row in PROTOCOL.md.
+    fn vectors() -> Vec<(String, String)> {
+        let rows = include_str!("../PROTOCOL.md").lines().filter(|line| line.contains("`52414732"));
+        rows.map(|row| {
+            let mut code = row.split('`').skip(1).step_by(2).skip_while(|word| !word.starts_with("52414732"));
+            (code.next().unwrap().to_owned(), code.next().unwrap_or_default().to_owned())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_specifications_vectors_are_what_is_written() {
+        let at = |kind| Header::new(kind, 7);
+        let hello = Hello { service: "llm".into(), capacity: 2, name: "w".into() }.encode();
+        let call = Value::map([("op", "llm.info".into()), ("args", Value::Nil)]);
+        let request = Header { flags: FLAG_REPEATABLE, deadline_ms: 30_000, ..at(Kind::Request) };
+        let chunk = Value::map([("text", "你".into())]);
+        let progress = Value::map([("done", Value::Int(1)), ("total", Value::Int(3))]);
+        let messages = [
+            hello,
+            message(request, &call),
+            vec![at(Kind::Cancel).encode(), Bytes::new()],
+            message(Header { sequence: 1, ..at(Kind::Chunk) }, &chunk),
+            message(at(Kind::Progress), &progress),
+            message(at(Kind::Reply), &"ok".into()),
+            message(at(Kind::Error), &crate::fault::encode(&rag_core::Error::Cancelled)),
+            vec![Header::new(Kind::Drain, 0).encode(), Bytes::new()],
+        ];
+        let hex = |bytes: &Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let written: Vec<_> = messages.iter().map(|frames| (hex(&frames[0]), hex(&frames[1]))).collect();
+        assert_eq!(vectors(), written);
+    }
 }

@@ -5,6 +5,7 @@
 //! are sent once more. RWKV-RAG's own REP workers and ours serve side by side.
 
 mod pool;
+mod repeat;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -16,31 +17,14 @@ use crate::connection::{ConnectionId, Frames, Incoming};
 use crate::envelope::{FLAG_LEGACY, Header, Hello, Kind, is_ours};
 use crate::fault;
 use crate::value::Value;
-use crate::wire::{Reply, Request};
+use crate::wire::Reply;
 use pool::Pool;
+use repeat::is_repeatable;
 
 /// Frames before the empty one: how many proxies a request may have passed.
 const ENVELOPE_FRAMES_MAX: usize = 8;
 /// Times a request is given to a worker.
 const TRIES_MAX: u8 = 2;
-/// RWKV-RAG's commands whose repetition changes nothing; the others are answered with an error when a worker dies.
-const REPEATABLE_COMMANDS: &[&str] = &[
-    "LLM_CONFIG",
-    "GET_EMBEDDINGS",
-    "GET_CROSS_SCORES",
-    "SAMPLING_GENERATE",
-    "BEAM_GENERATE",
-    "INDEX_TEXTS",
-    "SHOW_COLLECTIONS",
-    "CREATE_COLLECTION",
-    "SEARCH_NEARBY",
-    "HAS_COLLECTION",
-    "INDEX_CONFIG",
-    "TUNING_CONFIG",
-    "WANDB",
-    "WANDB_LIST_PROJECT",
-];
-
 /// What one exchange takes on.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -201,7 +185,7 @@ impl Exchange {
         for ticket in self.pool.remove(worker) {
             let Some(open) = self.open.get_mut(&ticket) else { continue };
             open.worker = None;
-            if open.tries < TRIES_MAX && !open.begun && repeatable(open) {
+            if open.tries < TRIES_MAX && !open.begun && is_repeatable(open.flags, &open.body) {
                 self.stats.retried += 1;
                 let queue = if open.for_ours_only() { &mut self.waiting_ours } else { &mut self.waiting };
                 queue.push_front(ticket);
@@ -481,13 +465,6 @@ impl Open {
     fn for_ours_only(&self) -> bool {
         self.flags & FLAG_LEGACY == 0
     }
-}
-
-fn repeatable(open: &Open) -> bool {
-    if open.flags & FLAG_LEGACY == 0 {
-        return open.flags & crate::envelope::FLAG_REPEATABLE != 0;
-    }
-    Request::decode(&open.body).is_ok_and(|request| REPEATABLE_COMMANDS.contains(&request.cmd.as_str()))
 }
 
 fn stopping() -> Error {

@@ -60,17 +60,15 @@ impl Security {
         }
         Err(Error::Denied {
             message: format!(
-                "{endpoint} is not on loopback: set bus.secret_key_file and {wanted} (`rwkv-rag config keygen`), or bus.plaintext_beyond_loopback"
+                "{endpoint} is not on loopback: set bus.secret_key_file and {wanted}, or bus.plaintext_beyond_loopback"
             ),
         })
     }
 
     fn secret(&self, endpoint: &Endpoint) -> Result<Secret> {
-        self.secret.clone().ok_or_else(|| {
-            Error::invalid(format!(
-                "no secret key for {endpoint}: set bus.secret_key_file (`rwkv-rag config keygen`)"
-            ))
-        })
+        self.secret
+            .clone()
+            .ok_or_else(|| Error::invalid(format!("no secret key for {endpoint}: set bus.secret_key_file")))
     }
 }
 

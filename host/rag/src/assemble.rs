@@ -10,16 +10,17 @@ use rag_core::Rag;
 use rag_core::kb::{KB_INITIAL, KbName};
 use rag_core::ports::{Catalog, Keys, Role};
 use rag_engine::cpu::matrix::Format;
-use rag_engine::encoder::{Encoder, EncoderConfig, MaxSim};
+use rag_engine::encoder::EncoderConfig;
 use rag_engine::profile::{AdapterConfig, DEFAULT_PROFILE, ProfileConfig, ReadOutConfig};
 use rag_engine::rwkv::{AdapterScale, Formats};
-use rag_engine::{DiskCache, LanguageModel, LanguageModelConfig};
+use rag_engine::{DiskCache, LanguageModelConfig};
 use rag_store::{Store, StoreConfig};
 use rag_wasm::{PluginHost, WasmConfig};
 use tokio::sync::Notify;
 
 use crate::bindings::PluginBindings;
 use crate::config::Config;
+use crate::roles::Engines;
 
 /// The running system without its surfaces.
 pub(crate) struct Parts {
@@ -28,8 +29,8 @@ pub(crate) struct Parts {
     pub(crate) wake: Arc<Notify>,
 }
 
-/// Opens the data folder, loads models and plugins.
-pub(crate) async fn build(config: &Config) -> Result<Parts> {
+/// Opens the data folder and loads plugins; the models are those given.
+pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
     let data_dir = config.data_dir()?;
     let store = Store::open(StoreConfig {
         document_bytes_max: config.data.document_bytes_max,
@@ -40,13 +41,11 @@ pub(crate) async fn build(config: &Config) -> Result<Parts> {
         ..StoreConfig::new(&data_dir)
     })?;
     let plugins = load_plugins(config, &data_dir)?;
-    let encoder = Encoder::load(&encoder_config(config)?)?;
-    let generator = LanguageModel::load(language_config(config)?)?;
-    let reranker = Arc::new(MaxSim::new(encoder.clone()));
+    let Engines { embedder, reranker, generator } = engines;
     let bindings = PluginBindings {
         plugins: plugins.clone(),
         store: store.clone(),
-        embedder: encoder.clone(),
+        embedder: embedder.clone(),
         reranker: reranker.clone(),
         generator: generator.clone(),
         bound: Mutex::new(HashMap::new()),
@@ -57,7 +56,7 @@ pub(crate) async fn build(config: &Config) -> Result<Parts> {
         catalog: store.clone(),
         blobs: store.clone(),
         bindings: Arc::new(bindings),
-        embedder: encoder.clone(),
+        embedder,
         reranker,
         generator,
         keys: store.clone(),

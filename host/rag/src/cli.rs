@@ -77,9 +77,35 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
+    /// Which part of the system this process is; the others are reached over ZeroMQ
+    #[arg(long, value_enum, default_value = "all", env = "RWKV_RAG_ROLE")]
+    pub(crate) role: Role,
     /// Address; port 0 takes a free one and prints it
     #[arg(long)]
     pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everything in this process
+    All,
+    /// Between clients and workers of every service
+    Proxy,
+    /// Embeddings, scores and answers, for the proxy's clients
+    Llm,
+    /// Collections and search, for RWKV-RAG's clients
+    Index,
+    /// Training data, for RWKV-RAG's clients
+    Tuning,
+    /// HTTP, page and knowledge bases, with the models of an llm service
+    Web,
+}
+
+impl Role {
+    /// As it is typed.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,7 @@
 //! Every setting: its default, its unit, and where it may come from (file, then environment, then flags).
 
+pub(crate) mod bus;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) models: Models,
     pub(crate) plugins: Plugins,
     pub(crate) retrieval: Retrieval,
+    pub(crate) bus: bus::Bus,
     pub(crate) log: Log,
 }
 

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use crate::assemble;
 use crate::config::Config;
+use crate::roles;
 
 /// Key id of whoever runs commands on the data folder.
 pub(crate) const LOCAL_KEY_ID: &str = "local";
@@ -33,7 +34,7 @@ pub(crate) struct Local {
 impl Local {
     /// Opens the data folder; `Conflict` while another process holds it.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
-        let mut parts = assemble::build(config).await?;
+        let mut parts = assemble::build(config, roles::local(config)?).await?;
         let secret = process_secret();
         let keys = Arc::new(LocalKeys { inner: parts.rag.keys.clone(), secret: secret.clone() });
         if let Some(rag) = Arc::get_mut(&mut parts.rag) {

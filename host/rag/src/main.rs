@@ -10,6 +10,7 @@ mod config;
 mod dropin;
 mod local;
 mod output;
+mod roles;
 mod serve;
 
 use std::process::ExitCode;

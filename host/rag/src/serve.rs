@@ -6,16 +6,35 @@ use anyhow::{Context, Result, bail};
 use rag_http::{AppState, Settings, hosts_for};
 use tokio::net::TcpListener;
 
-use crate::assemble;
-use crate::cli::Serve;
+use crate::assemble::{self, Parts};
+use crate::cli::{Role, Serve};
 use crate::config::Config;
 use crate::dropin;
 use crate::output;
+use crate::roles;
 
-/// Serves until SIGINT or SIGTERM.
+/// Runs the role until SIGINT or SIGTERM.
 pub(crate) async fn serve(config: Config, args: Serve) -> Result<()> {
+    match args.role {
+        Role::All => {
+            let engines = roles::load(&config)?;
+            let parts = assemble::build(&config, engines.ports()).await?;
+            let offered = roles::offer(&config, &engines, &parts.rag).await?;
+            let result = http(&config, &args, &parts).await;
+            offered.finish(&config).await;
+            result
+        }
+        Role::Web => {
+            let parts = assemble::build(&config, roles::remote(&config).await?).await?;
+            http(&config, &args, &parts).await
+        }
+        role => roles::run(&config, role).await,
+    }
+}
+
+/// Serves HTTP and runs the job queue.
+async fn http(config: &Config, args: &Serve, parts: &Parts) -> Result<()> {
     let address = args.listen.unwrap_or(config.server.listen);
-    let parts = assemble::build(&config).await?;
     if let Some(secret) = assemble::first_admin_key(parts.rag.keys.as_ref()).await? {
         output::line(format_args!("admin key: {secret}"));
         output::line(format_args!("           (shown this once; `rwkv-rag key create` makes further ones)"));
@@ -25,7 +44,7 @@ pub(crate) async fn serve(config: Config, args: Serve) -> Result<()> {
     output::line(format_args!("listening on http://{address}"));
     let jobs = tokio::spawn(assemble::run_jobs(parts.rag.clone(), parts.wake.clone()));
     let dropped_in = tokio::spawn(dropin::watch(config.plugins_dir(), parts.plugins.clone()));
-    let state = AppState::new(parts.rag.clone(), settings(&config, address));
+    let state = AppState::new(parts.rag.clone(), settings(config, address));
     let result = rag_http::serve(listener, state, stop_signal()).await;
     // A job cut here is taken up again by the next start.
     jobs.abort();
@@ -55,7 +74,7 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
     }
 }
 
-async fn stop_signal() {
+pub(crate) async fn stop_signal() {
     let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(term) => term,
         Err(error) => {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::envelope::FLAG_REPEATABLE;
+use crate::wire::Request;
 
 const A: ConnectionId = ConnectionId(1);
 const B: ConnectionId = ConnectionId(2);

@@ -80,7 +80,7 @@ fn encode(bytes: &[u8; 32]) -> String {
 }
 
 fn decode(text: &str) -> Result<[u8; 32]> {
-    let wrong = || Error::invalid("a key has 40 characters, as `rwkv-rag config keygen` prints them");
+    let wrong = || Error::invalid("a key has 40 characters, as zmq.curve_keypair() makes them");
     let mut bytes = Vec::with_capacity(32);
     if text.len() != 40 {
         return Err(wrong());

@@ -38,7 +38,7 @@ impl Scratch {
         let dir = std::env::temp_dir().join(format!("rwkv-rag-bench-{}", std::process::id()));
         let mut config = config.clone();
         config.data.dir.clone_from(&dir);
-        let parts = assemble::build(&config).await?;
+        let parts = assemble::build(&config, crate::roles::local(&config)?).await?;
         let mut settings = KbSettings::default();
         if let Some(id) = &args.retriever {
             let own = args.retriever_settings.clone().unwrap_or_else(|| "{}".to_owned());

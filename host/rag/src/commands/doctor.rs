@@ -65,7 +65,7 @@ fn file(config: &Config, name: &std::path::Path) -> Result<String> {
 
 /// Starts everything but HTTP: what `serve` would fail on, fails here.
 async fn whole(config: &Config) -> Result<String> {
-    let parts = assemble::build(config).await?;
+    let parts = assemble::build(config, crate::roles::local(config)?).await?;
     let kbs = assemble::check_catalog(parts.rag.catalog.as_ref()).await?;
     Ok(format!(
         "{} plugins, {kbs} knowledge bases, model {}",

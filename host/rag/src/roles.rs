@@ -1,0 +1,200 @@
+//! Which part of the system this process is, and how long it runs: one role a process, or all in one.
+
+mod engines;
+mod metrics;
+mod models;
+mod tuning;
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use rag_bus::commands::index::IndexService;
+use rag_bus::commands::llm::LlmService;
+use rag_bus::commands::tuning::TuningService;
+use rag_bus::worker::{self, Service, WorkerSettings};
+use rag_bus::{Proxy, ProxySettings, Value};
+use rag_core::Rag;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub(crate) use engines::{Engines, load, local, remote};
+
+use crate::assemble;
+use crate::cli::Role;
+use crate::config::Config;
+use crate::config::bus::SERVICES;
+use crate::output;
+use crate::serve::stop_signal;
+use engines::LocalEngines;
+use models::EngineModels;
+use tuning::DataSets;
+
+/// Ends everything that was started when it is sent or dropped.
+type Stop = watch::Sender<bool>;
+
+/// Runs one of the roles without HTTP until SIGINT or SIGTERM.
+pub(crate) async fn run(config: &Config, role: Role) -> Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let mut running = JoinSet::new();
+    match role {
+        Role::Proxy => {
+            let further = config.bus.services.keys().map(String::as_str);
+            let services: Vec<&str> = SERVICES.into_iter().chain(further).collect();
+            start_proxies(config, &services, &stopped, &mut running).await?;
+        }
+        Role::Llm => {
+            let engines = load(config)?;
+            work(config, "llm", llm(config, engines)?, &stopped, &mut running)?;
+        }
+        Role::Index => {
+            let parts = assemble::build(config, remote(config).await?).await?;
+            running.spawn(assemble::run_jobs(parts.rag.clone(), parts.wake.clone()));
+            work(config, "index", index(config, parts.rag), &stopped, &mut running)?;
+        }
+        Role::Tuning => work(config, "tuning", tuning_service(config)?, &stopped, &mut running)?,
+        Role::All | Role::Web => bail!("this role serves HTTP"),
+    }
+    output::line(format_args!("role {} is running", role.name()));
+    stop_signal().await;
+    finish(stop, running, config).await;
+    Ok(())
+}
+
+/// What role `all` offers on ZeroMQ beside HTTP.
+pub(crate) struct Offered {
+    stop: Stop,
+    running: JoinSet<()>,
+}
+
+/// Starts proxies and workers for the services in `bus.offer`, within this process.
+pub(crate) async fn offer(config: &Config, engines: &LocalEngines, rag: &Arc<Rag>) -> Result<Offered> {
+    let (stop, stopped) = watch::channel(false);
+    let mut running = JoinSet::new();
+    let services: Vec<&str> = config.bus.offer.iter().map(String::as_str).collect();
+    if !services.is_empty() {
+        start_proxies(config, &services, &stopped, &mut running).await?;
+    }
+    for service in services {
+        let offered: Arc<dyn Service> = match service {
+            "llm" => llm(config, engines.clone())?,
+            "index" => index(config, rag.clone()),
+            "tuning" => tuning_service(config)?,
+            other => bail!("bus.offer names '{other}': known are llm, index, tuning"),
+        };
+        work(config, service, offered, &stopped, &mut running)?;
+    }
+    Ok(Offered { stop, running })
+}
+
+impl Offered {
+    pub(crate) async fn finish(self, config: &Config) {
+        finish(self.stop, self.running, config).await;
+    }
+}
+
+async fn finish(stop: Stop, mut running: JoinSet<()>, config: &Config) {
+    let _ = stop.send(true);
+    drop(stop);
+    let ended = async { while running.join_next().await.is_some() {} };
+    // Workers and proxies keep to their own time; this bounds what does not, such as the job queue.
+    let _ = tokio::time::timeout(config.bus.drain(), ended).await;
+    running.shutdown().await;
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn start_proxies(
+    config: &Config,
+    services: &[&str],
+    stopped: &watch::Receiver<bool>,
+    running: &mut JoinSet<()>,
+) -> Result<()> {
+    let bus = &config.bus;
+    let mut watches = Vec::new();
+    for service in services {
+        let (front, back) = bus.ends(service)?;
+        let proxy = Proxy::bind(ProxySettings {
+            service: (*service).to_owned(),
+            front,
+            back,
+            queue_max: bus.queue_max,
+            queue_bytes_max: bus.queue_bytes_max,
+            request_timeout: bus.request_timeout(),
+            heartbeat: bus.heartbeat(),
+            drain: bus.drain(),
+            security: bus.security()?,
+        })
+        .await
+        .with_context(|| format!("the proxy of '{service}'"))?;
+        output::line(format_args!("{service}: clients {} workers {}", proxy.front(), proxy.back()));
+        watches.push(proxy.watch());
+        running.spawn(proxy.run(until(stopped.clone())));
+    }
+    if !bus.metrics_listen.is_empty() {
+        let address = metrics::start(&bus.metrics_listen, watches, running).await?;
+        output::line(format_args!("metrics on http://{address}/metrics"));
+    }
+    Ok(())
+}
+
+/// Serves behind the proxy of this service.
+fn work(
+    config: &Config,
+    name: &str,
+    service: Arc<dyn Service>,
+    stopped: &watch::Receiver<bool>,
+    running: &mut JoinSet<()>,
+) -> Result<()> {
+    let settings = WorkerSettings {
+        back: config.bus.ends(name)?.1,
+        security: config.bus.security()?,
+        heartbeat: config.bus.heartbeat(),
+        drain: config.bus.drain(),
+    };
+    let stopped = until(stopped.clone());
+    running.spawn(async move {
+        let mut serving = pin!(worker::serve(service, settings, stopped));
+        if let Err(error) = (&mut serving).await {
+            tracing::error!(%error, "this worker cannot serve");
+        }
+    });
+    Ok(())
+}
+
+fn llm(config: &Config, engines: LocalEngines) -> Result<Arc<dyn Service>> {
+    Ok(Arc::new(LlmService {
+        name: config.bus.worker_name(),
+        capacity: config.bus.worker_requests_max,
+        embedder: engines.encoder.clone(),
+        reranker: engines.reranker.clone(),
+        models: Arc::new(EngineModels::new(config, engines.language)?),
+    }))
+}
+
+fn index(config: &Config, rag: Arc<Rag>) -> Arc<dyn Service> {
+    let settings = Value::map([
+        ("vectordb_name", "store-local".into()),
+        ("front_end", config.bus.index_front.as_str().into()),
+        ("back_end", config.bus.index_back.as_str().into()),
+        ("embedding", rag.embedder.identity().into()),
+    ]);
+    Arc::new(IndexService {
+        name: config.bus.worker_name(),
+        capacity: config.bus.worker_requests_max,
+        rag,
+        config: settings,
+        writing: tokio::sync::Mutex::new(()),
+    })
+}
+
+fn tuning_service(config: &Config) -> Result<Arc<dyn Service>> {
+    Ok(Arc::new(TuningService {
+        name: config.bus.worker_name(),
+        // Data sets are held in memory: one at a time.
+        capacity: 1,
+        tuning: Arc::new(DataSets::new(config)?),
+    }))
+}

@@ -1,0 +1,90 @@
+//! Where embeddings, scores and answers come from: engines of this process, or an llm service elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use rag_bus::remote::{self, RemoteEmbed, RemoteGenerate, RemoteRerank};
+use rag_bus::{Client, ClientSettings};
+use rag_core::ports::{Embed, Generate, Rerank};
+use rag_engine::LanguageModel;
+use rag_engine::encoder::{Encoder, MaxSim};
+use rag_engine::tokenizer::Tokenizer;
+
+use crate::assemble;
+use crate::config::Config;
+
+/// What the flows ask, wherever it runs.
+#[derive(Clone)]
+pub(crate) struct Engines {
+    pub(crate) embedder: Arc<dyn Embed>,
+    pub(crate) reranker: Arc<dyn Rerank>,
+    pub(crate) generator: Arc<dyn Generate>,
+}
+
+/// The engines of this process.
+#[derive(Clone)]
+pub(crate) struct LocalEngines {
+    pub(crate) encoder: Arc<Encoder>,
+    pub(crate) reranker: Arc<MaxSim>,
+    pub(crate) language: Arc<LanguageModel>,
+}
+
+impl LocalEngines {
+    pub(crate) fn ports(&self) -> Engines {
+        Engines {
+            embedder: self.encoder.clone(),
+            reranker: self.reranker.clone(),
+            generator: self.language.clone(),
+        }
+    }
+}
+
+/// Loads the configured models.
+pub(crate) fn load(config: &Config) -> Result<LocalEngines> {
+    let encoder = Encoder::load(&assemble::encoder_config(config)?)?;
+    let language = LanguageModel::load(assemble::language_config(config)?)?;
+    Ok(LocalEngines { reranker: Arc::new(MaxSim::new(encoder.clone())), encoder, language })
+}
+
+/// As `load`, for those who need only the ports.
+pub(crate) fn local(config: &Config) -> Result<Engines> {
+    Ok(load(config)?.ports())
+}
+
+/// The llm service behind its proxy; waits until it is there. Tokens are counted here, with the vocabularies of the
+/// configured models, so these files must be those of the service.
+pub(crate) async fn remote(config: &Config) -> Result<Engines> {
+    const AGAIN: Duration = Duration::from_secs(1);
+    let bus = &config.bus;
+    let client = Client::start(ClientSettings {
+        front: bus.ends("llm")?.0,
+        security: bus.security()?,
+        heartbeat: bus.heartbeat(),
+        timeout: bus.request_timeout(),
+    })?;
+    let info = loop {
+        match remote::info(&client).await {
+            Ok(info) => break info,
+            Err(error) => {
+                tracing::info!(%error, front = %client.front(), "waiting for the llm service");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
+    let pieces = rag_engine::encoder::load_tokenizer(&assemble::encoder_config(config)?.weights)?;
+    let words = Tokenizer::load(&assemble::model_file(config, &config.models.vocabulary)?)?;
+    Ok(Engines {
+        embedder: Arc::new(RemoteEmbed {
+            client: client.clone(),
+            info: info.clone(),
+            count: Box::new(move |text| pieces.encode(text).len() as u32),
+        }),
+        reranker: Arc::new(RemoteRerank { client: client.clone(), info: info.clone() }),
+        generator: Arc::new(RemoteGenerate {
+            client,
+            info,
+            count: Box::new(move |text| words.count(text) as u32),
+        }),
+    })
+}
