@@ -15,8 +15,6 @@ const HTML: &str = "text/html";
 const CSV: &str = "text/csv";
 const ZIP: &str = "application/zip";
 const OLE: &str = "application/x-ole-storage";
-/// Program text in any language; the name tells which.
-const SOURCE: &str = "text/x-source";
 const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
 const DOCM: &str = "application/vnd.ms-word.document.macroenabled.12";
 const PPTX: &str = "application/vnd.openxmlformats-officedocument.presentationml.presentation";
@@ -58,11 +56,8 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("csv", CSV),
     ("tsv", CSV),
     ("json", "application/json"),
-    ("jsonl", "application/x-ndjson"),
-    ("ndjson", "application/x-ndjson"),
     ("pdf", "application/pdf"),
     ("rtf", "application/rtf"),
-    ("eml", "message/rfc822"),
     ("docx", DOCX),
     ("docm", DOCM),
     ("pptx", PPTX),
@@ -74,20 +69,10 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("epub", EPUB),
 ];
 
-/// Extensions of program text.
-const SOURCES: &[&str] = &[
-    "rs", "py", "js", "mjs", "jsx", "ts", "tsx", "svelte", "vue", "java", "kt", "scala", "groovy", "c", "h",
-    "cc", "cpp", "cxx", "hpp", "hh", "cu", "cs", "go", "rb", "php", "swift", "m", "mm", "pl", "pm", "lua",
-    "r", "jl", "hs", "ml", "ex", "exs", "erl", "clj", "dart", "zig", "nim", "sh", "bash", "zsh", "fish",
-    "ps1", "sql", "proto", "graphql", "wit", "css", "scss", "nix", "cmake", "tf", "asm", "s", "v", "vhd",
-    "f90", "pas",
-];
-
 /// The media type of a file. Content wins over the name: a program called `notes.txt` is a program.
 pub fn sniff(name: &str, head: &[u8]) -> &'static str {
     let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
     let by_name = EXTENSIONS.iter().find(|(e, _)| *e == extension).map(|(_, media)| *media);
-    let by_name = by_name.or_else(|| SOURCES.contains(&extension.as_str()).then_some(SOURCE));
     if let Some((_, media)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
         // Office files and books are zip archives, those of Office 97 are OLE files: there the name tells more.
         return match by_name {
@@ -180,7 +165,7 @@ mod tests {
         check("a.msi", ole, OLE);
         check("page", b"\n<!DOCTYPE HTML><p>", HTML);
         check("letter", b"{\\rtf1 x}", "application/rtf");
-        check("main.RS", b"fn main() {}", SOURCE);
+        check("main.RS", b"fn main() {}", TEXT);
     }
 
     #[test]
