@@ -59,7 +59,7 @@ const SEED: u64 = 1;
 /// `Error::InvalidInput` for a size, batch or length that does not exist; else as loading.
 pub fn run(what: What, plan: &Plan) -> Result<Vec<Measurement>> {
     let counts = if what == What::Decode { &plan.batches } else { &plan.lengths };
-    if counts.iter().any(|&count| count == 0) || plan.batches.iter().any(|&batch| batch > ROWS_MAX) {
+    if counts.contains(&0) || plan.batches.iter().any(|&batch| batch > ROWS_MAX) {
         return Err(Error::invalid(format!(
             "a batch must lie between 1 and {ROWS_MAX}, a length must not be 0"
         )));

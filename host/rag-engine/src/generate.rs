@@ -153,7 +153,7 @@ impl LanguageModel {
     }
 
     /// `generate` under a profile; `Error::NotFound` for one that does not exist.
-    pub async fn generate_as(&self, profile: &str, request: GenerateRequest) -> Result<GenerationStream> {
+    pub fn generate_as(&self, profile: &str, request: GenerateRequest) -> Result<GenerationStream> {
         check(&request)?;
         let profile = self.profile(profile)?;
         if profile.read_out.is_some() {
@@ -327,7 +327,7 @@ impl Generate for LanguageModel {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<GenerationStream> {
-        self.generate_as(DEFAULT_PROFILE, request).await
+        self.generate_as(DEFAULT_PROFILE, request)
     }
 }
 

@@ -178,9 +178,7 @@ fn panel_tile<const T: usize>(
 ) -> usize {
     let sums: [[f32; PANEL]; T] = match &matrix.values {
         Values::F32(values) => kernel::f32(simd, slice_of(values, panel, matrix.cols * PANEL), tile),
-        Values::Quantised(quantised) => {
-            kernel::quantised(simd, quantised.panel(panel, matrix.cols), tile)
-        }
+        Values::Quantised(quantised) => kernel::quantised(simd, quantised.panel(panel, matrix.cols), tile),
     };
     for (t, values) in sums.iter().enumerate() {
         store(tile.row + t, values);

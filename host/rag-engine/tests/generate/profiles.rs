@@ -70,7 +70,7 @@ async fn generation_embedding_and_scoring_run_side_by_side() {
     assert_eq!(vector, mean_of_rows(&long));
 
     // All at once: every result is that of its solo run.
-    let plain = model.generate_as(DEFAULT_PROFILE, request("hello", 20)).await.unwrap();
+    let plain = model.generate_as(DEFAULT_PROFILE, request("hello", 20)).unwrap();
     let (text, vector_again, score_again, tuned_again, adapted_again) = tokio::join!(
         collect(plain),
         model.read_out("vector", "", &long),
@@ -83,14 +83,14 @@ async fn generation_embedding_and_scoring_run_side_by_side() {
     assert_eq!((tuned_again, adapted_again), (tuned, adapted));
 
     for (profile, name) in [("vector", "writes no text"), ("nothing", "does not exist")] {
-        let refused = model.generate_as(profile, request("a", 1)).await.err().unwrap();
+        let refused = model.generate_as(profile, request("a", 1)).err().unwrap();
         assert!(refused.to_string().contains(name), "{refused}");
     }
     assert!(matches!(model.read_out("tuned", "", "a").await, Err(Error::InvalidInput { .. })));
 }
 
 async fn answer_as(model: &LanguageModel, profile: &str) -> String {
-    collect(model.generate_as(profile, request("hello", 20)).await.unwrap()).await.0
+    collect(model.generate_as(profile, request("hello", 20)).unwrap()).await.0
 }
 
 /// What the profile `vector` means, without the worker.

@@ -1,7 +1,5 @@
 //! The kernels for AVX2: 16 rows are two registers of f32, and levels are widened to 16 bits before they are multiplied.
 
-#![expect(clippy::needless_range_loop, reason = "one index runs over several arrays of the same length")]
-
 use std::arch::x86_64::*;
 
 use super::super::matrix::{Format, NF4, PANEL};

@@ -33,10 +33,12 @@ pub(super) fn f32<const T: usize>(weights: &[f32], tile: Tile<'_>) -> Sums<T> {
 /// `panel.check` passed for these inputs.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) unsafe fn quantised<const T: usize>(panel: Panel<'_>, tile: Tile<'_>) -> Sums<T> {
-    // SAFETY (all three): passed on.
     match panel.format {
+        // SAFETY: passed on.
         Format::Int4 => unsafe { blocks::<T, Int4>(panel, tile) },
+        // SAFETY: passed on.
         Format::Nf4 => unsafe { blocks::<T, Nf4>(panel, tile) },
+        // SAFETY: passed on.
         Format::Int8 | Format::F32 => unsafe { blocks::<T, Int8>(panel, tile) },
     }
 }
