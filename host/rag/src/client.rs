@@ -52,10 +52,7 @@ impl Client {
 
     async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let body = reqwest::Body::from(body.to_string());
-        self.send(method, path, Some(("application/json", "application/json")), body)
-            .await?
-            .json()
-            .await
+        self.send(method, path, Some(("application/json", "application/json")), body).await?.json().await
     }
 
     /// POST of JSON that answers server-sent events.

@@ -159,7 +159,8 @@ fn a_pptx_is_read_slide_by_slide_with_notes() {
 #[test]
 fn what_is_hostile_or_something_else_is_refused() {
     let bomb = "<!DOCTYPE x [<!ENTITY a 'aaaa'>]><w:document><w:body><w:p><w:t>&a;</w:t></w:p></w:body></w:document>";
-    let cases: [(&str, Vec<u8>, fn(&DocError) -> bool); 4] = [
+    type Case = (&'static str, Vec<u8>, fn(&DocError) -> bool);
+    let cases: [Case; 4] = [
         ("entities", zip_of(&[("word/document.xml", bomb)]), |error| matches!(error, DocError::Invalid(_))),
         ("other zip", zip_of(&[("a.txt", "x")]), |error| matches!(error, DocError::Unsupported(_))),
         ("depth", document(&"<w:p>".repeat(5_000)), |error| matches!(error, DocError::TooLarge(_))),

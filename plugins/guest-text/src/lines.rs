@@ -47,6 +47,8 @@ pub struct Lines<S> {
     buffer_start: u64,
     number: u32,
     begins: bool,
+    /// No byte before this place of the file is beyond ASCII, while `encoding` is none.
+    ascii_end: u64,
 }
 
 impl<S: Source> Lines<S> {
@@ -56,7 +58,9 @@ impl<S: Source> Lines<S> {
             return Err(TextError::Damaged("the file is empty".to_owned()));
         }
         let buffer = Vec::new();
-        let mut lines = Lines { source, encoding, buffer, used: 0, buffer_start: 0, number: 1, begins: true };
+        let (used, buffer_start, ascii_end) = (0, 0, 0);
+        let mut lines =
+            Lines { source, encoding, buffer, used, buffer_start, number: 1, begins: true, ascii_end };
         lines.fill(SAMPLE_BYTES)?;
         let sample = lines.buffer.get(..SAMPLE_BYTES).unwrap_or(&lines.buffer);
         match sniff::head(sample) {
@@ -125,10 +129,17 @@ impl<S: Source> Lines<S> {
 
     /// Decides the encoding at the first byte beyond ASCII of the coming line.
     fn settle(&mut self) -> Result<(), TextError<S::Error>> {
+        if self.encoding.is_some() {
+            return Ok(());
+        }
         let soon = self.buffer.get(self.used..).unwrap_or_default();
         let soon = soon.get(..LINE_BYTES_MAX + 4).unwrap_or(soon);
-        let Some(at) = soon.iter().position(|byte| !byte.is_ascii()).filter(|_| self.encoding.is_none())
-        else {
+        // What an earlier line looked at already is not looked at again.
+        let start = self.buffer_start + self.used as u64;
+        let known = self.ascii_end.saturating_sub(start) as usize;
+        let ahead = soon.iter().enumerate().skip(known);
+        let Some((at, _)) = ahead.into_iter().find(|(_, byte)| !byte.is_ascii()) else {
+            self.ascii_end = start + soon.len() as u64;
             return Ok(());
         };
         self.fill(at + SAMPLE_BYTES)?;

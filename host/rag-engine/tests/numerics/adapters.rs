@@ -180,13 +180,12 @@ fn sequences_under_different_adapters_share_a_call() {
         pieces[3].logits = Logits::Hidden;
         let together = engine.forward(&mut pieces).to_vec();
         assert_eq!(engine.hidden().len(), TOKENS.len() * 128);
-        let mut place = 0;
-        for (i, adapter) in adapters.into_iter().enumerate().filter(|(i, _)| *i != 3) {
+        let with_logits = adapters.into_iter().enumerate().filter(|(i, _)| *i != 3);
+        for (place, (i, adapter)) in with_logits.enumerate() {
             let mut state = State::zero(engine.config());
             let alone = engine.read_with(&TOKENS, &mut state, adapter).unwrap();
             assert_eq!(alone, &together[place * VOCABULARY..(place + 1) * VOCABULARY], "{format:?} {i}");
             assert_eq!(state, states[i]);
-            place += 1;
         }
     }
 }

@@ -15,8 +15,10 @@ use tokio::task::JoinSet;
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Name, help and number of each series; counters end in `_total`.
-const SERIES: &[(&str, &str, fn(&Stats) -> u64)] = &[
+/// Name, help and number of a series; counters end in `_total`.
+type Series = (&'static str, &'static str, fn(&Stats) -> u64);
+
+const SERIES: &[Series] = &[
     ("requests_total", "Requests taken.", |s| s.requests),
     ("answered_total", "Requests that a worker answered.", |s| s.answered),
     ("refused_total", "Requests refused because the queue was full or the proxy stopping.", |s| s.refused),
