@@ -2,7 +2,12 @@
 //!
 //! `--keep` leaves running titles in; `--kinds` puts kind and page before each block.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods, reason = "a program for a terminal; the path is printed with the error")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a program for a terminal; the path is printed with the error"
+)]
 
 use std::rc::Rc;
 use std::time::Instant;
