@@ -49,7 +49,8 @@ pub(crate) async fn run(config: &Config, role: Role) -> Result<()> {
         }
         Role::Index => {
             let parts = assemble::build(config, remote(config).await?).await?;
-            running.spawn(assemble::run_jobs(parts.rag.clone(), parts.wake.clone()));
+            let jobs = assemble::run_jobs(parts.rag.clone(), parts.wake.clone());
+            spawn_until_stopped(jobs, &stopped, &mut running);
             work(config, "index", index(config, parts.rag), &stopped, &mut running)?;
         }
         Role::Tuning => work(config, "tuning", tuning_service(config)?, &stopped, &mut running)?,
@@ -96,14 +97,28 @@ impl Offered {
 async fn finish(stop: Stop, mut running: JoinSet<()>, config: &Config) {
     let _ = stop.send(true);
     drop(stop);
+    // Each keeps to its own time; this only bounds a defect. What is still there is dropped with the set.
     let ended = async { while running.join_next().await.is_some() {} };
-    // Workers and proxies keep to their own time; this bounds what does not, such as the job queue.
-    let _ = tokio::time::timeout(config.bus.drain(), ended).await;
-    running.shutdown().await;
+    let _ = tokio::time::timeout(config.bus.drain() * 2, ended).await;
 }
 
 async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// For what has no end of its own.
+fn spawn_until_stopped(
+    work: impl Future<Output = ()> + Send + 'static,
+    stopped: &watch::Receiver<bool>,
+    running: &mut JoinSet<()>,
+) {
+    let stopped = until(stopped.clone());
+    running.spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = stopped => {}
+        }
+    });
 }
 
 async fn start_proxies(
@@ -134,7 +149,8 @@ async fn start_proxies(
         running.spawn(proxy.run(until(stopped.clone())));
     }
     if !bus.metrics_listen.is_empty() {
-        let address = metrics::start(&bus.metrics_listen, watches, running).await?;
+        let (address, serving) = metrics::bind(&bus.metrics_listen, watches).await?;
+        spawn_until_stopped(serving, stopped, running);
         output::line(format_args!("metrics on http://{address}/metrics"));
     }
     Ok(())

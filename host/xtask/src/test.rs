@@ -48,6 +48,7 @@ const STEPS: &[Step] = &[
         run: |p, t| suite(p, t, "sweep"),
     },
     Step { name: "e2e", about: "documents in, cited answers out, over HTTP", run: |p, t| suite(p, t, "e2e") },
+    Step { name: "bus", about: "roles in processes of their own, and RWKV-RAG's Python client", run: bus },
     Step { name: "browser", about: "the page in Chromium, and the OpenAI client", run: browser },
 ];
 
@@ -135,6 +136,12 @@ fn browser(project: &Project, tally: &mut Tally) -> Result<()> {
     ui::build(project)?;
     setup::python(project)?;
     suite(project, tally, "browser")
+}
+
+/// A Python with the ZeroMQ client first.
+fn bus(project: &Project, tally: &mut Tally) -> Result<()> {
+    setup::python(project)?;
+    suite(project, tally, "bus")
 }
 
 fn nextest(project: &Project, tally: &mut Tally, filter: &str) -> Result<()> {

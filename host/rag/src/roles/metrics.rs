@@ -9,7 +9,6 @@ use rag_bus::exchange::Stats;
 use rag_bus::proxy::Watch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 /// Bytes of a request's head; what does not fit is not Prometheus.
 const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -31,22 +30,21 @@ const SERIES: &[Series] = &[
     ("workers", "Workers connected.", |s| s.workers as u64),
 ];
 
-/// Answers until the tasks in `running` are ended; one scrape at a time.
-pub(super) async fn start(
+/// The address, and what answers there as long as it runs; one scrape at a time.
+pub(super) async fn bind(
     listen: &str,
     watches: Vec<Watch>,
-    running: &mut JoinSet<()>,
-) -> Result<SocketAddr> {
+) -> Result<(SocketAddr, impl Future<Output = ()> + Send + 'static)> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("bus.metrics_listen {listen}"))?;
     let address = listener.local_addr()?;
-    running.spawn(async move {
+    let serving = async move {
         while let Ok((stream, _)) = listener.accept().await {
             let numbers: Vec<(String, Stats)> =
                 watches.iter().map(|watch| (watch.service().to_owned(), watch.stats())).collect();
             let _ = tokio::time::timeout(TIME_MAX, answer(stream, page(&numbers))).await;
         }
-    });
-    Ok(address)
+    };
+    Ok((address, serving))
 }
 
 async fn answer(mut stream: TcpStream, page: String) -> std::io::Result<()> {
