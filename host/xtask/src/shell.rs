@@ -11,6 +11,9 @@ pub(crate) struct Project {
     root: PathBuf,
 }
 
+/// Where Node.js is put when the system's is missing or old; its programs come first then.
+pub(crate) const NODE_FOLDER: &str = "target/node";
+
 impl Project {
     /// Finds the checkout from where cargo built this tool, or from the current folder upwards.
     pub(crate) fn find() -> Result<Self> {
@@ -43,6 +46,15 @@ impl Project {
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
+        let own_node = self.path(NODE_FOLDER).join("bin");
+        if own_node.join("node").is_file() {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let all = std::iter::once(own_node).chain(std::env::split_paths(&path));
+            // A PATH that cannot be joined stays as it is.
+            if let Ok(path) = std::env::join_paths(all) {
+                command.env("PATH", path);
+            }
+        }
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {

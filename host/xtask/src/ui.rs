@@ -69,7 +69,6 @@ fn types(project: &Project) -> Result<String> {
 
 /// Node's packages as the lock file names them; nothing to do while it stays as it is.
 fn install(project: &Project) -> Result<()> {
-    setup::debian(project, setup::PAGE_TOOLS)?;
     setup::npm_packages(project, WEB)
 }
 
