@@ -177,6 +177,12 @@ impl PluginHost {
         installed.values().map(|plugin| plugin.loaded.clone()).collect()
     }
 
+    /// How many of a kind are installed.
+    pub fn count(&self, kind: Kind) -> usize {
+        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);
+        installed.values().filter(|plugin| plugin.loaded.kind == kind).count()
+    }
+
     /// A parser by id. `settings` is a JSON object, here and below. `NotFound` when no such parser is installed.
     pub fn parser(&self, id: &str, settings: &str) -> Result<Arc<dyn Parse>> {
         let (loaded, component) = self.find(id, Kind::Parser)?;

@@ -96,7 +96,7 @@ impl PluginBindings {
 
     /// Parts that still are what the settings ask for, with every parser: one may have come since.
     fn cached(&self, kb: &Kb) -> Option<Bound> {
-        let parsers = self.parser_ids().len();
+        let parsers = self.plugins.count(Kind::Parser);
         let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = bound.get(kb.name.as_str())?;
         let current = parts.settings == kb.settings

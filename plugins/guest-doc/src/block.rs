@@ -28,6 +28,16 @@ pub struct Area {
     pub height: f32,
 }
 
+impl Area {
+    /// The smallest one around both.
+    pub fn union(self, other: Self) -> Self {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let right = (self.x + self.width).max(other.x + other.width);
+        let bottom = (self.y + self.height).max(other.y + other.height);
+        Area { x, y, width: right - x, height: bottom - y }
+    }
+}
+
 /// A piece of a document with its place in the original.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {

@@ -58,19 +58,12 @@ pub fn join_lines(lines: &[OcrLine]) -> Vec<(String, Area)> {
                     joined.push(' ');
                 }
                 joined.push_str(text);
-                *area = union(*area, line.area);
+                *area = area.union(line.area);
             }
             _ => paragraphs.push((text.to_owned(), line.area)),
         }
     }
     paragraphs
-}
-
-fn union(a: Area, b: Area) -> Area {
-    let (x, y) = (a.x.min(b.x), a.y.min(b.y));
-    let right = (a.x + a.width).max(b.x + b.width);
-    let bottom = (a.y + a.height).max(b.y + b.height);
-    Area { x, y, width: right - x, height: bottom - y }
 }
 
 #[cfg(test)]

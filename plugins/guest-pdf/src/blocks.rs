@@ -190,7 +190,7 @@ impl Open {
             join_line(&mut self.text, &line.text);
         }
         if page == self.page {
-            self.area = union(self.area, line.area());
+            self.area = self.area.union(line.area());
             self.right = self.right.max(right);
         } else {
             self.right = right;
@@ -280,13 +280,6 @@ fn shorten_leaders(text: &str) -> String {
     }
     end(&mut run, &mut short);
     short.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn union(a: Area, b: Area) -> Area {
-    let (x, y) = (a.x.min(b.x), a.y.min(b.y));
-    let right = (a.x + a.width).max(b.x + b.width);
-    let bottom = (a.y + a.height).max(b.y + b.height);
-    Area { x, y, width: right - x, height: bottom - y }
 }
 
 #[cfg(test)]

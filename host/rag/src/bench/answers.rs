@@ -72,7 +72,7 @@ async fn one(scratch: &Scratch, args: &Bench, row: &Row, other: Option<&Row>) ->
         Some(other) => crop(&other.context, other.answers.first()),
         None => crop(&row.context, row.answers.first()),
     };
-    let settings = answer_settings(args);
+    let settings = AnswerSettings::default();
     let generator = &scratch.parts.rag.generator;
     let recalled = [whole(passage)];
     let built = prompt::build(
@@ -109,11 +109,6 @@ async fn retrieved(scratch: &Scratch, args: &Bench, row: &Row) -> Result<Answere
     let answer = text_of(answering.stream).await?;
     let refused = refused || is_model_refusal(&answer);
     Ok(Answered { answer, refused, references: row.answers.clone(), passage })
-}
-
-fn answer_settings(args: &Bench) -> AnswerSettings {
-    let settings = AnswerSettings::default();
-    AnswerSettings { passages: args.passages.unwrap_or(settings.passages), ..settings }
 }
 
 async fn text_of(mut stream: GenerationStream) -> Result<String> {
