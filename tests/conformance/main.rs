@@ -23,6 +23,7 @@ use rag_wasm::{Kind, PluginHost, WasmConfig};
 pub(crate) const ENTRIES: &[(&str, Kind)] = &[
     ("chunk-fixed", Kind::Chunker),
     ("chunk-lines", Kind::Chunker),
+    ("chunk-recursive", Kind::Chunker),
     ("chunk-sentence", Kind::Chunker),
     ("parse-html", Kind::Parser),
     ("parse-markdown", Kind::Parser),
@@ -32,6 +33,9 @@ pub(crate) const ENTRIES: &[(&str, Kind)] = &[
     ("parse-text", Kind::Parser),
     ("retrieve-dense", Kind::Retriever),
     ("retrieve-hybrid", Kind::Retriever),
+    ("retrieve-hyde", Kind::Retriever),
+    ("retrieve-mmr", Kind::Retriever),
+    ("retrieve-multi-query", Kind::Retriever),
     ("store-local", Kind::VectorStore),
 ];
 

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rag_core::ports::{Embed, KbSearch, PluginInfo, Purpose, Retrieve};
+use rag_core::ports::{
+    Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, KbSearch, PluginInfo,
+    Purpose, Retrieve, Usage,
+};
 use rag_core::search::{Evidence, Filter, RankedChunk, Retrieval, RetrieveRequest, Turn, Value};
 use rag_core::{ErrorCode, Result};
 use rag_wasm::RetrieverImports;
 
-use crate::doubles::{Corpus, HashEmbedder, MemoryKeys};
+use crate::doubles::{Corpus, HashEmbedder, MemoryKeys, out_of_order};
 use crate::filters::{passes, some_filter};
 use crate::host;
 use crate::random::Random;
@@ -77,7 +80,7 @@ fn subjects(chunks: &BTreeMap<String, (String, Vec<(String, Value)>)>) -> Vec<Su
             retriever,
             search,
             embedder,
-            lexical: id == "retrieve-hybrid",
+            lexical: !matches!(id, "nearest" | "retrieve-dense"),
         }
     };
     vec![
@@ -88,6 +91,11 @@ fn subjects(chunks: &BTreeMap<String, (String, Vec<(String, Value)>)>) -> Vec<Su
         made("retrieve-hybrid", r#"{"normalise": "min-max", "dense_weight": 0.3, "depth": 3}"#),
         made("retrieve-hybrid", r#"{"fusion": "rank"}"#),
         made("retrieve-hybrid", r#"{"dense_weight": 1}"#),
+        made("retrieve-mmr", "{}"),
+        made("retrieve-mmr", r#"{"relevance": 0.2, "depth": 3}"#),
+        // Without a language model: the plain question is searched for.
+        made("retrieve-multi-query", "{}"),
+        made("retrieve-hyde", "{}"),
     ]
 }
 
@@ -249,4 +257,73 @@ async fn hybrid_searches_for_a_follow_up_together_with_what_it_follows() {
     assert_eq!(found.steps[0].name, "follow-up");
     let asked = RetrieveRequest { history, ..request("Which command installs a package?", 3) };
     assert_eq!(subject.retriever.retrieve(asked).await.unwrap().rewritten, None);
+}
+
+/// A language model that always says the same, or is out of order.
+struct Says(Option<&'static str>);
+
+#[async_trait]
+impl Generate for Says {
+    fn identity(&self) -> &str {
+        "says"
+    }
+    fn demonstration(&self) -> bool {
+        true
+    }
+    fn count_tokens(&self, text: &str) -> u32 {
+        text.len() as u32
+    }
+    async fn generate(&self, _: GenerateRequest) -> Result<GenerationStream> {
+        let text = self.0.ok_or_else(out_of_order)?.to_owned();
+        let done = GenerationEvent::Done { reason: FinishReason::Stop, usage: Usage::default() };
+        Ok(Box::pin(futures_util::stream::iter([Ok(GenerationEvent::Text(text)), Ok(done)])))
+    }
+}
+
+#[tokio::test]
+async fn a_language_model_is_asked_and_not_trusted() {
+    let history =
+        vec![Turn { question: "Debian 是什么？".to_owned(), answer: "一种系统。".to_owned() }];
+    for (id, settings, step) in [
+        ("retrieve-multi-query", "{}", "wordings"),
+        ("retrieve-multi-query", r#"{"history": "model", "queries": 5, "weight": 1}"#, "rewrite"),
+        ("retrieve-hyde", "{}", "guess"),
+        ("retrieve-hyde", r#"{"weight": 1}"#, "guess"),
+    ] {
+        for (said, searched) in [
+            (Some("1. 稳定版何时发布\n2. Debian release cycle"), true),
+            (Some(""), false),
+            (Some("！？……\n\n---"), false),
+            (Some("\u{fffd}\u{0}\u{7f} 哈哈哈哈哈哈"), true),
+            (None, false),
+        ] {
+            let search = Arc::new(Corpus { chunks: corpus(), ..Corpus::default() });
+            let embedder = Arc::new(HashEmbedder::default());
+            let imports = RetrieverImports {
+                search: search.clone(),
+                embedder: embedder.clone(),
+                reranker: None,
+                generator: Some(Arc::new(Says(said))),
+                kv: Arc::new(MemoryKeys::default()),
+            };
+            let retriever = host().retriever(id, settings, imports).unwrap();
+            let name = format!("{id} {settings} {said:?}");
+            let subject = Subject { name, retriever, search, embedder, lexical: true };
+            let asked = RetrieveRequest {
+                history: history.clone(),
+                ..request("Debian 多久发布一次稳定版？", 5)
+            };
+            let found = subject.retriever.retrieve(asked).await.unwrap();
+            assert_contract(&subject, None, 5, &found);
+            assert!(!found.hits.is_empty(), "{}", subject.name);
+            assert_eq!(found.steps[0].name, step, "{}", subject.name);
+            let more = found.steps.iter().any(|step| matches!(step.name.as_str(), "join" | "aim"));
+            assert!(searched || !more, "{}: {:?}", subject.name, found.steps);
+            if !searched {
+                let plain =
+                    found.hits[0].evidence.iter().all(|e| matches!(e.arm.as_str(), "dense" | "lexical"));
+                assert!(plain && found.rewritten.is_none(), "{}", subject.name);
+            }
+        }
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::cut::{cut, trimmed};
 use crate::document::{Block, Count, Document, Kind};
 use crate::options::{Options, Unit};
 use crate::sentences::sentences;
+use guest_chunk::cut::{cut, trimmed};
 
 /// A piece that is never cut again.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub fn split<E>(document: Document<'_>, options: Options, count: Count<'_, E>) -
     let chunk = |run: std::ops::Range<usize>| {
         let start = atoms.get(run.start)?.range.start;
         let end = atoms.get(run.end.checked_sub(1)?)?.range.end;
-        Some(Chunk { start, end, context: path.context(&atoms, run, &options) })
+        Some(Chunk { start, end, parent: None, context: path.context(&atoms, run, &options) })
     };
     Ok(runs.into_iter().filter_map(chunk).collect())
 }

@@ -3,6 +3,8 @@
 //! The host has checked the settings against the schema of `plugin.toml`; a plugin checks again because its own
 //! limits must hold under any host. Every error is a sentence for the person who wrote the settings.
 
+pub mod error;
+
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};

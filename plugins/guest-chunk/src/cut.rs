@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// Halves `range` until every piece `fits`, which is asked about many pieces at once. Pieces are in order, not blank,
 /// without white space at either end.
-pub(crate) fn cut<E>(
+pub fn cut<E>(
     text: &str,
     range: Range<usize>,
     mut fits: impl FnMut(&[Range<usize>]) -> Result<Vec<bool>, E>,
@@ -86,7 +86,7 @@ fn has_choice(text: &str, range: &Range<usize>) -> bool {
 }
 
 /// Without white space at either end; none when nothing is left.
-pub(crate) fn trimmed(text: &str, range: Range<usize>) -> Option<Range<usize>> {
+pub fn trimmed(text: &str, range: Range<usize>) -> Option<Range<usize>> {
     let raw = text.get(range.clone())?;
     let body = raw.trim_start();
     let start = range.end - body.len();

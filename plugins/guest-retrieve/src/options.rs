@@ -20,7 +20,7 @@ pub enum Normalise {
     MinMax,
 }
 
-/// The settings of this plugin.
+/// The settings of a search by vector and by words.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     pub fusion: Fusion,
@@ -32,12 +32,12 @@ pub struct Options {
     pub follow_up: bool,
 }
 
-const KEYS: &[&str] = &["fusion", "normalise", "dense_weight", "depth", "rank_constant", "follow_up"];
+/// The keys that [`Options::read`] reads; a retriever may offer fewer.
+pub const KEYS: &[&str] = &["fusion", "normalise", "dense_weight", "depth", "rank_constant", "follow_up"];
 
 impl Options {
     /// Reads the settings; the error names the key and the allowed range.
-    pub fn parse(json: &str) -> Result<Self, String> {
-        let settings = Settings::parse(json, KEYS)?;
+    pub fn read(settings: &Settings) -> Result<Self, String> {
         let ways = [("z-score", Normalise::ZScore), ("min-max", Normalise::MinMax)];
         let normalise = settings.choice("normalise", &ways, Normalise::ZScore)?;
         let constant = settings.integer("rank_constant", 1..=1_000, 60)?;
@@ -55,12 +55,16 @@ impl Options {
 mod tests {
     use super::*;
 
+    fn read(json: &str) -> Result<Options, String> {
+        Options::read(&Settings::parse(json, KEYS)?)
+    }
+
     #[test]
     fn defaults_and_limits() {
-        let options = Options::parse("{}").unwrap();
+        let options = read("{}").unwrap();
         assert_eq!(options.fusion, Fusion::Score(Normalise::ZScore));
         assert_eq!((options.dense_weight, options.depth, options.follow_up), (0.5, 50, true));
-        let options = Options::parse(r#"{"fusion": "rank", "rank_constant": 10}"#).unwrap();
+        let options = read(r#"{"fusion": "rank", "rank_constant": 10}"#).unwrap();
         assert_eq!(options.fusion, Fusion::Rank { constant: 10 });
         for (json, words) in [
             (r#"{"fusion": "sum"}"#, "'fusion' must be one of score, rank"),
@@ -71,7 +75,7 @@ mod tests {
             (r#"{"follow_up": "on"}"#, "'follow_up' must be true or false"),
             (r#"{"alpha": 0.5}"#, "unknown setting 'alpha'"),
         ] {
-            let error = Options::parse(json).unwrap_err();
+            let error = read(json).unwrap_err();
             assert!(error.contains(words), "{json}: {error}");
         }
     }

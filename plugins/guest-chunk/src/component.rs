@@ -1,0 +1,131 @@
+//! The exports of a chunker's component, over its plain function.
+
+use std::marker::PhantomData;
+
+use self::bindings::exports::ragkit::plugin::{chunker, info};
+use self::bindings::ragkit::host::{config, tokens};
+use self::bindings::ragkit::types::types as wit;
+use crate::{Block, Chunk, Code, Error, Heading, Kind, Models, Result, Section};
+
+/// As `wit-bindgen` makes them.
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "chunker-plugin",
+        generate_all,
+        pub_export_macro: true,
+        default_bindings_module: "guest_chunk::bindings",
+    });
+}
+
+/// Who a chunker is and how it cuts.
+pub trait Exports: 'static {
+    const ID: &'static str;
+    const VERSION: &'static str;
+    const DESCRIPTION: &'static str;
+    /// What to do against too many chunks.
+    const MANY: &'static str;
+
+    fn split(section: &Section<'_>, settings: &str, models: &Host) -> Result<Vec<Chunk>>;
+}
+
+/// The component of a chunker.
+#[derive(Debug)]
+pub struct Component<C>(PhantomData<C>);
+
+impl<C: Exports> info::Guest for Component<C> {
+    fn describe() -> info::Info {
+        info::Info {
+            id: C::ID.to_owned(),
+            version: C::VERSION.to_owned(),
+            description: C::DESCRIPTION.to_owned(),
+        }
+    }
+}
+
+/// Chunks of one section that a host takes.
+const CHUNKS_MAX: usize = 20_000;
+
+impl<C: Exports> chunker::Guest for Component<C> {
+    fn split(document: chunker::Document) -> Result<Vec<chunker::Chunk>, wit::Error> {
+        let blocks: Vec<Block> = document.blocks.iter().map(block).collect();
+        let outline: Vec<Heading> =
+            document.outline.into_iter().map(|open| Heading { level: open.level, text: open.text }).collect();
+        let section = Section {
+            text: &document.text,
+            blocks: &blocks,
+            title: document.title.as_deref(),
+            outline: &outline,
+        };
+        let chunks = C::split(&section, &config::settings(), &Host).map_err(to_host)?;
+        if chunks.len() > CHUNKS_MAX {
+            let message =
+                format!("{} chunks in one section, more than {CHUNKS_MAX}: {}", chunks.len(), C::MANY);
+            return Err(wit::Error { code: wit::ErrorCode::Quota, message, retryable: false });
+        }
+        let chunk = |chunk: Chunk| chunker::Chunk {
+            span: wit::Span { start: chunk.start as u32, end: chunk.end as u32 },
+            parent: chunk.parent,
+            context: chunk.context,
+        };
+        Ok(chunks.into_iter().map(chunk).collect())
+    }
+}
+
+/// The models that the host lends.
+#[derive(Debug)]
+pub struct Host;
+
+impl Models for Host {
+    fn token_limit(&self) -> u32 {
+        tokens::limit()
+    }
+
+    fn count(&self, texts: &[&str]) -> Result<Vec<u32>> {
+        let owned: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        let counts = tokens::count(&owned).map_err(from_host)?;
+        if counts.len() != texts.len() {
+            let message = format!("the host counted {} of {} texts", counts.len(), texts.len());
+            return Err(Error::internal(message));
+        }
+        Ok(counts)
+    }
+}
+
+fn block(block: &chunker::BlockSpan) -> Block {
+    let kind = match block.kind {
+        wit::BlockKind::Title | wit::BlockKind::Heading => Kind::Heading(block.level.max(1)),
+        wit::BlockKind::Table => Kind::Table,
+        wit::BlockKind::Code => Kind::Code,
+        wit::BlockKind::Paragraph
+        | wit::BlockKind::ListItem
+        | wit::BlockKind::Quote
+        | wit::BlockKind::Caption
+        | wit::BlockKind::Footnote
+        | wit::BlockKind::Image => Kind::Text,
+    };
+    Block { start: block.span.start as usize, end: block.span.end as usize, kind }
+}
+
+/// In the order of `ragkit:types/error-code`.
+const CODES: [(Code, wit::ErrorCode); 8] = [
+    (Code::InvalidInput, wit::ErrorCode::InvalidInput),
+    (Code::Unsupported, wit::ErrorCode::Unsupported),
+    (Code::NotFound, wit::ErrorCode::NotFound),
+    (Code::Conflict, wit::ErrorCode::Conflict),
+    (Code::Quota, wit::ErrorCode::Quota),
+    (Code::Unavailable, wit::ErrorCode::Unavailable),
+    (Code::Timeout, wit::ErrorCode::Timeout),
+    (Code::Internal, wit::ErrorCode::Internal),
+];
+
+fn from_host(error: wit::Error) -> Error {
+    let code = CODES.iter().find(|(_, code)| *code == error.code).map_or(Code::Internal, |(code, _)| *code);
+    Error { code, message: error.message, retryable: error.retryable }
+}
+
+fn to_host(error: Error) -> wit::Error {
+    let code = CODES.iter().find(|(code, _)| *code == error.code);
+    let code = code.map_or(wit::ErrorCode::Internal, |(_, code)| *code);
+    wit::Error { code, message: error.message, retryable: error.retryable }
+}
