@@ -39,6 +39,10 @@ impl Weights for PthFile {
         self.tensor(name)
     }
 
+    fn raw(&self, name: &str) -> Option<(Dtype, &[u8])> {
+        PthFile::raw(self, name)
+    }
+
     fn error(&self, message: String) -> Error {
         Error::Model { path: self.path().to_string(), message }
     }
@@ -60,6 +64,16 @@ pub(crate) fn is_low_rank(name: &str) -> bool {
 fn without_leading_ones(shape: &[usize]) -> Vec<usize> {
     let ones = shape.iter().take(shape.len().saturating_sub(1)).take_while(|&&size| size == 1).count();
     shape[ones..].to_vec()
+}
+
+/// The types that are read.
+fn float(stored: StoredDtype) -> Option<Dtype> {
+    match stored {
+        StoredDtype::F32 => Some(Dtype::F32),
+        StoredDtype::F16 => Some(Dtype::F16),
+        StoredDtype::BF16 => Some(Dtype::Bf16),
+        _ => None,
+    }
 }
 
 /// An open safetensors file.
@@ -138,18 +152,19 @@ impl Weights for SafetensorsFile {
     fn read(&self, name: &str) -> Result<Vec<f32>> {
         let stored = self.names.get(name).and_then(|stored| self.info(stored));
         let (info, bytes) = stored.ok_or_else(|| self.error(format!("it has no tensor {name}")))?;
-        let dtype = match info.dtype {
-            StoredDtype::F32 => Dtype::F32,
-            StoredDtype::F16 => Dtype::F16,
-            StoredDtype::BF16 => Dtype::Bf16,
-            other => {
-                return Err(self.error(format!("{name} is of type {other:?}; f32, f16 and bf16 are read")));
-            }
-        };
+        let dtype = float(info.dtype).ok_or_else(|| {
+            self.error(format!("{name} is of type {:?}; f32, f16 and bf16 are read", info.dtype))
+        })?;
         let values = to_f32(dtype, bytes);
         let shape = without_leading_ones(&info.shape);
         let (true, [.., rows, cols]) = (self.turned(name), shape.as_slice()) else { return Ok(values) };
         Ok(values.chunks(rows * cols).flat_map(|slice| transpose(slice, *rows, *cols)).collect())
+    }
+
+    fn raw(&self, name: &str) -> Option<(Dtype, &[u8])> {
+        let (info, bytes) = self.info(self.names.get(name)?)?;
+        let plain = !self.turned(name) || info.shape.len() < 2;
+        Some((float(info.dtype)?, plain.then_some(bytes)?))
     }
 
     fn packed(&self, name: &str, part: Option<usize>, size: [usize; 2]) -> Result<Option<Matrix>> {

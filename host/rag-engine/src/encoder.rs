@@ -1,12 +1,16 @@
-//! Turns texts into vectors with a small BERT-family model (multilingual-e5-small), and reranks with its tokens.
+//! Turns texts into vectors with a model of BERT's family (shipped: multilingual-e5-small), and reranks with its tokens
+//! or with a cross-encoder.
 //!
 //! One thread owns the model and takes work from a bounded queue; what waits together runs together, sorted by
 //! length, on all of the encoder's threads. Questions overtake passages.
 
 mod attention;
 pub mod bench;
+mod cross;
 pub mod gemm;
+mod hub;
 mod job;
+mod loaded;
 mod maths;
 mod maxsim;
 mod model;
@@ -15,8 +19,8 @@ mod passage_cache;
 mod tests;
 mod token_vectors;
 mod tokenizer;
-mod trie;
 mod weights;
+mod word_table;
 mod worker;
 
 use std::path::PathBuf;
@@ -30,19 +34,21 @@ use rag_core::ports::{Embed, Purpose};
 use rag_core::{Error, Result};
 use tokio::sync::oneshot;
 
+pub use cross::CrossEncoder;
 pub use gemm::Isa;
+pub use loaded::Precision;
 pub use maxsim::{MaxSim, PASSAGE_CACHE_BYTES};
 pub use tokenizer::Tokenizer;
-pub use weights::Precision;
 
 use job::{Job, Slot, Text, Wanted};
+use loaded::Loaded;
 use token_vectors::TokenVectors;
-use weights::Loaded;
 
 /// Settings of an encoder.
 #[derive(Debug, Clone)]
 pub struct EncoderConfig {
-    /// The safetensors file that `models/convert/e5.py` writes.
+    /// The safetensors file that `models/convert/e5.py` writes, or a folder as the usual hub lays it out: `config.json`,
+    /// `tokenizer.json` and `model.safetensors` or `pytorch_model.bin` (BERT's family: e5, bge, bge-m3, …).
     pub weights: PathBuf,
     /// Threads that compute, at least 1.
     pub threads: usize,
@@ -79,7 +85,7 @@ impl Encoder {
     /// # Errors
     /// As `load`.
     pub fn load_as(config: &EncoderConfig, precision: Precision, isa: Isa) -> Result<Arc<Self>> {
-        let model = Arc::new(weights::load(&config.weights, precision)?);
+        let model = Arc::new(loaded::load(&config.weights, precision)?);
         let queue = worker::start(worker::Worker {
             model: Arc::clone(&model),
             isa,
@@ -113,10 +119,10 @@ impl Encoder {
         self.threads
     }
 
-    /// Mean vectors of texts, one row of unit length each.
-    fn submit_means(&self, texts: Vec<Text>) -> Result<oneshot::Receiver<Result<Vectors>>> {
+    /// Vectors of texts, one row of unit length each.
+    fn submit_vectors(&self, texts: Vec<Text>) -> Result<oneshot::Receiver<Result<Vectors>>> {
         let (reply, answer) = oneshot::channel();
-        self.submit(texts, Wanted::Means { dim: self.dim(), reply })?;
+        self.submit(texts, Wanted::Vectors { dim: self.dim(), reply })?;
         Ok(answer)
     }
 
@@ -124,6 +130,18 @@ impl Encoder {
     fn submit_tokens(&self, texts: Vec<Text>) -> Result<oneshot::Receiver<Result<Vec<TokenVectors>>>> {
         let (reply, answer) = oneshot::channel();
         self.submit(texts, Wanted::Tokens { reply })?;
+        Ok(answer)
+    }
+
+    /// Scores of passages for a question, 0 to 1.
+    fn submit_pairs(&self, query: &str, passages: &[String]) -> Result<oneshot::Receiver<Result<Vec<f32>>>> {
+        let (reply, answer) = oneshot::channel();
+        let text = |content: &String| Text {
+            content: content.clone(),
+            purpose: Purpose::Passage,
+            question: Some(query.to_owned()),
+        };
+        self.submit(passages.iter().map(text).collect(), Wanted::Scores { reply })?;
         Ok(answer)
     }
 
@@ -145,7 +163,7 @@ fn stopped() -> Error {
 /// # Errors
 /// As `Encoder::load`.
 pub fn load_tokenizer(file: &std::path::Path) -> Result<Tokenizer> {
-    Ok(weights::load(file, Precision::Int8)?.tokenizer)
+    loaded::load_tokenizer(file)
 }
 
 #[async_trait]
@@ -170,7 +188,7 @@ impl Embed for Encoder {
         if texts.is_empty() {
             return Ok(Vectors { dim: self.dim(), data: Vec::new() });
         }
-        let texts = texts.into_iter().map(|content| Text { content, purpose }).collect();
-        self.submit_means(texts)?.await.map_err(|_| stopped())?
+        let texts = texts.into_iter().map(|content| Text::alone(content, purpose)).collect();
+        self.submit_vectors(texts)?.await.map_err(|_| stopped())?
     }
 }

@@ -95,6 +95,23 @@ impl PthFile {
         let bytes = &self.map[range.clone()];
         Ok(gather(view, bytes))
     }
+
+    /// A tensor's elements as they are stored, if they lie there in row-major order.
+    pub(crate) fn raw(&self, name: &str) -> Option<(Dtype, &[u8])> {
+        let view = self.tensors.get(name)?;
+        let bytes = &self.map[self.storages.get(&view.storage)?.clone()];
+        let size = view.dtype.size();
+        let len = view.shape.iter().product::<usize>() * size;
+        Some((view.dtype, view.contiguous().then(|| &bytes[view.offset * size..][..len])?))
+    }
+}
+
+impl TensorView {
+    /// Whether its elements lie in row-major order without gaps.
+    fn contiguous(&self) -> bool {
+        let row_major = row_major_stride(&self.shape);
+        self.shape.iter().zip(&self.stride).zip(&row_major).all(|((&n, s), r)| n == 1 || s == r)
+    }
 }
 
 type Description = (BTreeMap<String, TensorView>, BTreeMap<String, std::ops::Range<usize>>);
@@ -161,9 +178,7 @@ fn gather(view: &TensorView, storage: &[u8]) -> Vec<f32> {
     if len == 0 {
         return Vec::new();
     }
-    let row_major = row_major_stride(&view.shape);
-    let contiguous = view.shape.iter().zip(&view.stride).zip(&row_major).all(|((&n, s), r)| n == 1 || s == r);
-    if contiguous {
+    if view.contiguous() {
         return to_f32(view.dtype, &storage[view.offset * view.dtype.size()..][..len * view.dtype.size()]);
     }
     let all = to_f32(view.dtype, storage);
@@ -193,15 +208,21 @@ fn row_major_stride(shape: &[usize]) -> Vec<usize> {
 
 /// Little-endian elements as f32.
 pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+    let mut values = vec![0.0; bytes.len() / dtype.size()];
+    to_f32_into(dtype, bytes, &mut values);
+    values
+}
+
+/// As `to_f32`, into `values`; what is longer is left over.
+pub(crate) fn to_f32_into(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
+    let bf16 = |b: [u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
+    let half = |b: [u8; 2]| half_to_f32(u16::from_le_bytes(b));
     match dtype {
-        Dtype::F32 => bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-        Dtype::F16 => bytes.as_chunks::<2>().0.iter().map(|&b| half_to_f32(u16::from_le_bytes(b))).collect(),
-        Dtype::Bf16 => bytes
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|&b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))
-            .collect(),
+        Dtype::F32 => {
+            bytes.as_chunks::<4>().0.iter().zip(values).for_each(|(&b, v)| *v = f32::from_le_bytes(b));
+        }
+        Dtype::F16 => bytes.as_chunks::<2>().0.iter().zip(values).for_each(|(&b, v)| *v = half(b)),
+        Dtype::Bf16 => bytes.as_chunks::<2>().0.iter().zip(values).for_each(|(&b, v)| *v = bf16(b)),
     }
 }
 

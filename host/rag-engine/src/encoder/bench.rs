@@ -94,7 +94,7 @@ fn repeat(time: Duration, mut work: impl FnMut(usize) -> Result<usize>) -> Resul
 }
 
 fn means(encoder: &Encoder, texts: Vec<Text>) -> Result<usize> {
-    encoder.submit_means(texts)?.blocking_recv().map_err(|_| stopped())?.map(|vectors| vectors.rows())
+    encoder.submit_vectors(texts)?.blocking_recv().map_err(|_| stopped())?.map(|vectors| vectors.rows())
 }
 
 fn rerank_once(encoder: &Encoder, max_sim: &MaxSim, question: usize, passages: usize) -> Result<usize> {
@@ -137,7 +137,7 @@ fn texts(seed: usize, count: usize, purpose: Purpose) -> Vec<Text> {
             format!("{index}{}", sentences.flat_map(str::chars).take(PASSAGE_CHARS).collect::<String>())
         }
     };
-    (0..count).map(|i| Text { content: text(seed * count + i), purpose }).collect()
+    (0..count).map(|i| Text::alone(text(seed * count + i), purpose)).collect()
 }
 
 fn push(results: &mut Vec<Measurement>, name: &str, value: f64, unit: &'static str) {

@@ -8,16 +8,28 @@ use rag_core::document::Vectors;
 use rag_core::ports::Purpose;
 use tokio::sync::oneshot;
 
+use super::gemm::{Isa, Rows8};
+use super::loaded::{Loaded, Pooling};
 use super::maths::normalise;
+use super::model::Sequence;
 use super::token_vectors::TokenVectors;
-use super::tokenizer::{BEGIN, END};
-use super::weights::Loaded;
+
+/// Tokens of a question and a passage together: bge-reranker-v2-m3's authors recommend 1,024.
+const PAIR_TOKENS_MAX: usize = 1024;
 
 /// A text and what it is to the model.
 #[derive(Debug)]
 pub(super) struct Text {
     pub(super) content: String,
     pub(super) purpose: Purpose,
+    /// Read together with the text, by a cross-encoder.
+    pub(super) question: Option<String>,
+}
+
+impl Text {
+    pub(super) fn alone(content: String, purpose: Purpose) -> Self {
+        Text { content, purpose, question: None }
+    }
 }
 
 /// A call as it waits in the queue.
@@ -32,9 +44,11 @@ pub(super) struct Job {
 #[derive(Debug)]
 pub(super) enum Wanted {
     /// One vector of unit length a text.
-    Means { dim: usize, reply: oneshot::Sender<Result<Vectors>> },
+    Vectors { dim: usize, reply: oneshot::Sender<Result<Vectors>> },
     /// The vectors of each text's own tokens.
     Tokens { reply: oneshot::Sender<Result<Vec<TokenVectors>>> },
+    /// How well each text answers the question that stands with it, 0 to 1.
+    Scores { reply: oneshot::Sender<Result<Vec<f32>>> },
 }
 
 /// One of the encoder's places; given back when dropped.
@@ -64,14 +78,23 @@ pub(super) struct Window {
     text: usize,
     /// Tokens before the text's own ones: the first special token and, in a text's first window, the prefix.
     before: usize,
+    /// Where the second of two texts starts; `ids.len()` for a text alone.
+    second: usize,
+}
+
+impl Window {
+    pub(super) fn sequence(&self) -> Sequence<'_> {
+        Sequence { ids: &self.ids, second: self.second }
+    }
 }
 
 /// What a window's forward pass gave.
 #[derive(Debug)]
 pub(super) enum Output {
-    /// Mean over all tokens of the window, not normalised.
-    Mean(Vec<f32>),
+    /// The window's vector, not normalised.
+    Vector(Vec<f32>),
     Tokens(TokenVectors),
+    Score(f32),
 }
 
 /// A call in work.
@@ -95,7 +118,7 @@ impl Running {
         for (index, text) in job.texts.iter().enumerate() {
             cut(index, text, model, &mut windows);
         }
-        let urgent = matches!(job.wanted, Wanted::Tokens { .. })
+        let urgent = !matches!(job.wanted, Wanted::Vectors { .. })
             || job.texts.iter().all(|text| text.purpose == Purpose::Query);
         let outputs = windows.iter().map(|_| None).collect();
         Running {
@@ -112,27 +135,31 @@ impl Running {
     /// Whether the caller has left.
     pub(super) fn abandoned(&self) -> bool {
         match &self.wanted {
-            Wanted::Means { reply, .. } => reply.is_closed(),
+            Wanted::Vectors { reply, .. } => reply.is_closed(),
             Wanted::Tokens { reply } => reply.is_closed(),
+            Wanted::Scores { reply } => reply.is_closed(),
         }
     }
 
     /// What to keep of a window's token vectors, `[ids, width]`.
-    pub(super) fn output(&self, window: &Window, hidden: &[f32], width: usize) -> Output {
-        match self.wanted {
-            Wanted::Means { .. } => {
-                let mut mean = vec![0.0; width];
-                for token in hidden.chunks_exact(width) {
-                    mean.iter_mut().zip(token).for_each(|(mean, value)| *mean += value);
-                }
-                let share = 1.0 / window.ids.len() as f32;
-                mean.iter_mut().for_each(|value| *value *= share);
-                Output::Mean(mean)
-            }
-            Wanted::Tokens { .. } => {
+    pub(super) fn output(&self, window: &Window, hidden: &[f32], model: &Loaded, isa: Isa) -> Output {
+        let width = model.model.width;
+        match (&self.wanted, &model.score_head) {
+            (Wanted::Vectors { .. }, _) => Output::Vector(pool(model.pooling, hidden, width)),
+            (Wanted::Tokens { .. }, _) => {
                 let own = &hidden[window.before * width..(window.ids.len() - 1) * width];
-                Output::Tokens(TokenVectors::of(own, width))
+                let Some(head) = &model.token_head else {
+                    return Output::Tokens(TokenVectors::of(own, width));
+                };
+                let mut mapped = vec![0.0; own.len() / width * head.columns()];
+                if !own.is_empty() {
+                    head.apply(isa, own, &mut Rows8::default(), &mut mapped);
+                }
+                Output::Tokens(TokenVectors::of(&mapped, head.columns()))
             }
+            (Wanted::Scores { .. }, Some(head)) => Output::Score(head.score(isa, &hidden[..width])),
+            // `CrossEncoder::load` takes no model without the head.
+            (Wanted::Scores { .. }, None) => Output::Score(0.0),
         }
     }
 
@@ -151,13 +178,13 @@ impl Running {
         let parts = windows.iter().zip(outputs);
         // A caller that left in between is no fault, so the results of `send` do not matter.
         match wanted {
-            Wanted::Means { dim, reply } => {
+            Wanted::Vectors { dim, reply } => {
                 let mut data = vec![0.0; texts * dim];
                 for (window, output) in parts {
-                    let Some(Output::Mean(mean)) = output else { continue };
+                    let Some(Output::Vector(vector)) = output else { continue };
                     let weight = window.ids.len().saturating_sub(2).max(1) as f32;
                     let row = &mut data[window.text * dim..][..dim];
-                    row.iter_mut().zip(mean).for_each(|(sum, value)| *sum += weight * value);
+                    row.iter_mut().zip(vector).for_each(|(sum, value)| *sum += weight * value);
                 }
                 data.chunks_exact_mut(dim).for_each(normalise);
                 let _ = reply.send(Ok(Vectors { dim, data }));
@@ -170,24 +197,51 @@ impl Running {
                 }
                 let _ = reply.send(Ok(lists));
             }
+            Wanted::Scores { reply } => {
+                let mut scores = vec![0.0; texts];
+                for (window, output) in parts {
+                    let Some(Output::Score(score)) = output else { continue };
+                    scores[window.text] = score;
+                }
+                let _ = reply.send(Ok(scores));
+            }
         }
     }
 
     /// Tells the caller that it cannot be done.
     pub(super) fn fail(self, error: rag_core::Error) {
         match self.wanted {
-            Wanted::Means { reply, .. } => drop(reply.send(Err(error))),
+            Wanted::Vectors { reply, .. } => drop(reply.send(Err(error))),
             Wanted::Tokens { reply } => drop(reply.send(Err(error))),
+            Wanted::Scores { reply } => drop(reply.send(Err(error))),
         }
     }
 }
 
-/// Windows of a text, without overlap; the prefix stands in the first.
+/// A window's vector, not normalised.
+fn pool(pooling: Pooling, hidden: &[f32], width: usize) -> Vec<f32> {
+    let mut pooled = hidden[..width].to_vec();
+    if pooling == Pooling::Mean {
+        for token in hidden[width..].chunks_exact(width) {
+            pooled.iter_mut().zip(token).for_each(|(mean, value)| *mean += value);
+        }
+        let share = width as f32 / hidden.len() as f32;
+        pooled.iter_mut().for_each(|value| *value *= share);
+    }
+    pooled
+}
+
+/// Windows of a text, without overlap; the prefix stands in the first. A text with its question is one window.
 fn cut(index: usize, text: &Text, model: &Loaded, windows: &mut Vec<Window>) {
+    if let Some(question) = &text.question {
+        windows.push(pair(index, question, &text.content, model));
+        return;
+    }
     let prefix = match text.purpose {
         Purpose::Query => &model.prefix_query,
         Purpose::Passage => &model.prefix_passage,
     };
+    let specials = model.tokenizer.specials();
     let mut ids = model.tokenizer.encode(prefix);
     let mut before = ids.len();
     ids.extend(model.tokenizer.encode(&text.content));
@@ -195,7 +249,8 @@ fn cut(index: usize, text: &Text, model: &Loaded, windows: &mut Vec<Window>) {
     loop {
         let (part, after) = rest.split_at(rest.len().min(model.window()));
         let own = before.min(part.len());
-        windows.push(Window { ids: [&[BEGIN], part, &[END]].concat(), text: index, before: 1 + own });
+        let ids = [&[specials.begin], part, &[specials.end]].concat();
+        windows.push(Window { second: ids.len(), ids, text: index, before: 1 + own });
         before -= own;
         rest = after;
         if rest.is_empty() {
@@ -204,17 +259,33 @@ fn cut(index: usize, text: &Text, model: &Loaded, windows: &mut Vec<Window>) {
     }
 }
 
+/// A question and a passage in one window; of the question at most half of it is read, and of the passage what fits.
+fn pair(index: usize, question: &str, passage: &str, model: &Loaded) -> Window {
+    let specials = model.tokenizer.specials();
+    let room = model.model.positions().min(PAIR_TOKENS_MAX) - 2 - specials.middle.len();
+    let mut first = model.tokenizer.encode(question);
+    first.truncate(room / 2);
+    let mut second = model.tokenizer.encode(passage);
+    second.truncate(room - first.len());
+    let begin = [&[specials.begin], first.as_slice(), &specials.middle].concat();
+    // The last token of the middle stands with the second text where there are two, as in RoBERTa's; types are BERT's
+    // alone, whose middle is one token of the first text.
+    let at = begin.len();
+    let ids = [begin.as_slice(), &second, &[specials.end]].concat();
+    Window { ids, text: index, before: at, second: at }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::FAST;
+    use super::super::tokenizer::unigram::{BEGIN, END};
     use super::*;
 
     fn means(model: &Loaded, contents: &[&str]) -> (Running, oneshot::Receiver<Result<Vectors>>) {
         let (reply, answer) = oneshot::channel();
-        let texts =
-            contents.iter().map(|content| Text { content: (*content).to_owned(), purpose: Purpose::Passage });
+        let texts = contents.iter().map(|content| Text::alone((*content).to_owned(), Purpose::Passage));
         let slot = Slot::take(&Arc::new(AtomicUsize::new(0)), 1).unwrap();
-        let job = Job { texts: texts.collect(), wanted: Wanted::Means { dim: 2, reply }, slot };
+        let job = Job { texts: texts.collect(), wanted: Wanted::Vectors { dim: 2, reply }, slot };
         (Running::new(job, model), answer)
     }
 
@@ -247,7 +318,7 @@ mod tests {
         let (first, second) = (first.ids.len() as f32 - 2.0, second.ids.len() as f32 - 2.0);
         for (window, mean) in [[3.0, 4.0], [1.0, 0.0], [0.0, 1.0]].into_iter().enumerate() {
             assert!(!running.complete());
-            running.set(window, Output::Mean(mean.to_vec()));
+            running.set(window, Output::Vector(mean.to_vec()));
         }
         assert!(running.complete());
         running.finish();

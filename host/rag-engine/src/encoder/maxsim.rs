@@ -44,8 +44,8 @@ impl MaxSim {
     /// The call that computes the question's vectors and those of the passages not remembered.
     pub(super) fn texts(query: &str, passages: &[String], known: &[Option<Arc<TokenVectors>>]) -> Vec<Text> {
         let missing = passages.iter().zip(known).filter(|(_, known)| known.is_none());
-        std::iter::once(Text { content: query.to_owned(), purpose: Purpose::Query })
-            .chain(missing.map(|(text, _)| Text { content: text.clone(), purpose: Purpose::Passage }))
+        std::iter::once(Text::alone(query.to_owned(), Purpose::Query))
+            .chain(missing.map(|(text, _)| Text::alone(text.clone(), Purpose::Passage)))
             .collect()
     }
 

@@ -5,8 +5,9 @@
 
 use super::attention::{self, Attention};
 use super::gemm::{self, Isa, Rows8, Weights8, WeightsF32};
+use super::loaded::Precision;
 use super::maths::{AddNorm, Gelu};
-use super::weights::{BLOCK, unpack};
+use super::word_table::WordTable;
 
 /// Tokens that pass through the wide inner layer at a time: their 6 KiB each stay in the cache.
 const BLOCK_TOKENS: usize = 64;
@@ -17,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) word: WordTable,
     /// `[positions, width]`, the vector of token type 0 included.
     pub(crate) position: Vec<f32>,
+    /// What a token of the second of two texts gets more, `[width]`; empty where the model has one type of tokens.
+    pub(crate) second: Vec<f32>,
     pub(crate) norm: Norm,
     pub(crate) layers: Vec<Layer>,
     pub(crate) heads: usize,
@@ -53,14 +56,12 @@ pub(crate) enum Matrix {
     F32(WeightsF32),
 }
 
-/// The word vectors, kept in 4 bits: a text touches few of them.
-#[derive(Debug)]
-pub(crate) struct WordTable {
-    pub(crate) width: usize,
-    /// `[rows, width / 2]`.
-    pub(crate) nibbles: Vec<u8>,
-    /// `[rows, width / BLOCK]`.
-    pub(crate) scales: Vec<f32>,
+/// Ids of one forward pass, special tokens included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequence<'a> {
+    pub(crate) ids: &'a [u32],
+    /// Where the second of two texts starts; `ids.len()` for a text alone.
+    pub(crate) second: usize,
 }
 
 /// Buffers of one thread, kept from one pass to the next.
@@ -86,9 +87,9 @@ impl Model {
         self.position.len() / self.width
     }
 
-    /// Runs the sequences, each of 1 to `positions` ids below `word.rows()`, and leaves their token vectors in
+    /// Runs the sequences, each of 1 to `positions` ids that the word table has, and leaves their token vectors in
     /// `scratch.hidden`, one after the other.
-    pub(crate) fn forward(&self, isa: Isa, sequences: &[&[u32]], scratch: &mut Scratch) {
+    pub(crate) fn forward(&self, isa: Isa, sequences: &[Sequence<'_>], scratch: &mut Scratch) {
         self.embed(sequences, scratch);
         self.add_norm(isa, &self.norm, scratch);
         for layer in &self.layers {
@@ -97,7 +98,7 @@ impl Model {
             scratch.context.resize(scratch.hidden.len(), 0.0);
             let mut first = 0;
             for sequence in sequences {
-                let tokens = first..first + sequence.len();
+                let tokens = first..first + sequence.ids.len();
                 first = tokens.end;
                 Attention {
                     width: self.width,
@@ -121,17 +122,20 @@ impl Model {
         }
     }
 
-    /// Word vectors into `hidden`, position vectors into `added`.
-    fn embed(&self, sequences: &[&[u32]], scratch: &mut Scratch) {
-        let tokens: usize = sequences.iter().map(|sequence| sequence.len()).sum();
+    /// Word vectors into `hidden`, position and type vectors into `added`.
+    fn embed(&self, sequences: &[Sequence<'_>], scratch: &mut Scratch) {
+        let tokens: usize = sequences.iter().map(|sequence| sequence.ids.len()).sum();
         scratch.hidden.resize(tokens * self.width, 0.0);
         let mut rows = scratch.hidden.chunks_exact_mut(self.width);
         scratch.added.clear();
-        for sequence in sequences {
-            for (id, row) in sequence.iter().zip(&mut rows) {
+        for Sequence { ids, second } in sequences {
+            for (id, row) in ids.iter().zip(&mut rows) {
                 self.word.read(*id, row);
             }
-            scratch.added.extend_from_slice(&self.position[..sequence.len() * self.width]);
+            let start = scratch.added.len();
+            scratch.added.extend_from_slice(&self.position[..ids.len() * self.width]);
+            let of_second = &mut scratch.added[start + second * self.width..];
+            of_second.iter_mut().zip(self.second.iter().cycle()).for_each(|(value, more)| *value += more);
         }
     }
 
@@ -142,12 +146,22 @@ impl Model {
 }
 
 impl Linear {
+    /// Takes `values`, `[bias.len(), depth]` row-major: one row a column of the product.
+    pub(crate) fn pack(precision: Precision, depth: usize, values: &[f32], bias: Vec<f32>) -> Self {
+        let rows = values.chunks_exact(depth);
+        let matrix = match precision {
+            Precision::Int8 => Matrix::Int8(Weights8::pack(depth, rows)),
+            Precision::F32 => Matrix::F32(WeightsF32::pack(depth, rows)),
+        };
+        Linear { matrix, bias }
+    }
+
     pub(crate) fn columns(&self) -> usize {
         self.bias.len()
     }
 
     /// Fills `out` with the product, `[tokens, columns]`.
-    fn apply(&self, isa: Isa, input: &[f32], rows: &mut Rows8, out: &mut [f32]) {
+    pub(crate) fn apply(&self, isa: Isa, input: &[f32], rows: &mut Rows8, out: &mut [f32]) {
         match &self.matrix {
             Matrix::Int8(weights) => {
                 rows.quantise(isa, input, weights.depth());
@@ -157,22 +171,5 @@ impl Linear {
                 gemm::product32(isa, input, weights, &self.bias, out);
             }
         }
-    }
-}
-
-impl WordTable {
-    /// The table, if its parts fit each other.
-    pub(crate) fn checked(self) -> Result<Self, String> {
-        let whole = self.nibbles.len().is_multiple_of(self.width / 2);
-        if whole && self.scales.len() * BLOCK == self.nibbles.len() * 2 {
-            return Ok(self);
-        }
-        Err(format!("the word table has {} bytes and {} scales", self.nibbles.len(), self.scales.len()))
-    }
-
-    fn read(&self, id: u32, row: &mut [f32]) {
-        let (half, blocks) = (self.width / 2, self.width / BLOCK);
-        let id = id as usize;
-        unpack(&self.nibbles[id * half..][..half], &self.scales[id * blocks..][..blocks], row);
     }
 }

@@ -9,9 +9,10 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::gemm::Isa;
-use super::model::Scratch;
-use super::tokenizer::{BEGIN, END};
-use super::weights::{Loaded, Precision, load, parse};
+use super::loaded::{Loaded, Precision, load};
+use super::model::{Scratch, Sequence};
+use super::tokenizer::unigram::{BEGIN, END};
+use super::weights::parse;
 
 fn file() -> PathBuf {
     let shipped = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models");
@@ -49,7 +50,7 @@ fn ids(model: &Loaded, text: &str) -> Vec<u32> {
 /// Mean vectors of unit length.
 fn embed(model: &Loaded, isa: Isa, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let mut scratch = Scratch::default();
-    let sequences: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+    let sequences: Vec<_> = texts.iter().map(|ids| Sequence { ids, second: ids.len() }).collect();
     model.model.forward(isa, &sequences, &mut scratch);
     let mut rest = scratch.hidden.as_slice();
     texts

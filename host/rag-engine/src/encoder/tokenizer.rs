@@ -1,201 +1,72 @@
-//! Cuts text into the pieces of XLM-RoBERTa's unigram vocabulary: the most probable sequence, found by Viterbi.
-//!
-//! As SentencePiece does it: each character is mapped (width, compatibility forms, controls), spaces collapse, every
-//! word begins with U+2581, and a run of unknown characters is one unknown piece. No piece crosses a word's start,
-//! so words are cut one by one.
+//! Cuts text into an encoder's tokens, and says which special tokens frame a sequence.
 
-use std::collections::HashMap;
+mod hub;
+mod trie;
+pub(crate) mod unigram;
 
-use super::trie::Trie;
+use std::path::Path;
 
-/// Row of `<s>`, which begins every sequence.
-pub(crate) const BEGIN: u32 = 0;
-/// Row of `</s>`, which ends every sequence.
-pub(crate) const END: u32 = 2;
-/// Row of `<unk>`.
-pub(crate) const UNKNOWN: u32 = 3;
-/// Rows before the first ordinary piece.
-pub(crate) const SPECIALS: usize = 4;
+use unigram::Unigram;
 
-/// Marks the start of a word.
-const WORD_START: char = '\u{2581}';
-/// An unknown character costs this much more than the least probable piece (SentencePiece's `kUnkPenalty`).
-const UNKNOWN_PENALTY: f32 = 10.0;
-
-/// A vocabulary ready for use. Ids are rows of the (pruned) word table.
+/// A vocabulary ready for use. Ids are rows of the encoder's word table.
 #[derive(Debug)]
 pub struct Tokenizer {
-    trie: Trie,
-    scores: Vec<f32>,
-    unknown_score: f32,
-    normalise: HashMap<char, Box<[char]>>,
+    pieces: Pieces,
+    specials: Specials,
+}
+
+#[derive(Debug)]
+enum Pieces {
+    /// The shipped vocabulary, pruned.
+    Unigram(Unigram),
+    /// Any vocabulary in the hub's `tokenizer.json`.
+    Hub(Box<tokenizers::Tokenizer>),
+}
+
+/// The tokens around texts: `begin A end`, or `begin A middle B end`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Specials {
+    pub(crate) begin: u32,
+    pub(crate) end: u32,
+    pub(crate) middle: Vec<u32>,
 }
 
 impl Tokenizer {
-    /// `pieces` in row order, specials first; `normalise` maps a character to what stands for it.
+    /// The shipped vocabulary.
+    pub(crate) fn unigram(pieces: Unigram) -> Self {
+        let (begin, end) = (unigram::BEGIN, unigram::END);
+        let specials = Specials { begin, end, middle: vec![end, end] };
+        Tokenizer { pieces: Pieces::Unigram(pieces), specials }
+    }
+
+    /// The vocabulary of a `tokenizer.json`.
     ///
     /// # Errors
-    /// What is wrong with the vocabulary, in words.
-    pub(crate) fn new(
-        pieces: &[&str],
-        scores: Vec<f32>,
-        normalise: HashMap<char, Box<[char]>>,
-    ) -> Result<Self, String> {
-        if pieces.len() <= SPECIALS || pieces.len() != scores.len() {
-            return Err(format!(
-                "{} pieces and {} scores do not make a vocabulary",
-                pieces.len(),
-                scores.len()
-            ));
-        }
-        let mut sorted: Vec<(&[u8], u32)> =
-            pieces.iter().zip(0..).skip(SPECIALS).map(|(piece, row)| (piece.as_bytes(), row)).collect();
-        sorted.sort_unstable();
-        if scores.iter().any(|score| !score.is_finite()) {
-            return Err("a piece's score is not a number".to_owned());
-        }
-        let lowest = scores[SPECIALS..].iter().copied().fold(f32::INFINITY, f32::min);
-        Ok(Tokenizer {
-            trie: Trie::new(&sorted)?,
-            scores,
-            unknown_score: lowest - UNKNOWN_PENALTY,
-            normalise,
-        })
+    /// What is wrong with the file, in words.
+    pub(crate) fn hub(path: &Path) -> Result<Self, String> {
+        let (pieces, specials) = hub::read(path)?;
+        Ok(Tokenizer { pieces: Pieces::Hub(Box::new(pieces)), specials })
     }
 
-    /// Ids of a text's pieces, without special tokens. Spaces around the text do not matter.
+    pub(crate) fn specials(&self) -> &Specials {
+        &self.specials
+    }
+
+    /// One more than the largest id.
+    pub(crate) fn rows(&self) -> usize {
+        match &self.pieces {
+            Pieces::Unigram(pieces) => pieces.rows(),
+            Pieces::Hub(pieces) => {
+                pieces.get_vocab(true).values().max().map_or(0, |largest| *largest as usize + 1)
+            }
+        }
+    }
+
+    /// Ids of a text's pieces, without special tokens.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let mut ids = Vec::with_capacity(text.len() / 3 + 4);
-        let mut lattice = Lattice::default();
-        let mut word = String::new();
-        let mut push = |char: char| {
-            if char != ' ' {
-                if word.is_empty() {
-                    word.push(WORD_START);
-                }
-                word.push(char);
-            } else if !word.is_empty() {
-                self.cut(&word, &mut lattice, &mut ids);
-                word.clear();
-            }
-        };
-        for char in text.chars() {
-            match self.normalise.get(&char) {
-                Some(mapped) => mapped.iter().copied().for_each(&mut push),
-                None => push(char),
-            }
+        match &self.pieces {
+            Pieces::Unigram(pieces) => pieces.encode(text),
+            Pieces::Hub(pieces) => hub::encode(pieces, text),
         }
-        push(' ');
-        ids
-    }
-
-    /// Appends the pieces of one word.
-    fn cut(&self, word: &str, lattice: &mut Lattice, ids: &mut Vec<u32>) {
-        lattice.reset(word.len());
-        for (start, char) in word.char_indices() {
-            let score = lattice.best[start].score;
-            self.trie.prefixes(&word.as_bytes()[start..], |bytes, row| {
-                lattice.offer(start + bytes, Step { score: score + self.scores[row as usize], start, row });
-            });
-            let unknown = Step { score: score + self.unknown_score, start, row: UNKNOWN };
-            lattice.offer(start + char.len_utf8(), unknown);
-        }
-        let first = ids.len();
-        let mut end = word.len();
-        while end > 0 {
-            let step = lattice.best[end];
-            if step.row != UNKNOWN || ids.len() == first || ids.last() != Some(&UNKNOWN) {
-                ids.push(step.row);
-            }
-            end = step.start;
-        }
-        ids[first..].reverse();
-    }
-}
-
-/// The best way to reach each byte of a word.
-#[derive(Debug, Default)]
-struct Lattice {
-    best: Vec<Step>,
-}
-
-/// The last piece of a way.
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    score: f32,
-    start: usize,
-    row: u32,
-}
-
-impl Lattice {
-    fn reset(&mut self, bytes: usize) {
-        self.best.clear();
-        self.best.resize(bytes + 1, Step { score: f32::NEG_INFINITY, start: 0, row: UNKNOWN });
-        self.best[0].score = 0.0;
-    }
-
-    /// Of equal ways the first offered stays, the one with the longer last piece.
-    fn offer(&mut self, end: usize, step: Step) {
-        if step.score > self.best[end].score {
-            self.best[end] = step;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tokenizer() -> Tokenizer {
-        let pieces =
-            ["<s>", "<pad>", "</s>", "<unk>", "▁", "a", "b", "ab", "▁知", "知识", "识", "▁ab", "。", "c"];
-        let scores = vec![0., 0., 0., 0., -3., -4., -4., -5., -6., -5., -6., -4.5, -3., -9.];
-        let normalise = HashMap::from([
-            ('Ａ', Box::from(['a'])),
-            ('\u{3000}', Box::from([' '])),
-            ('\n', Box::from([' '])),
-            ('\u{1}', Box::from([])),
-            ('㏂', Box::from(['a', '.', 'b'])),
-        ]);
-        Tokenizer::new(&pieces, scores, normalise).unwrap()
-    }
-
-    fn check(text: &str, expected: &[u32]) {
-        assert_eq!(tokenizer().encode(text), expected, "{text:?}");
-    }
-
-    #[test]
-    fn takes_the_most_probable_cut() {
-        check("ab", &[11]);
-        check("知识。", &[4, 9, 12]);
-        check("知", &[8]);
-        check("aab", &[4, 5, 7]);
-    }
-
-    #[test]
-    fn maps_characters_and_collapses_spaces() {
-        check("  ab \n\u{3000} ab\u{1}  ", &[11, 11]);
-        check("Ａb", &[11]);
-        check("", &[]);
-        check(" \n", &[]);
-    }
-
-    #[test]
-    fn a_run_of_unknown_characters_is_one_unknown_piece() {
-        check("한국a어", &[4, UNKNOWN, 5, UNKNOWN]);
-        check("한 국", &[4, UNKNOWN, 4, UNKNOWN]);
-        check("㏂", &[4, 5, UNKNOWN, 6]);
-    }
-
-    #[test]
-    fn refuses_a_vocabulary_that_is_none() {
-        let of =
-            |pieces: &[&str], scores: Vec<f32>| Tokenizer::new(pieces, scores, HashMap::new()).unwrap_err();
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>"], vec![0.; 4]).contains("vocabulary"));
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a"], vec![0.; 4]).contains("vocabulary"));
-        assert!(
-            of(&["<s>", "<pad>", "</s>", "<unk>", "a"], vec![0., 0., 0., 0., f32::NAN]).contains("number")
-        );
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a", "a"], vec![0.; 6]).contains("twice"));
     }
 }

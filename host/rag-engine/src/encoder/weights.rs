@@ -1,65 +1,26 @@
-//! Reads the encoder's file: checks that it is whole and of the right shapes, then unpacks it for the processor.
+//! Reads the shipped encoder's file: checks that it is whole and of the right shapes, then unpacks it for the processor.
 //!
 //! The file is safetensors as `models/convert/e5.py` writes it: 4-bit matrices as `NAME.nibbles` (U8, two weights a
 //! byte) and `NAME.scales` (F16, one a block of 32), the rest in F32, the tokenizer beside them.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use rag_core::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::gemm::{Weights8, WeightsF32};
-use super::model::{Layer, Linear, Matrix, Model, Norm, WordTable};
+use super::loaded::{Loaded, Pooling, Precision};
+use super::model::{Layer, Linear, Model, Norm};
 use super::tokenizer::Tokenizer;
+use super::tokenizer::unigram::Unigram;
+use super::word_table::{BLOCK, WordTable, unpack};
 use crate::pth::half_to_f32;
 
 /// Format name in the file's metadata.
 const FORMAT: &str = "rag-e5-q4/1";
-/// Weights that share a scale.
-pub(crate) const BLOCK: usize = 32;
-
-/// How the layers' products are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// 8-bit weights, activations quantised row by row: four bytes less a weight, several times faster.
-    Int8,
-    /// The reference.
-    F32,
-}
-
-/// What a file holds.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    pub(crate) model: Model,
-    pub(crate) tokenizer: Tokenizer,
-    /// First 12 digits of the data's SHA-256.
-    pub(crate) hash: String,
-    pub(crate) name: String,
-    pub(crate) prefix_query: String,
-    pub(crate) prefix_passage: String,
-}
-
-impl Loaded {
-    /// Tokens of one window, without special tokens.
-    pub(crate) fn window(&self) -> usize {
-        self.model.positions() - 2
-    }
-}
-
-/// Reads `path` into memory in the given precision.
+/// Reads the whole file's bytes.
 ///
 /// # Errors
-/// `Unavailable` when there is no such file, `Model` when it is cut short, damaged or of another format.
-pub(crate) fn load(path: &Path, precision: Precision) -> Result<Loaded> {
-    let bytes = fs_err::read(path).map_err(|error| Error::Unavailable {
-        message: format!("the embedding model cannot be read: {error}"),
-    })?;
-    parse(&bytes, precision).map_err(|message| Error::Model { path: path.display().to_string(), message })
-}
-
-/// As `load`; the error is the message.
+/// What is wrong with it, in words: cut short, damaged or of another format.
 pub(crate) fn parse(bytes: &[u8], precision: Precision) -> Result<Loaded, String> {
     let (header_bytes, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| match error {
         safetensors::SafeTensorError::HeaderTooSmall | safetensors::SafeTensorError::InvalidHeaderLength => {
@@ -90,6 +51,9 @@ pub(crate) fn parse(bytes: &[u8], precision: Precision) -> Result<Loaded, String
         name: text("model")?,
         prefix_query: text("prefix_query")?,
         prefix_passage: text("prefix_passage")?,
+        pooling: Pooling::Mean,
+        token_head: None,
+        score_head: None,
     })
 }
 
@@ -119,13 +83,13 @@ fn model(
         return Err("it has no layers".to_owned());
     }
     Ok(Model {
-        word: WordTable {
+        word: WordTable::nibbles(
             width,
-            nibbles: file.bytes("word.nibbles", Dtype::U8)?.to_vec(),
-            scales: file.halves("word.scales")?,
-        }
-        .checked()?,
+            file.bytes("word.nibbles", Dtype::U8)?.to_vec(),
+            file.halves("word.scales")?,
+        )?,
         position,
+        second: Vec::new(),
         norm: norm(file, "embedding_norm", width)?,
         layers,
         heads,
@@ -168,12 +132,7 @@ fn linear(file: &File<'_>, names: &[String], depth: usize, precision: Precision)
         file.dequantise(name, depth, &mut values)?;
         bias.extend(file.floats_of(&format!("{name}.bias"), (values.len() - before) / depth)?);
     }
-    let rows = values.chunks_exact(depth);
-    let matrix = match precision {
-        Precision::Int8 => Matrix::Int8(Weights8::pack(depth, rows)),
-        Precision::F32 => Matrix::F32(WeightsF32::pack(depth, rows)),
-    };
-    Ok(Linear { matrix, bias })
+    Ok(Linear::pack(precision, depth, &values, bias))
 }
 
 fn tokenizer(file: &File<'_>) -> Result<Tokenizer, String> {
@@ -204,7 +163,7 @@ fn tokenizer(file: &File<'_>) -> Result<Tokenizer, String> {
         rest = &after[to.len()..];
         normalise.insert(from, to);
     }
-    Tokenizer::new(&pieces, file.floats("tokenizer.scores")?, normalise)
+    Unigram::new(&pieces, file.floats("tokenizer.scores")?, normalise).map(Tokenizer::unigram)
 }
 
 /// Tensors by name, with errors that name them.
@@ -272,17 +231,5 @@ impl<'a> File<'a> {
         values.resize(start + nibbles.len() * 2, 0.0);
         unpack(nibbles, &scales, &mut values[start..]);
         Ok(())
-    }
-}
-
-/// Weights of Q4_0 blocks: `(nibble - 8) · scale`; the low nibbles of a block's 16 bytes come first.
-pub(crate) fn unpack(nibbles: &[u8], scales: &[f32], values: &mut [f32]) {
-    let blocks = nibbles.chunks_exact(BLOCK / 2).zip(scales).zip(values.chunks_exact_mut(BLOCK));
-    for ((bytes, scale), values) in blocks {
-        let (low, high) = values.split_at_mut(BLOCK / 2);
-        for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
-            *low = (f32::from(byte & 15) - 8.0) * scale;
-            *high = (f32::from(byte >> 4) - 8.0) * scale;
-        }
     }
 }

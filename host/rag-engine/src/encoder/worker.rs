@@ -11,8 +11,8 @@ use rag_core::{Error, Result};
 
 use super::gemm::Isa;
 use super::job::{Job, Output, Running};
+use super::loaded::Loaded;
 use super::model::Scratch;
-use super::weights::Loaded;
 
 /// Tokens that one thread computes at a time, when there are enough: one passage or a dozen questions. More would not
 /// leave the weights of a layer and what passes through it in the second-level cache together.
@@ -168,13 +168,13 @@ impl Worker {
         outputs: &mut Vec<(Place, Output)>,
     ) {
         let windows: Vec<_> = group.iter().map(|place| &running[place.call].windows[place.window]).collect();
-        let ids: Vec<&[u32]> = windows.iter().map(|window| window.ids.as_slice()).collect();
+        let sequences: Vec<_> = windows.iter().map(|window| window.sequence()).collect();
         let model = &self.model.model;
-        model.forward(self.isa, &ids, scratch);
+        model.forward(self.isa, &sequences, scratch);
         let mut rest = scratch.hidden.as_slice();
         for (place, window) in group.iter().zip(windows) {
             let (hidden, after) = rest.split_at(place.tokens * model.width);
-            outputs.push((*place, running[place.call].output(window, hidden, model.width)));
+            outputs.push((*place, running[place.call].output(window, hidden, &self.model, self.isa)));
             rest = after;
         }
     }

@@ -27,6 +27,8 @@ enum Value {
     Global(Global),
     Storage(Rc<Storage>),
     Tensor(Rc<TensorView>),
+    /// A tensor of whole numbers, such as a buffer of positions, which no weight is.
+    OtherTensor,
 }
 
 /// The only Python objects that a checkpoint may name.
@@ -35,13 +37,14 @@ enum Global {
     RebuildTensor,
     RebuildParameter,
     OrderedDict,
-    Storage(Dtype),
+    /// None for types other than floats.
+    Storage(Option<Dtype>),
 }
 
 #[derive(Debug)]
 struct Storage {
     key: Rc<str>,
-    dtype: Dtype,
+    dtype: Option<Dtype>,
     len: usize,
 }
 
@@ -57,6 +60,7 @@ pub(super) fn tensors(program: &[u8]) -> Result<BTreeMap<String, TensorView>, St
             (Value::Text(name), Value::Tensor(view)) => {
                 tensors.insert(name.to_string(), (*view).clone());
             }
+            (Value::Text(_), Value::OtherTensor) => {}
             (Value::Text(name), _) => return Err(format!("its entry '{name}' is not a tensor")),
             _ => return Err("its dictionary has an entry without a name".to_string()),
         }
@@ -228,7 +232,9 @@ impl Machine<'_> {
                 self.push_dict();
                 self.pop()
             }
-            (Global::RebuildParameter, [tensor @ Value::Tensor(_), ..]) => Ok(tensor.clone()),
+            (Global::RebuildParameter, [tensor @ (Value::Tensor(_) | Value::OtherTensor), ..]) => {
+                Ok(tensor.clone())
+            }
             (
                 Global::RebuildTensor,
                 [
@@ -239,9 +245,10 @@ impl Machine<'_> {
                     ..,
                 ],
             ) => {
+                let Some(dtype) = storage.dtype else { return Ok(Value::OtherTensor) };
                 let view = TensorView {
                     storage: storage.key.to_string(),
-                    dtype: storage.dtype,
+                    dtype,
                     storage_len: storage.len,
                     offset: usize::try_from(*offset).map_err(|_| "a tensor's offset is negative")?,
                     shape: sizes(shape)?,
@@ -296,9 +303,10 @@ fn global(module: &str, name: &str) -> Result<Global, String> {
         ("torch._utils", "_rebuild_tensor_v2") => Ok(Global::RebuildTensor),
         ("torch._utils", "_rebuild_parameter") => Ok(Global::RebuildParameter),
         ("collections", "OrderedDict") => Ok(Global::OrderedDict),
-        ("torch", "FloatStorage") => Ok(Global::Storage(Dtype::F32)),
-        ("torch", "HalfStorage") => Ok(Global::Storage(Dtype::F16)),
-        ("torch", "BFloat16Storage") => Ok(Global::Storage(Dtype::Bf16)),
+        ("torch", "FloatStorage") => Ok(Global::Storage(Some(Dtype::F32))),
+        ("torch", "HalfStorage") => Ok(Global::Storage(Some(Dtype::F16))),
+        ("torch", "BFloat16Storage") => Ok(Global::Storage(Some(Dtype::Bf16))),
+        ("torch", "LongStorage" | "IntStorage" | "BoolStorage" | "ByteStorage") => Ok(Global::Storage(None)),
         _ => Err(format!("its pickle names {module}.{name}, which no float tensor needs: refused")),
     }
 }

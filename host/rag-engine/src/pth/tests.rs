@@ -148,7 +148,7 @@ fn a_pickle_with_code_is_refused_by_name() {
         (&b"cos\nsystem\nX\x04\0\0\0true\x85R."[..], "names os.system"),
         (b"cbuiltins\neval\n.", "names builtins.eval"),
         (b"\x8c\x05posix\x8c\x06system\x93.", "names posix.system"),
-        (b"ctorch\nLongStorage\n.", "names torch.LongStorage"),
+        (b"ctorch\nDoubleStorage\n.", "names torch.DoubleStorage"),
         (b"(S'x'\ni__builtin__\nopen\n.", "instruction 0x53"),
         (b"K\x01}b.", "sets attributes of something that is no dictionary"),
         (b"ctorch._utils\n_rebuild_tensor_v2\n)R.", "RebuildTensor with arguments that it never has"),

@@ -8,10 +8,11 @@ use super::linear::Linear;
 use super::time_mix::TimeMix;
 use super::time_mix7::TimeMix7;
 use crate::cpu::matrix::{Format, Matrix};
+use crate::pth::Dtype;
 
 /// Tensors by name. Linear weights are [out, in]; those of the low-rank mixes (RWKV-6: `time_maa_w1`, `_w2`,
 /// `time_decay_w1`, `_w2`; RWKV-7: `w1`, `w2`, `a1`, `a2`, `g1`, `g2`, `v1`, `v2`) are [in, out].
-pub trait Weights {
+pub trait Weights: Send + Sync {
     fn names(&self) -> Vec<String>;
 
     /// Shape of a tensor without leading axes of size 1.
@@ -19,6 +20,11 @@ pub trait Weights {
 
     /// Elements of a tensor in row-major order.
     fn read(&self, name: &str) -> Result<Vec<f32>>;
+
+    /// Elements of a tensor as they are stored, in row-major order and little-endian; none when they are not stored so.
+    fn raw(&self, _name: &str) -> Option<(Dtype, &[u8])> {
+        None
+    }
 
     /// A matrix that is stored ready to use, of `size` [out, in]; a part is one of the slices of `time_maa_w2`.
     fn packed(&self, _name: &str, _part: Option<usize>, _size: [usize; 2]) -> Result<Option<Matrix>> {

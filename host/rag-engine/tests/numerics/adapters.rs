@@ -48,7 +48,7 @@ impl Weights for Tensors {
 }
 
 /// The synthetic model with some tensors changed.
-struct Merged<'a>(Synthetic, &'a dyn Fn(&str, &mut [f32]));
+struct Merged<'a>(Synthetic, &'a (dyn Fn(&str, &mut [f32]) + Send + Sync));
 
 impl Weights for Merged<'_> {
     fn names(&self) -> Vec<String> {
@@ -118,7 +118,7 @@ fn plain() -> Engine {
     engine(Model::read(&Synthetic::new(1), Format::F32).unwrap(), Simd::detect())
 }
 
-fn merged(change: &dyn Fn(&str, &mut [f32])) -> Engine {
+fn merged(change: &(dyn Fn(&str, &mut [f32]) + Send + Sync)) -> Engine {
     engine(Model::read(&Merged(Synthetic::new(1), change), Format::F32).unwrap(), Simd::detect())
 }
 
