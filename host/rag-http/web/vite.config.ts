@@ -39,6 +39,8 @@ export default defineConfig({
     // Everything is a file of its own: the content policy knows no `data:` addresses.
     assetsInlineLimit: 0,
     target: "es2023",
+    // The first that know `light-dark()`.
+    cssTarget: ["chrome123", "firefox120", "safari17.5"],
     // The licences of what is built in travel with it.
     license: { fileName: "ui/licenses.md" },
     // pdf.js is one large part, loaded when a PDF is opened.
