@@ -77,14 +77,15 @@ export async function look(page, name, { only } = {}) {
 /** A call of the API beside the page. */
 export async function call(method, path, body, secret = key) {
   const headers = { authorization: `Bearer ${secret}` };
-  if (typeof body === "object") headers["content-type"] = "application/json";
-  const response = await fetch(url + path, { method, headers, body: typeof body === "object" ? JSON.stringify(body) : body });
+  const json = typeof body === "object" && !(body instanceof Uint8Array);
+  if (json) headers["content-type"] = "application/json";
+  const response = await fetch(url + path, { method, headers, body: json ? JSON.stringify(body) : body });
   const text = await response.text();
   assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`);
   return text ? JSON.parse(text) : undefined;
 }
 
-/** Ingests a text under a name and waits for its job. */
+/** Ingests a text or bytes under a name and waits for the job. */
 export async function ingest(kb, name, text) {
   const { jobs } = await call("POST", `/api/v1/kbs/${kb}/documents?name=${encodeURIComponent(name)}`, text);
   await until(async () => {

@@ -114,20 +114,32 @@ async function fill(page, says, see) {
   await page.locator("[data-files]").setInputFiles([
     { name: "apt-手册.md", mimeType: "text/markdown", buffer: readFileSync(join(fixtures, "apt-手册.md")) },
     { name: "sailing.md", mimeType: "text/markdown", buffer: readFileSync(join(fixtures, "sailing.md")) },
+    { name: "twin.md", mimeType: "text/markdown", buffer: readFileSync(join(fixtures, "sailing.md")) },
     { name: "noise.bin", mimeType: "application/octet-stream", buffer: bytes },
   ]);
   // Refused at the door or failed in its job: either way the page says so, with a reason.
   await page.locator("[data-job=failed], [data-upload] .reason").first().waitFor();
-  await page.locator("[data-document]").nth(1).waitFor();
+  await page.locator("[data-document]").nth(2).waitFor();
   await page.locator("[data-add-text]").click();
   await page.locator("dialog input:not([type=checkbox])").fill("note 便条");
   await page.locator("dialog textarea").fill("# 便条\n\nThe lighthouse is painted white. 灯塔是白色的。\n");
   await see("text-new");
   await page.locator("dialog .primary").click();
-  await page.locator("[data-document]").nth(2).waitFor();
+  await page.locator("[data-document]").nth(3).waitFor();
   await page.locator("[data-job=done]").first().waitFor();
   assert.match(await page.locator("[data-job=done]").first().textContent(), new RegExp(says.done));
   await see("kb-documents");
+
+  // Two of the files are the same one: the page finds them, and one goes.
+  await page.locator("[data-which]").selectOption("duplicates");
+  await until(async () => (await page.locator("[data-document]").count()) === 2);
+  await see("kb-duplicates");
+  await page.locator("[data-document]", { hasText: "twin.md" }).locator("button").last().click();
+  await page.locator("dialog .danger").click();
+  await page.locator("dialog").waitFor({ state: "detached" });
+  await until(async () => (await page.locator("[data-document]").count()) === 0);
+  await page.locator("[data-which]").selectOption("");
+  await page.locator("[data-document]").nth(2).waitFor();
 }
 
 async function ask(page, kb, says, see, go) {
@@ -196,12 +208,34 @@ async function talks(page, way, kb, says, see) {
   await page.locator("[data-mark=good][aria-pressed=true]").first().waitFor();
   await page.reload();
   await page.locator("[data-mark=good][aria-pressed=true]").first().waitFor();
+  await marked(page, kb, says, see);
   if (narrow) await page.locator("[data-talks]").click();
   const renamed = page.locator("[data-talk]", { hasText: `renamed ${kb}` });
   await renamed.hover();
   await renamed.locator("button").last().click();
   await page.locator("dialog .danger").click();
   await renamed.waitFor({ state: "detached" });
+}
+
+/** What was marked is listed, and becomes a question set with one press. */
+async function marked(page, kb, says, see) {
+  const before = page.url();
+  await page.goto(`${url}/#/kb/${kb}/marked`);
+  const row = page.locator("[data-marked=good]", { hasText: says.question });
+  await row.locator("summary").click();
+  await row.locator(".sources button").first().click();
+  await page.locator(".source-pane mark").waitFor();
+  await page.keyboard.press("Escape");
+  await row.locator("input").check();
+  await see("marked");
+  await page.locator("[data-to-set]").click();
+  assert.equal(await page.locator("dialog .question input").first().inputValue(), says.question);
+  assert.equal(await page.locator("dialog .question input").nth(1).inputValue(), says.file);
+  await page.locator("[data-set-name]").fill("marked 评价");
+  await page.locator("dialog .primary").click();
+  await page.locator("dialog").waitFor({ state: "detached" });
+  await page.goto(before);
+  await page.locator(".asked").first().waitFor();
 }
 
 async function readDocument(page, kb, says, see, go) {
@@ -241,6 +275,14 @@ async function curate(page, kb, says, see, go) {
   await page.locator("[data-enable]").click();
   await page.locator(".pairs .tag.warn").waitFor({ state: "detached" });
 
+  // Cut anew: what was edited by hand is gone.
+  await page.locator("[data-cut]").click();
+  await page.locator("dialog select").selectOption("chunk-fixed");
+  await see("rechunk");
+  await page.locator("[data-rechunk]").click();
+  await page.locator("[data-chunk]", { hasText: "更正后的句子" }).waitFor({ state: "detached" });
+  await page.locator("[data-chunk]").first().waitFor();
+
   await go(`kb/${kb}`);
   const row = page.locator("[data-document]", { hasText: "note" });
   await row.locator("input[type=checkbox]").check();
@@ -278,13 +320,13 @@ async function questions(page, kb, says, see, go) {
   await see("set-new");
   await page.locator("dialog .primary").click();
   await page.locator("dialog").waitFor({ state: "detached" });
-  for (const [nth, rerank] of ["on", "off"].entries()) {
-    await page.locator("form.ways select").nth(1).selectOption(rerank);
-    await page.locator("[data-start-run]").click();
-    await until(async () => (await page.locator("[data-run=done]").count()) === nth + 1);
-  }
-  for (const box of await page.locator("[data-run=done] input").all()) await box.check();
-  await page.locator("[data-outcomes] .tag.good").nth(1).waitFor();
+  await page.locator("[data-second-way]").click();
+  await page.locator("form.ways .way").nth(0).locator("select").nth(0).selectOption("retrieve-dense");
+  await page.locator("form.ways .way").nth(1).locator("select").nth(1).selectOption("off");
+  await page.locator("[data-start-run]").click();
+  await page.locator("[data-verdict]").waitFor();
+  assert.equal(await page.locator("[data-run=done]").count(), 2);
+  assert.ok((await page.locator("[data-outcomes] tbody tr").count()) >= 5, "figures, and a row for each question");
   await see("set-runs");
 }
 
@@ -356,6 +398,7 @@ async function users(browser, page, way, tell, see, go) {
   await other.page.goto(`${url}/#/kb/initial`);
   await other.page.locator("section.panel").last().waitFor();
   assert.equal(await other.page.locator("[data-files]").count(), 0, "no upload for a reader");
+  await ownPassword(other.page, name, password, way);
   await other.context.close();
 
   await row.locator("button").last().click();
@@ -364,6 +407,28 @@ async function users(browser, page, way, tell, see, go) {
   await go("people/audit");
   await page.locator("tbody tr", { hasText: "/api/v1/users" }).first().waitFor();
   await see("audit");
+}
+
+/** One's own password: the old one no longer opens the page, the new one does. */
+async function ownPassword(page, name, old, way) {
+  if (way.width < 760) await page.locator("header.bar button").click();
+  await page.locator("[data-own-password]").click();
+  const inputs = page.locator("[data-password] input[type=password]");
+  const fresh = "another password 新密码";
+  for (const [i, text] of [old, fresh, "different"].entries()) await inputs.nth(i).fill(text);
+  assert.ok(await page.locator("[data-password] .primary").isDisabled(), "the two differ");
+  await look(page, `password-${way.locale.slice(0, 2)}-${way.width}-${way.scheme}`);
+  await inputs.nth(2).fill(fresh);
+  await page.locator("[data-password] .primary").click();
+  await page.locator("dialog").waitFor({ state: "detached" });
+  await page.locator("[data-logout]").click();
+  for (const [secret, opens] of [[old, false], [fresh, true]]) {
+    if (opens === false) await page.locator("[data-by-name]").click();
+    await page.locator("[data-user]").fill(name);
+    await page.locator("#login-form input[type=password]").fill(secret);
+    await page.keyboard.press("Enter");
+    await page.locator(opens ? "nav.side" : "[role=alert]").first().waitFor({ state: "attached" });
+  }
 }
 
 /** By keys, and back: the choice outlives a reload. */

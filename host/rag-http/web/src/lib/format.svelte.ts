@@ -10,6 +10,9 @@ export const count = (value: number): string => new Intl.NumberFormat(locale()).
 export const score = (value: number): string =>
   new Intl.NumberFormat(locale(), { minimumFractionDigits: 3, maximumFractionDigits: 3 }).format(value);
 
+export const percent = (share: number): string =>
+  new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: 1 }).format(share);
+
 export function bytes(value: number): string {
   const units = ["byte", "kilobyte", "megabyte", "gigabyte"] as const;
   let size = value;
