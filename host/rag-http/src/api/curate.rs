@@ -156,8 +156,9 @@ async fn one(
     Ok(job.map(JobView::from))
 }
 
-/// Cut a document anew, with another chunker or the knowledge base's own. Edits of its chunks are lost, unless it is
-/// cut like this already: then nothing happens.
+/// Cut a document anew, with another chunker or the knowledge base's own. Edits of its chunks are lost.
+///
+/// A document that is cut like this already stays as it is. What is cut anew has a new id: see the job's `document`.
 #[utoipa::path(post, path = "/api/v1/kbs/{kb}/documents/{document}/rechunk", tag = "documents",
     operation_id = "rechunk", params(("kb" = String, Path,), ("document" = String, Path,)),
     request_body = Rechunk,
