@@ -1,4 +1,4 @@
-//! The page in Chromium, by the scripts beside this file: each page's main path, hostile content, breaks, sizes.
+//! The page in Chromium, by the scripts beside this file: each page's main path, print, hostile content, breaks, sizes.
 
 use std::path::Path;
 use std::process::Command;
@@ -41,6 +41,14 @@ async fn no_document_and_no_model_becomes_part_of_the_page() {
     let mut data = Data::new();
     let host = data.start();
     script("hostile.mjs", of(&host)).await;
+    host.stop();
+}
+
+#[tokio::test]
+async fn a_citation_opens_the_printed_page_with_its_words_marked() {
+    let mut data = Data::new();
+    let host = data.start();
+    script("printed.mjs", of(&host)).await;
     host.stop();
 }
 

@@ -384,7 +384,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Cut a document anew, with another chunker or the knowledge base's own. Edits of its chunks are lost. */
+        /**
+         * Cut a document anew, with another chunker or the knowledge base's own. Edits of its chunks are lost.
+         * @description A document that is cut like this already stays as it is. What is cut anew has a new id: see the job's `document`.
+         */
         post: operations["rechunk"];
         delete?: never;
         options?: never;
