@@ -45,6 +45,20 @@ def wkv6(r, k, v, logw, u, s0=None, final=False):
     return wkv6_naive(r, k, v, logw, u, s0)
 
 
+NF4 = torch.tensor([1, 40, 61, 78, 92, 105, 116, 128, 138, 148, 159, 171, 184, 199, 220, 255]).float().sub(128).div(127)
+
+
+def nf4(w, on=True):
+    """The weights as the engine's 4-bit format holds them (blocks of 64 columns), with the gradient of the plain ones."""
+    if not on:
+        return w * 1.0
+    x = w.detach().float().reshape(-1, 64)
+    top = x.abs().amax(1, keepdim=True).clamp(min=1e-8)
+    t = NF4.to(x.device)
+    q = t[torch.bucketize(x / top, (t[1:] + t[:-1]) / 2)] * top
+    return w + (q.view_as(w) - w.detach()).to(w.dtype)
+
+
 def shift(x):
     return F.pad(x, (0, 0, 1, -1))
 
@@ -159,14 +173,14 @@ def half_two(x, o, g, keep, lxw, lxb, O, l2w, l2b, mk, mr, K, R, V, drop: float,
 FAST = {'one': half_one, 'two': half_two}
 
 
-def fast_block(b, x, keep, last):
+def fast_block(b, x, keep, last, quant=False):
     a, f = b.att, b.ffn
     r, k, v, logw, g = FAST['one'](x, keep, last, b.ln1.weight, b.ln1.bias, a.time_maa_x, a.time_maa_w, a.time_maa_k, a.time_maa_v,
                                    a.time_maa_r, a.time_maa_g, a.time_maa_w1, a.time_maa_w2, a.time_decay, a.time_decay_w1,
                                    a.time_decay_w2, a.receptance.weight, a.key.weight, a.value.weight, a.gate.weight, a.H)
     o, _ = wkv6(r, k, v, logw, a.time_faaaa.to(r.dtype))
     return FAST['two'](x, o, g, keep, a.ln_x.weight, a.ln_x.bias, a.output.weight, b.ln2.weight, b.ln2.bias, f.time_maa_k,
-                       f.time_maa_r, f.key.weight, f.receptance.weight, f.value.weight, b.drop if b.training else 0., a.H)
+                       f.time_maa_r, nf4(f.key.weight, quant), nf4(f.receptance.weight, quant), nf4(f.value.weight, quant), b.drop if b.training else 0., a.H)
 
 
 class RWKV6(nn.Module):
@@ -175,7 +189,7 @@ class RWKV6(nn.Module):
     def __init__(s, V=65536, C=384, L=12, ffn=None, drop=0.0, vectors=None):
         super().__init__()
         ffn = ffn or int(C * 3.5) // 32 * 32
-        s.C, s.L, s.V = C, L, V
+        s.C, s.L, s.V, s.quant = C, L, V, False
         s.emb = nn.Embedding(V, C); s.blocks = nn.ModuleList(Block(C, L, i, ffn, drop) for i in range(L))
         s.ln_out = nn.LayerNorm(C); s.head = nn.Linear(C, V, bias=False)
         s.tags = nn.Linear(C, 2)
@@ -191,10 +205,12 @@ class RWKV6(nn.Module):
 
     def embed(s, idx):
         e = s.emb(idx)
-        return e if s.vec is None else e + (F.embedding(idx, s.vec).to(s.in_proj.dtype) @ s.in_proj).to(e.dtype)
+        e = e if s.vec is None else e + (F.embedding(idx, s.vec).to(s.in_proj.dtype) @ s.in_proj).to(e.dtype)
+        return nf4(e) if s.quant else e
 
     def head_weight(s):
-        return s.head.weight if s.vec is None else s.head.weight + s.vec.to(s.out_proj.dtype) @ s.out_proj
+        w = s.head.weight if s.vec is None else s.head.weight + s.vec.to(s.out_proj.dtype) @ s.out_proj
+        return nf4(w) if s.quant else w
 
     def hidden(s, idx, first, last):
         """Final hidden vectors, and those two thirds up, where the reading tags are trained."""
@@ -202,7 +218,7 @@ class RWKV6(nn.Module):
         keep = (~first).unsqueeze(-1).to(x.dtype); last = last[..., None, None]
         mid = None
         for i, b in enumerate(s.blocks):
-            x = fast_block(b, x, keep, last)
+            x = fast_block(b, x, keep, last, s.quant)
             if i == s.L * 2 // 3 - 1:
                 mid = x
         return s.ln_out(x), mid

@@ -7,7 +7,7 @@ bits 0-1 loss class of the token as a target (0 none, 1 text, 2 answer), bits 2-
 (0 none, 1 passage, 2 passage token inside the answer, 3 sentence end, 4 end of a sentence with the answer),
 bit 5 last token of its sample (the recurrent state starts anew behind it).
 """
-import argparse, bz2, hashlib, json, lzma, os, random
+import argparse, bisect, hashlib, json, lzma, os, random
 from multiprocessing import Pool
 import numpy as np
 from pyrwkv_tokenizer import RWKVTokenizer
@@ -201,10 +201,42 @@ def crop(d, u, v, lang, rng, lo, hi):
     return d[st:en], u - st, v - st
 
 
+WH = {'zh': ['多少', '第几', '几', '哪年', '哪一年', '何时', '什么时候', '时间', '谁', '哪里', '哪个国家', '何处', '什么地方', '人', '为什么', '什么'],
+      'en': ['how many', 'how much', 'how long', 'how old', 'when', 'what year', 'who', 'where', 'why', 'how', 'which', 'what']}
+
+
+def kind(lang, q, a):
+    """Answers of one kind may stand for each other."""
+    w = next((x for x in WH[lang] if x in q.lower()), '')
+    return lang, w, any(c.isdigit() for c in a), a[:1].isupper(), lang == 'zh' and a[:1] in '《“「'
+
+
+def substitutes(rows):
+    """Answers by kind, in the order of their length."""
+    t = {}
+    for _, lang, hant, d, q, a in rows:
+        if a and len(a) < 40:
+            t.setdefault(kind(lang, q, a), set()).add(a)
+    return {k: sorted(v, key=lambda x: (len(x), x)) for k, v in t.items()}
+
+
+def substitute(lang, d, q, a, rng):
+    """The passage with another answer of the same kind in place of its own: then only reading helps."""
+    t = SUBST.get(kind(lang, q, a), [])
+    if len(t) < 8 or len(a) > 30 or a in q or d.count(a) > 4 or (lang == 'en' and not a[0].isupper() and not a[0].isdigit()):
+        return d, a
+    k = bisect.bisect_left(t, len(a), key=len)
+    b = t[min(len(t) - 1, max(0, k + rng.randint(-len(t) // 12 - 2, len(t) // 12 + 2)))]
+    if b in d or b in q or len(b) > 1.6 * len(a) + 2:
+        return d, a
+    return d.replace(a, b), b
+
+
 def real_rows(rows, pool, rng):
     out = []
     for src, lang, hant, d, q, a in rows:
-        if not a and rng.random() > .35:               # adversarial unanswerable ones: a third of them each time
+        home = d
+        if not a and rng.random() > .2:               # adversarial unanswerable ones: a third of them each time
             continue
         if hant and rng.random() < .6:
             d, q, a = d.translate(T2S), q.translate(T2S), a.translate(T2S)
@@ -213,7 +245,13 @@ def real_rows(rows, pool, rng):
         if rng.random() < .08:
             q = q.rstrip('？?') if rng.random() < .5 else (rng.choice(['请问', '请根据资料回答：', '根据上下文回答：']) + q if lang == 'zh' else
                                                            rng.choice(['Please answer: ', 'From the text: ']) + q)
-        other = lambda: rng.choice(pool[src])
+        if a and rng.random() < .25:
+            d, a = substitute(lang, d, q, a, rng)
+        def other():
+            p = pool[src]
+            if lang == 'zh' and rng.random() < .5 and home in NEAR:      # of the same article, mostly
+                return p[(NEAR[home] + rng.choice([-2, -1, 1, 2])) % len(p)]
+            return rng.choice(p)
         lo, hi = (50, 400) if lang == 'zh' else (120, 1200)
         if not a:
             d, _, _ = crop(d, 0, 1, lang, rng, lo, hi)
@@ -231,12 +269,12 @@ def real_rows(rows, pool, rng):
                 out.append(encode(lang, q, alone, REFUSE[lang], None, rng)); continue
             d, u, v = full, u + len(pre), v + len(pre)
         r = rng.random()
-        if r < .06:                                    # another passage: refuse
+        if r < .05:                                    # another passage: refuse
             o = other()
             if a not in o:
                 o, _, _ = crop(o, 0, 1, lang, rng, lo, hi)
                 out.append(encode(lang, q, o, REFUSE[lang], None, rng)); continue
-        if r < .09 and len(at) == 1 and lang == 'zh':  # the same passage without the sentence: refuse
+        if r < (.08 if lang == 'zh' else .06) and len(at) == 1 and len(d) > (160 if lang == 'zh' else 500):  # the same passage without the sentence: refuse
             i = max([s[0] for s in sentences(d, lang) if s[0] <= u] or [0])
             j = min([s[1] for s in sentences(d, lang) if s[1] >= v] or [len(d)])
             o, _, _ = crop(d[:i] + d[j:], 0, 1, lang, rng, lo, hi)
@@ -250,10 +288,12 @@ def real_rows(rows, pool, rng):
             if sp and sp[0][1] - sp[0][0] < (100 if lang == 'zh' else 350):
                 x = d[sp[0][0]:sp[0][1]]
                 out.append(encode(lang, q.rstrip('？?') + ('？请引用原文。' if lang == 'zh' else '? Quote the sentence.'), d, x.strip(), sp[0], rng)); continue
-        if rng.random() < .13:
+        if rng.random() < .05:                         # make the question instead: trained as text
+            out.append(ask_back(lang, q, d, s.strip(), rng)); continue
+        if rng.random() < .2:
             ot = [crop(other(), 0, 1, lang, rng, lo, hi // 2)[0] for _ in range(rng.choice([1, 1, 2]))]
             if not any(s in o for o in ot):
-                if rng.random() < .1:
+                if rng.random() < .07:
                     out.append(two(lang, q, ot[0], '', None, ot[1:], rng)); continue
                 d, u, v = crop(*full, lang, rng, lo, hi // 2)
                 out.append(two(lang, q, d, s, (u, v), ot, rng)); continue
@@ -261,10 +301,41 @@ def real_rows(rows, pool, rng):
     return out
 
 
+ASK = {'zh': '请根据资料提一个答案是“{a}”的问题。', 'en': 'Ask a question about the passage whose answer is "{a}".'}
+
+
+def ask_back(lang, q, d, a, rng):
+    """The task turned round: the question is what is to be written, with the weight of text."""
+    ids, fl = encode(lang, ASK[lang].format(a=a), d, q, None, rng, FORMS[0][1])
+    fl[(fl & 3) == 2] -= 1
+    return ids, fl
+
+
+def glued(rng, sents, times):
+    """Passages of single sentences, which the sentence-level sets have only."""
+    out = []
+    for _ in range(times):
+        x = list(sents); rng.shuffle(x)
+        for i in range(0, len(x) - 8, 8):
+            out.append(('en', ' '.join(x[i:i + 8])))
+    return out
+
+
+def held_rows(rows, rng):
+    """Questions that are held back, as they are evaluated: for a loss while training."""
+    out = []
+    for src, lang, _, d, q, a in rows:
+        if a and a in d:
+            lo = 380 if lang == 'zh' else 1100
+            d, u, v = crop(d, d.index(a), d.index(a) + len(a), lang, rng, lo, lo)
+            out.append(encode(lang, q, d, a.strip(), (u, v), rng, FORMS[0][1]))
+    return out
+
+
 def job(arg):
     kind, seed, items, extra = arg
     rng = random.Random(seed)
-    s = lm_rows(items, rng) if kind == 'lm' else syn_rows(items, rng, extra) if kind == 'syn' else real_rows(items, POOL, rng)
+    s = lm_rows(items, rng) if kind == 'lm' else syn_rows(items, rng, extra) if kind == 'syn' else held_rows(items, rng) if kind == 'held' else real_rows(items, POOL, rng)
     rng.shuffle(s)
     return pack(s, rng)
 
@@ -276,7 +347,7 @@ def save(out, name, parts):
     print(name, len(t), 'rows', round(t.size / 1e6, 1), 'M places', round((f > 0).mean(), 3), 'flagged', round(((f & 3) == 2).mean(), 4), 'answer', flush=True)
 
 
-POOL = {}
+POOL, NEAR, SUBST = {}, {}, {}
 
 
 def read_rows(path):
@@ -293,27 +364,37 @@ if __name__ == '__main__':
     a = ap.parse_args()
     os.makedirs(a.out, exist_ok=True)
     A = tables(a.src)
-    text = (lzma.open(f'{a.src}/lm-text.xz', 'rt') if os.path.exists(f'{a.src}/lm-text.xz') else bz2.open(f'{a.src}/lm-text.bz2', 'rt', encoding='utf8')).read()
+    text = (open(f'{a.src}/lm-text.txt', encoding='utf8') if os.path.exists(f'{a.src}/lm-text.txt') else lzma.open(f'{a.src}/lm-text.xz', 'rt')).read()
     docs = [('zh' if sum('\u4e00' <= c <= '\u9fff' for c in d[:400]) > 60 else 'en', d) for d in text.split('\n\n') if len(d) > 200]
     tr, held = [], []
     for src, lang, hant, d, q, ans in read_rows(f'{a.src}/qa-train.jsonl.xz'):
         if src == 'pubmedqa' or (ans and (len(ans[0]) > 160 or ans[0] not in d)):
             continue
-        (tr if split_of(d) == 'train' else held).append((src, lang, hant, d, q, ans[0] if ans else ''))
+        x = (src, lang, hant, d, q, ans[0] if ans else '')
+        if split_of(d) == 'train':
+            tr += [x] * (4 if src == 'expmrc-squad-dev' else 1)      # the only SQuAD-style English
+        else:
+            held.append(x)
     ev = {'cmrc-dev': [(d, q, x) for _, _, _, d, q, x in read_rows(f'{a.src}/qa-dev.jsonl.xz')],
           'held': [list(x) for x in held]}
     json.dump(ev, open(f'{a.out}/eval.json', 'w'), ensure_ascii=False)
-    rng = random.Random(1); rng.shuffle(docs); rng.shuffle(tr)
+    rng = random.Random(1); rng.shuffle(docs)
     if a.limit:
-        docs, tr = docs[:a.limit], tr[:a.limit * 4]
+        docs = docs[:a.limit]; rng.shuffle(tr); tr = tr[:a.limit * 4]
     docs.sort(key=lambda x: len(x[1]) > 100000)      # a few documents are very long: none of them for validation
     val, docs = docs[:60], docs[60:]
     for x in tr:
         POOL.setdefault(x[0], []).append(x[3])
-    POOL = {k: sorted(set(v)) for k, v in POOL.items()}
+    POOL = {k: list(dict.fromkeys(v)) for k, v in POOL.items()}
+    SUBST.update(substitutes(tr))
+    rng.shuffle(tr)
     ctx = [('en' if k[:4] in ('qamr', 'covi') or k == 'expmrc-squad-dev' else 'zh', c) for k in POOL for c in POOL[k] if len(c) > 150]
+    short_en = [c for k in POOL if k[:4] == 'qamr' for c in POOL[k]]
     print(len(docs), 'texts', len(tr), 'questions', len(held), 'held back', len(ctx), 'passages as text', flush=True)
     # long documents in pieces, so that the processes share the work evenly
+    for k, v in POOL.items():
+        for i, c in enumerate(v):
+            NEAR[c] = i
     bits = []
     for lang, t in docs:
         st = 0
@@ -330,15 +411,19 @@ if __name__ == '__main__':
         zh = [b for b in bits if b[0] == 'zh']; en = [b for b in bits if b[0] == 'en']
         wiki = ctx * 2
 
-        def mixed(seed):          # all Chinese, half of the English, the question sets' passages twice
-            r = random.Random(seed); x = zh + r.sample(en, len(en) // 2) + wiki; r.shuffle(x); return x
+        def mixed(seed, share):   # a share of the text, three quarters of its English, the question sets' passages twice
+            r = random.Random(seed)
+            x = [b for b in zh if r.random() < share] + [b for b in en if r.random() < share * .75] + wiki + glued(r, short_en, 3)
+            r.shuffle(x); return x
+        # what training waits for comes first; every further file of questions is another epoch with other crops
         go('lm', 'lm', bits + ctx * 2, 1)
-        go('val_lm', 'lm', val, 2)
-        go('syn0', 'syn', mixed(0), 10, 0)
+        go('syn0', 'syn', mixed(0, .16), 10, 0)
         go('real0', 'real', tr, 30)
-        go('syn1', 'syn', mixed(1), 11, 1)
+        save(a.out, 'val_real', [job(('held', 5, held, None))])
+        go('val_lm', 'lm', val, 2)
+        go('syn1', 'syn', mixed(1, .7), 11, 1)
         for k in range(1, a.real):
             go(f'real{k}', 'real', tr, 30 + k)
-            if k + 1 < a.syn:
-                go(f'syn{k + 1}', 'syn', mixed(k + 1), 11 + k, 2)
+            if k % 4 == 3 and k // 4 + 2 < a.syn:
+                go(f'syn{k // 4 + 2}', 'syn', mixed(k // 4 + 2, .8), 12 + k // 4, 2)
     print('done', flush=True)

@@ -93,11 +93,54 @@ def zh_cloze(s, rng):
     return q, ans, a, b
 
 
+EN_STOP = {'The', 'This', 'That', 'These', 'Those', 'It', 'He', 'She', 'They', 'We', 'You', 'In', 'If', 'When', 'A', 'An', 'As', 'For', 'But', 'And', 'To', 'His', 'Her', 'Its', 'There', 'Both'}
+AUX = re.compile(r"\b(was|were|is|are|can|could|has|had|have|will|would|should|may|must|does|did)\b")
+MONTH = re.compile(r'January|February|March|April|May|June|July|August|September|October|November|December')
+PREP = re.compile(r'\b(in|on|at|by|from|to|of|for|with|as|into|during|since|until|between|near|under|the|a|an|its|his|their)$')
+
+
+def fronted(s, a, b, ans, rng):
+    """'The tower was built in 1889 by X.' and 1889 -> 'When was the tower built?': the usual English order."""
+    left = re.split(r'[;:]|, (?:and|but|which|who|while) ', s[:a])[-1].strip(' ,')
+    m = AUX.search(left)
+    if not m or not 2 <= len(left[:m.start()].split()) + 1 <= 14 or not left[:m.start()].strip():
+        return None
+    subj, rest = left[:m.start()].strip(), left[m.end():].strip()
+    w0 = subj.split()[0]
+    if w0 in ('The', 'A', 'An', 'This', 'These', 'It', 'He', 'She', 'They', 'In', 'His', 'Her', 'Its', 'Their', 'All', 'Some', 'Many', 'Most', 'One'):
+        subj = w0.lower() + subj[len(w0):]
+    prep = ''
+    p = PREP.search(rest)
+    while p:
+        prep = p.group(); rest = rest[:p.start()].strip(); p = PREP.search(rest)
+    if re.fullmatch(r'1\d\d\d|20\d\d', ans) or MONTH.search(ans):
+        w = rng.choice(['When', 'When', 'In what year', 'In which year']) if not MONTH.search(ans) else 'When'
+        prep = ''
+    elif ans[0].isdigit():
+        nxt = s[b:].split()
+        w = 'How many ' + nxt[0].strip('.,;') if nxt and re.match(r'[a-z]{3,}', nxt[0]) else 'How much'
+    elif prep == 'by':
+        w = rng.choice(['By whom', 'By what', 'Who', 'What']); prep = '' if w[0] == 'B' else 'by'
+    elif prep in ('in', 'at', 'near', 'from', 'to') and ans[0].isupper():
+        w = rng.choice(['Where', 'Where', 'What', 'Which place']); prep = '' if w == 'Where' and prep != 'from' else prep
+    else:
+        w = rng.choice(['What', 'What', 'Who', 'Which'] if ans[0].isupper() else ['What'])
+    if prep in ('the', 'a', 'an', 'its', 'his', 'their'):
+        prep = ''
+    tail = ''
+    if rng.random() < .4:
+        tail = ' ' + re.split(r'[,.;:]', s[b:])[0].strip()
+        if len(tail) > 60:
+            tail = ''
+    q = f'{w} {m.group()} {subj} {rest} {prep}{tail}'
+    return re.sub(r'\s+', ' ', q).strip(' ,.') + '?' if len(q) > 14 else None
+
+
 def en_cloze(s, rng):
     c = [m.span() for m in EN_CAND.finditer(s) if m.end() - m.start() < 40]
     if not c:
         return None
-    a, b = rng.choice(c)
+    a, b = rng.choices(c, [4 if (s[x].isupper() and s[x:y] not in EN_STOP) or s[x].isdigit() else 1 for x, y in c])[0]
     ans = s[a:b]
     wl, wr = s[:a].split(), s[b:].split()
     l = ' '.join(wl[-rng.randint(2, 12):])
@@ -111,6 +154,9 @@ def en_cloze(s, rng):
     else:
         w = rng.choice(['what', 'what', 'which', 'who', 'where'])
     st = rng.random()
+    f = fronted(s, a, b, ans, rng) if st < .5 else None
+    if f:
+        return f, ans, a, b
     if len(wl) <= 2 and r:
         q = f'{w.capitalize()} {r}'.strip(' ,.;:') + '?'
     elif st < .45:

@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node N train.py --rows ROWS --out CKPT --seconds 1200 [--vectors vec.npz]
 """
-import argparse, io, json, math, os, time
+import argparse, io, json, math, os, shutil, time, zlib
 import numpy as np, torch, torch.distributed as dist, torch.nn.functional as F
 import evaluate, model as M
 from model import RWKV6
@@ -12,7 +12,9 @@ ap.add_argument('--rows', required=True); ap.add_argument('--out', required=True
 ap.add_argument('--until', type=float, default=0, help='clock time (seconds since 1970) at which training ends')
 ap.add_argument('--vectors', default=''); ap.add_argument('--width', type=int, default=384); ap.add_argument('--layers', type=int, default=12)
 ap.add_argument('--batch', type=int, default=28); ap.add_argument('--lr', type=float, default=1.2e-3); ap.add_argument('--muon', type=float, default=2.5e-3)
-ap.add_argument('--drop', type=float, default=0.05); ap.add_argument('--maxstep', type=int, default=10 ** 9); ap.add_argument('--seed', type=int, default=1)
+ap.add_argument('--drop', type=float, default=0.1); ap.add_argument('--maxstep', type=int, default=10 ** 9); ap.add_argument('--seed', type=int, default=1)
+ap.add_argument('--every', type=int, default=500, help='steps between losses on what is held back')
+ap.add_argument('--quant', type=float, default=.84, help='share of the time from which 4-bit weights are practised')
 a = ap.parse_args()
 if os.environ.get('ONE_CONFIG'):      # no search over kernel variants: it takes three minutes
     from triton.runtime import autotuner
@@ -174,7 +176,9 @@ def scan():
 
 def mix(p):
     """Rows of a batch by progress: (text, short, middle, long made-up questions, real questions)."""
-    for lim, m in ((.18, (.18, .52, 0, 0, .30)), (.45, (.10, .10, .30, 0, .50)), (.70, (.06, 0, .12, .22, .60)), (2., (.02, 0, 0, .18, .80))):
+    if os.path.exists(f'{a.out}/mix.json'):      # the rest of the run can be changed while it is on
+        return json.load(open(f'{a.out}/mix.json'))
+    for lim, m in ((.08, (.45, .35, 0, 0, .20)), (.35, (.45, 0, .30, 0, .25)), (.65, (.28, 0, 0, .32, .40)), (.87, (.15, 0, 0, .27, .58)), (2., (.05, 0, 0, .20, .75))):
         if p < lim:
             return m
 
@@ -189,32 +193,43 @@ def save(name):
 
 
 def pack():
-    """Small copy of the weights in files of at most 14 MiB: matrices as int8 in groups of 64, tables only where ids were seen."""
+    """Small copy of the weights in files of at most 14 MiB: matrices as int8 in groups of 64, tables in 7 bits and only where ids were seen."""
     if rank or not os.environ.get('PACK'):
         return
-    def q8(v):
-        g = v.reshape(v.shape[0], -1, 64); s = (g.abs().amax(2, keepdim=True) / 127).clamp(min=1e-8).half()
-        return (g / s.float()).round().clamp(-127, 127).to(torch.int8).cpu(), s.cpu()
+    def q8(v, top=127):
+        g = v.reshape(v.shape[0], -1, 64) if v.shape[-1] % 64 == 0 else v.reshape(v.shape[0], -1, 32)
+        s = (g.abs().amax(2, keepdim=True) / top).clamp(min=1e-7).half()
+        return (g / s.float()).round().clamp(-top, top).to(torch.int8).cpu(), s.cpu(), tuple(v.shape)
     o = {'seen': (seen > 0).cpu()}
     for k, v in model.state_dict().items():
         v = v.detach().float()
         if k in ('emb.weight', 'head.weight'):
             if vec is not None:
                 v = v + model.vec.float() @ (model.in_proj if k[0] == 'e' else model.out_proj).detach().float()
-            o[k] = q8(v[seen > 0])
+            o[k] = q8(v[seen > 0], 63)
         elif k == 'vec':
             continue
         else:
-            o[k] = q8(v) if v.ndim == 2 and k.endswith('.weight') and min(v.shape) > 200 else v.cpu()
-    b = io.BytesIO(); torch.save(o, b); b = b.getvalue(); d = os.environ['PACK']
-    for f in os.listdir(d):
-        if f.startswith('pack.'):
-            os.remove(f'{d}/{f}')
+            o[k] = q8(v) if v.ndim > 1 and min(v.shape[-1], v.numel() // 4096) >= 4 and v.shape[-1] % 32 == 0 and 'proj' not in k else v.cpu()
+    b = io.BytesIO(); torch.save(o, b); c = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY); b = c.compress(b.getbuffer()) + c.flush()
+    d = os.environ['PACK']; shutil.rmtree(f'{d}.new', ignore_errors=True); os.makedirs(f'{d}.new')
     for i in range(0, len(b), 14 << 20):
-        open(f'{d}/pack.{i // (14 << 20):02d}', 'wb').write(b[i:i + (14 << 20)])
+        open(f'{d}.new/pack.{i // (14 << 20):02d}', 'wb').write(b[i:i + (14 << 20)])
+    shutil.rmtree(d, ignore_errors=True); os.rename(f'{d}.new', d)
     say('packed', len(b) / 2 ** 20, 'MiB')
 
 
+def held_loss():
+    """Loss on the answers that are held back; with dropout and gradients on, so that nothing is compiled anew."""
+    parts = [x for x in zip(VAL[0].split(a.batch), VAL[1].split(a.batch)) if len(x[0]) == a.batch][:6 if cuda else 2]
+    x = [forward(t, f)[1][1].detach() for t, f in parts]
+    x = torch.stack(x).mean() if x else torch.zeros((), device=dev)
+    if world > 1:
+        dist.all_reduce(x); x /= world
+    return x.item()
+
+
+torch.manual_seed(a.seed + 1000 * rank)      # other dropout on every GPU
 model.train()
 if cuda:       # compile while prepare.py is at work
     t1 = time.time()
@@ -224,22 +239,25 @@ if cuda:       # compile while prepare.py is at work
     say('kernel against plain loop, relative error', ((o1 - o2).norm() / o2.norm()).item(), round(time.time() - t1, 1), 's')
     x = torch.randint(1, 60000, (a.batch, ROW), device=dev).short(); f = torch.full((a.batch, ROW), 1, dtype=torch.uint8, device=dev)
     f[:, 500] |= 32; f[:, 600] = 6; f[:, 700] = 4 << 2
-    for _ in range(3):
+    for i in range(4):
+        model.quant = i == 2
         l, _ = forward(x, f); l.backward(); model.zero_grad(set_to_none=True)
+    model.quant = False
     torch.cuda.synchronize(); say('compiled in', round(time.time() - t1), 's; loss', l.item())
-while not all(os.path.exists(f'{a.rows}/{n}.flg') for n in ('lm', 'syn0', 'real0')):
+while not all(os.path.exists(f'{a.rows}/{n}.flg') for n in ('lm', 'syn0', 'real0', 'val_real')):
     time.sleep(1)
 time.sleep(1); scan()
 if world > 1:
     dist.barrier()
 seen = torch.zeros(65536, device=dev)
+VAL = [torch.from_numpy(np.fromfile(f'{a.rows}/val_real.{x}', y).reshape(-1, ROW)[rank::world].copy()).to(dev) for x, y in (('tok', np.int16), ('flg', np.uint8))]
 for k in ('lm', 'short', 'real'):
     for t, _ in POOLS[k].files:
         seen[(t.view(-1).int() & 0xffff).long()] = 1
 if world > 1:
     dist.all_reduce(seen, op=dist.ReduceOp.MAX)
 say('ids seen', int(seen.sum())); np.save(f'{a.out}/seen.npy', seen.cpu().numpy() > 0)
-t0 = time.time(); seconds = a.until - t0 if a.until else a.seconds; say('seconds to train', round(seconds)); ema = None; step = 0; p = 0.; packed = False; tokens = 0; acc = []
+t0 = time.time(); seconds = a.until - t0 if a.until else a.seconds; say('seconds to train', round(seconds)); ema = None; step = 0; p = 0.; packs = [.3, .5, .7]; tokens = 0; acc = []
 params = [p_ for _, p_ in named]
 while True:
     if step % 10 == 0:
@@ -254,6 +272,7 @@ while True:
     m = [x if POOLS[k].files else 0 for x, k in zip(mix(p), POOLS)]
     nb = np.random.default_rng(step + 7).multinomial(a.batch, np.array(m) / sum(m))
     tok, flg = (torch.cat(z) for z in zip(*[POOLS[k].take(n) for k, n in zip(POOLS, nb) if n]))
+    model.quant = p > a.quant
     loss, parts = forward(tok, flg); loss.backward()
     model.head.weight.grad.mul_(seen[:, None])
     gs = [q.grad for q in params]
@@ -277,21 +296,21 @@ while True:
     if step % 1000 == 0 and world > 1:
         for q in params:
             dist.broadcast(q.data, 0)
-    if p > .62 and not packed:
-        packed = True; pack()
+    if step % a.every == 0:
+        say(f'step {step} p {p:.3f} held-out answers {held_loss():.4f}')
+    if packs and p > packs[0]:
+        packs.pop(0); pack()
 say('trained', step, 'steps', tokens / 1e6, 'M tokens', round(time.time() - t0), 's')
 if ema is not None:
     for q, x in zip(params, ema):
         q.data.copy_(x)
-pack()
-if not os.environ.get('PACK'):
-    save('final')
+model.quant = False; pack(); save('final')
 model.eval(); S = evaluate.sets(json.load(open(f'{a.rows}/eval.json')), 0 if cuda else 2)
 order = ['held-zh', 'held-en', 'cmrc-dev', 'refusal-zh', 'refusal-en', 'refusal-cmrc-dev', 'held-en-squad']
 res = {}
 for k in order[rank::world]:
     res.update(evaluate.run(model, TK, {k: S[k]}, 5))
-    json.dump(res, open(f'{os.environ.get("PACK", a.out)}/figures{rank}.json', 'w'), indent=1)
+    json.dump(res, open(f'{a.out}/figures{rank}.json', 'w'), indent=1)
 open(f'{a.out}/done{rank}', 'w').write('ok'); say('DONE')
 if world > 1:
     dist.barrier(); dist.destroy_process_group()

@@ -2,7 +2,7 @@
 
     python unpack.py PACKDIR vec.npz OUT.pth
 """
-import glob, io, sys
+import glob, io, sys, zlib
 import numpy as np, torch
 
 
@@ -18,10 +18,10 @@ def vectors(path):
 
 if __name__ == '__main__':
     src, vec, dst = sys.argv[1:4]
-    o = torch.load(io.BytesIO(b''.join(open(f, 'rb').read() for f in sorted(glob.glob(f'{src}/pack.*')))), map_location='cpu')
+    o = torch.load(io.BytesIO(zlib.decompress(b''.join(open(f, 'rb').read() for f in sorted(glob.glob(f'{src}/pack.*'))))), map_location='cpu')
 
     def dq(x):
-        return (x[0].float() * x[1].float()).reshape(x[0].shape[0], -1)
+        return (x[0].float() * x[1].float()).reshape(x[2])
     seen = o.pop('seen'); V = vectors(vec); d = {}
     pin, pout = o.pop('in_proj'), o.pop('out_proj')
     for k, v in o.items():

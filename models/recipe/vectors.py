@@ -1,46 +1,28 @@
 """First values of the token tables: one vector for every World token, from the word table of multilingual-e5-small.
 
-    python vectors.py e5-small-q4.bin rwkv_vocab_v20230424.txt vec.npz
+    python vectors.py e5-small.safetensors rwkv_vocab_v20230424.txt vec.npz
 
 The word table (not the encoder) of the encoder that the project ships (MIT) is read; a World token gets the mean of the
 vectors of its text's pieces. Tokens of scripts other than Latin, Han, kana and punctuation get none. Written as 4-bit
 values in groups of 32 with an fp16 scale: unpack.py's vectors() reads it.
 """
-import ast, struct, sys, unicodedata
+import ast, json, struct, sys, unicodedata
 import numpy as np
 
 E5, VOCAB, OUT = sys.argv[1:4]
-b = np.memmap(E5, mode='r')
+raw = open(E5, 'rb').read(); n, = struct.unpack_from('<Q', raw); head = json.loads(raw[8:8 + n])
 
 
-def take(fmt, p):
-    n = struct.calcsize(fmt)
-    return struct.unpack(fmt, bytes(b[p:p + n])), p + n
+def tensor(name, kind):
+    x, y = head[name]['data_offsets']
+    return np.frombuffer(raw[8 + n + x:8 + n + y], kind).reshape(head[name]['shape'])
 
 
-assert bytes(b[:4]) == b'E5S1'
-p = 40                                   # magic, version, seven sizes, layer-norm eps
-(block,), p = take('<i', p)
-(n, bos, eos, pad, unk), p = take('<5i', p)
-(size,), p = take('<Q', p)
-off = np.frombuffer(bytes(b[p:p + 4 * (n + 1)]), np.uint32); p += 4 * (n + 1)
-score = np.frombuffer(bytes(b[p:p + 4 * n]), np.float32); p += 4 * n
-blob = bytes(b[p:p + size]); p += size
-pieces = [blob[off[i]:off[i + 1]].decode('utf8', 'replace') for i in range(n)]
-(_, skip), p = take('<iI', p)
-p += skip
-(tensors,), p = take('<i', p)
-for _ in range(tensors):
-    (ln,), p = take('<H', p)
-    name = bytes(b[p:p + ln]).decode(); p += ln + 1
-    (_, at, length), p = take('<IQQ', p)
-    if name == 'emb.word':
-        break
-q = np.frombuffer(bytes(b[at:at + length]), np.uint8).reshape(-1, 18)
-d = q[:, :2].copy().view(np.float16).astype(np.float32)
-E = np.empty((len(q), 32), np.float32)
-E[:, :16] = ((q[:, 2:] & 15).astype(np.float32) - 8) * d; E[:, 16:] = ((q[:, 2:] >> 4).astype(np.float32) - 8) * d
-E = E.reshape(-1, 384)
+at = np.concatenate([[0], np.cumsum(tensor('tokenizer.piece_bytes', 'u1').astype(int))]); blob = tensor('tokenizer.pieces', 'u1').tobytes()
+pieces = [blob[at[i]:at[i + 1]].decode() for i in range(len(at) - 1)]
+score = tensor('tokenizer.scores', '<f4'); unk = 3
+q = tensor('word.nibbles', 'u1').reshape(len(pieces), 12, 16); d = tensor('word.scales', '<f2').astype(np.float32)
+E = ((np.concatenate([q & 15, q >> 4], 2).astype(np.float32) - 8) * d[:, :, None]).reshape(-1, 384)
 ids = {s: i for i, s in enumerate(pieces)}
 LOW = float(score.min()) - 10
 

@@ -118,7 +118,7 @@ impl Within {
     fn may_end(&self, text: usize, at: usize) -> bool {
         let Some(text) = self.texts.get(text) else { return false };
         let cut = text.bytes.get(at).is_some_and(|byte| is_inner(*byte)) || joins_word(&text.bytes, at);
-        if text.whole { at == text.bytes.len() } else { !cut }
+        if text.whole { at == text.bytes.len() } else { !cut && !after_article(&text.bytes, at) }
     }
 }
 
@@ -131,6 +131,13 @@ fn is_inner(byte: u8) -> bool {
 fn joins_word(bytes: &[u8], at: usize) -> bool {
     let letter = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);
     letter(at.checked_sub(1)) && letter(Some(at))
+}
+
+/// Whether the word before `at` is an English article, with which no answer ends (`A` may: "vitamin A").
+fn after_article(bytes: &[u8], at: usize) -> bool {
+    let before = bytes.get(..at).unwrap_or_default();
+    let word = before.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
+    matches!(word, b"the" | b"The" | b"a" | b"an" | b"An")
 }
 
 #[cfg(test)]
@@ -168,6 +175,13 @@ mod tests {
         assert_eq!(answers(&["红车"], &[], 1_000), ["红", "红车", "车"]);
         assert_eq!(answers(&[], &["No answer."], 1_000), ["No answer."]);
         assert_eq!(answers(&["用 apt"], &["不知道"], 1_000), ["apt", "不知道", "用", "用 apt"]);
+    }
+
+    #[test]
+    fn no_answer_ends_with_an_article() {
+        assert_eq!(answers(&["The mast"], &[], 1_000), ["The mast", "mast"]);
+        assert_eq!(answers(&["vitamin A"], &[], 1_000), ["A", "vitamin", "vitamin A"]);
+        assert_eq!(answers(&["beta"], &[], 1_000), ["beta"]);
     }
 
     #[test]

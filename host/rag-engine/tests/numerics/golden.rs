@@ -98,7 +98,7 @@ fn the_checkpoint_gives_the_golden_numbers() {
     check(path, &golden, Format::Int8, "_f64", &int8);
 }
 
-/// What ships is quantised (tables and channel mix int4, time mix int8) and lacks the rows of unused ids.
+/// What ships is quantised (tables and channel mix nf4, time mix int8) and lacks the rows of unused ids.
 #[test]
 fn the_shipped_file_stays_near_the_golden_numbers() {
     let rounded = Tolerance { logit: 2.0, state: 0.04, greedy: 0.9 };
