@@ -135,7 +135,7 @@ fn joins_word(bytes: &[u8], at: usize) -> bool {
 
 /// Whether the word before `at` is an English article, with which no answer ends (`A` may: "vitamin A").
 fn after_article(bytes: &[u8], at: usize) -> bool {
-    let before = bytes.get(..at).unwrap_or_default();
+    let before = bytes.get(..at).unwrap_or_default().trim_ascii_end();
     let word = before.rsplit(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
     matches!(word, b"the" | b"The" | b"a" | b"an" | b"An")
 }
