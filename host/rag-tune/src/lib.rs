@@ -1,7 +1,7 @@
-//! Turns texts into training data: what RWKV's trainers read, checked before anything is trained on it.
-//!
-//! Scope today: data sets (`dataset`). Training a state or an adapter is not part of this crate yet.
+//! Tunes RWKV-6 models: texts become data sets, and data sets become states and adapters that the engine loads.
 
+mod cpu;
 pub mod dataset;
 
+pub use cpu::frozen::Precision;
 pub use dataset::{DatasetError, Settings, Summary, make_data};

@@ -1,0 +1,14 @@
+//! The trainer on the processor: RWKV-6 forwards and, by hand, backwards.
+
+mod channel_mix;
+pub(crate) mod frozen;
+pub(crate) mod head;
+pub(crate) mod linalg;
+pub(crate) mod linear;
+pub(crate) mod load;
+pub(crate) mod model;
+mod norm;
+mod shift;
+pub(crate) mod tensors;
+mod time_mix;
+mod wkv;
