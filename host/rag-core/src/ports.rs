@@ -13,6 +13,7 @@ mod folders;
 mod host;
 mod plugin;
 mod queue;
+mod tuning;
 
 pub use accounts::{Accounts, AuditEntry, AuditQuery, Rights, User, UserChange};
 
@@ -40,6 +41,10 @@ pub use plugin::{
     VectorStore,
 };
 pub use queue::Queue;
+pub use tuning::{
+    Tune, TuneDataset, TuneEstimate, TuneJob, TuneMethod, TunePair, TunePoint, TunePreview, TuneRequest,
+    TuneSettings, TuneState,
+};
 
 /// What is kept beside the catalogue, behind one door: whatever implements all of these is one.
 pub trait Records: Accounts + Conversations + Curation + Evaluations + Folders + Queue {}

@@ -29,5 +29,11 @@ pub fn cpu_features() -> String {
     format!("{:?}", cpu::simd::Simd::available()).to_lowercase()
 }
 
+/// Bytes of memory that the system, or the control group that this process runs in, has left; none where it does not
+/// say.
+pub fn memory_available() -> Option<usize> {
+    memory::available()
+}
+
 #[cfg(test)]
 mod testing;

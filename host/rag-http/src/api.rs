@@ -15,5 +15,6 @@ pub(crate) mod questions;
 pub(crate) mod resumable;
 pub(crate) mod search;
 pub(crate) mod status;
+pub(crate) mod tuning;
 pub(crate) mod upload;
 pub(crate) mod users;

@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use crate::api::{
     ask, conversations, curate, documents, folders, jobs, kbs, keys, login, questions, resumable, search,
-    status, upload, users,
+    status, tuning, upload, users,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
@@ -110,6 +110,7 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(ask::ask))
         .merge(conversation_routes())
         .merge(question_routes())
+        .merge(tuning_routes())
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(users::list, users::create))
@@ -144,6 +145,27 @@ fn question_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(questions::export))
         .routes(routes!(questions::runs, questions::start))
         .routes(routes!(questions::run, questions::delete_run))
+}
+
+fn tuning_routes() -> OpenApiRouter<AppState> {
+    let datasets = OpenApiRouter::new()
+        .routes(routes!(tuning::put_dataset, tuning::preview, tuning::delete_dataset))
+        .layer(DefaultBodyLimit::max(tuning::DATASET_BYTES_MAX));
+    OpenApiRouter::new()
+        .merge(datasets)
+        .routes(routes!(tuning::datasets))
+        .routes(routes!(tuning::convert))
+        .routes(routes!(tuning::collect))
+        .routes(routes!(tuning::defaults))
+        .routes(routes!(tuning::estimate))
+        .routes(routes!(tuning::list, tuning::start))
+        .routes(routes!(tuning::get, tuning::delete))
+        .routes(routes!(tuning::stop))
+        .routes(routes!(tuning::resume))
+        .routes(routes!(tuning::merge))
+        .routes(routes!(tuning::points))
+        .routes(routes!(tuning::events))
+        .routes(routes!(tuning::file))
 }
 
 /// What anyone may reach.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rag_core::Rag;
+use rag_core::ports::Tune;
 use tokio::sync::Semaphore;
 
 use crate::api::resumable::Uploads;
@@ -15,6 +16,8 @@ use crate::settings::Settings;
 #[derive(Clone, Debug)]
 pub struct AppState {
     pub(crate) rag: Arc<Rag>,
+    /// None where nothing is tuned.
+    pub(crate) tune: Option<Arc<dyn Tune>>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) attempts: Arc<Attempts>,
@@ -28,6 +31,7 @@ impl AppState {
     pub fn new(rag: Arc<Rag>, settings: Settings) -> Self {
         AppState {
             rag,
+            tune: None,
             requests: Arc::new(Semaphore::new(settings.requests_max)),
             sessions: Arc::default(),
             attempts: Arc::default(),
@@ -36,5 +40,11 @@ impl AppState {
             started: Instant::now(),
             settings: Arc::new(settings),
         }
+    }
+
+    /// With what tunes.
+    #[must_use]
+    pub fn with_tune(self, tune: Arc<dyn Tune>) -> Self {
+        AppState { tune: Some(tune), ..self }
     }
 }

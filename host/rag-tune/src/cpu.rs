@@ -1,5 +1,6 @@
 //! The trainer on the processor: RWKV-6 forwards and, by hand, backwards.
 
+pub(crate) mod attach;
 mod channel_mix;
 pub(crate) mod frozen;
 pub(crate) mod head;
@@ -9,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod model;
 mod norm;
 mod shift;
+mod svd;
 pub(crate) mod tensors;
 mod time_mix;
 mod wkv;

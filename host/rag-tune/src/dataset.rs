@@ -6,6 +6,8 @@
 
 pub mod binidx;
 mod jsonl;
+pub mod mask;
+pub mod samples;
 mod shuffle;
 
 use std::io::{BufRead, Write};
@@ -157,7 +159,7 @@ fn verify(prefix: &Path) -> Result<u64, DatasetError> {
 }
 
 /// Writes beside the target and renames: nobody sees half a file.
-fn replace(
+pub(crate) fn replace(
     target: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), DatasetError>,
 ) -> Result<(), DatasetError> {

@@ -15,6 +15,7 @@ use rag_engine::profile::{AdapterConfig, DEFAULT_PROFILE, ProfileConfig, ReadOut
 use rag_engine::rwkv::{AdapterScale, Formats};
 use rag_engine::{DiskCache, LanguageModelConfig};
 use rag_store::{Store, StoreConfig};
+use rag_tune::{Tuner, TunerConfig};
 use rag_wasm::{PluginHost, WasmConfig};
 use tokio::sync::Notify;
 
@@ -146,6 +147,22 @@ fn default_profile(config: &Config) -> Result<Option<ProfileConfig>> {
     let adapter = adapter.map(|path| AdapterConfig { path, pissa_start, scale });
     let (name, read_out) = (DEFAULT_PROFILE.to_owned(), ReadOutConfig::Language);
     Ok(Some(ProfileConfig { name, state, adapter, read_out }))
+}
+
+/// What tunes: data sets and jobs in `tuning` of the data folder, or where `bus.tuning_dir` says.
+pub(crate) fn tuner(config: &Config) -> Result<Arc<Tuner>> {
+    let dir = match config.bus.tuning_dir.as_os_str().is_empty() {
+        true => config.data_dir()?.join("tuning"),
+        false => config.bus.tuning_dir.clone(),
+    };
+    Ok(Tuner::open(TunerConfig {
+        dir,
+        models: config.models_dir(),
+        base: model_file(config, &config.models.language)?,
+        vocabulary: model_file(config, &config.models.vocabulary)?,
+        threads: config.tuning.threads,
+        queue_max: config.tuning.queue_max,
+    })?)
 }
 
 /// The formats of a configured name; none keeps what a file has.

@@ -324,18 +324,71 @@ impl RoleArg {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tune {
-    /// Turn jsonl texts into a binidx data set (PREFIX.bin, PREFIX.idx)
-    Prepare {
-        input: PathBuf,
-        #[arg(long, default_value_t = 3)]
-        epochs: u32,
-        #[arg(long, default_value_t = 1024)]
-        context: u32,
-        #[arg(long)]
-        out: PathBuf,
-        #[arg(long, default_value_t = 0)]
-        seed: u64,
-    },
+    /// Turn jsonl texts into a binidx data set (PREFIX.bin, PREFIX.idx) for RWKV's own trainers
+    Prepare(TunePrepare),
+    /// Train a state or an adapter and follow it to its end
+    Start(TuneStart),
+    /// List jobs
+    List,
+    /// Follow a job to its end
+    Watch { id: String },
+    /// Stop a job; it writes a checkpoint first
+    Stop { id: String },
+    /// Go on with a stopped or failed job from its last checkpoint, and follow it
+    Resume { id: String },
+    /// Write base model and result as one model
+    Merge(TuneMerge),
+    /// Delete a job with everything it made
+    Delete { id: String },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TunePrepare {
+    pub(crate) input: PathBuf,
+    #[arg(long, default_value_t = 3)]
+    pub(crate) epochs: u32,
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) context: u32,
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TuneStart {
+    /// A .jsonl file of {"text": …} lines, or the name of a data set that the host has
+    pub(crate) data: String,
+    /// Name of the job, for people
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A file of the models folder; else the model that answers
+    #[arg(long)]
+    pub(crate) base: Option<String>,
+    /// state, lora, pissa or bone; else what suits model and machine
+    #[arg(long)]
+    pub(crate) method: Option<String>,
+    /// A setting, e.g. --set epochs=3 --set precision=nf4; what is left out takes its default
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Say what the job would need and start nothing
+    #[arg(long)]
+    pub(crate) estimate: bool,
+    /// Do not follow it (needs --url)
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TuneMerge {
+    /// A job, or a result's file with its sidecar beside it
+    pub(crate) result: String,
+    /// The base model of a result's file
+    #[arg(long, requires = "output")]
+    pub(crate) base: Option<PathBuf>,
+    /// The model to write, .pth or .safetensors
+    #[arg(long, requires = "base")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

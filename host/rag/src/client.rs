@@ -72,6 +72,12 @@ impl Client {
         self.send(Method::POST, path, Some(types), body).await?.json().await
     }
 
+    /// PUT of a text that answers JSON.
+    pub(crate) async fn put_text(&self, path: &str, text: String) -> Result<Value> {
+        let types = ("application/jsonl", "application/json");
+        self.send(Method::PUT, path, Some(types), reqwest::Body::from(text)).await?.json().await
+    }
+
     /// Ends what runs in this process for the client.
     pub(crate) fn close(self) {
         if let Client::Local(local) = self {

@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) models: Models,
     pub(crate) plugins: Plugins,
     pub(crate) retrieval: Retrieval,
+    pub(crate) tuning: Tuning,
     pub(crate) bus: bus::Bus,
     pub(crate) log: Log,
 }
@@ -127,6 +128,15 @@ impl Retrieval {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+pub(crate) struct Tuning {
+    /// Threads that train; 0 takes half of the cores, so that answers go on meanwhile.
+    pub(crate) threads: usize,
+    /// Jobs that wait; more are refused.
+    pub(crate) queue_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
     /// As tracing's filters: `info`, `rag_wasm=debug,info`, …
     pub(crate) filter: String,
@@ -196,6 +206,12 @@ impl Default for Retrieval {
             relevance_min_dense: 0.795,
             relevance_min_dense_chinese: 0.865,
         }
+    }
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning { threads: 0, queue_max: 32 }
     }
 }
 

@@ -42,7 +42,13 @@ impl Local {
         }
         let settings = Settings { document_bytes_max: config.data.document_bytes_max, ..Settings::default() };
         let jobs = tokio::spawn(assemble::run_jobs(parts.rag.clone(), parts.wake.clone()));
-        Ok(Local { state: AppState::new(parts.rag, settings), secret, jobs })
+        let state = AppState::new(parts.rag, settings);
+        let state = match assemble::tuner(config) {
+            Ok(tuner) => state.with_tune(tuner),
+            // Commands that do not tune need no base model.
+            Err(_) => state,
+        };
+        Ok(Local { state, secret, jobs })
     }
 
     /// Sends one request through the router.

@@ -53,7 +53,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<()> {
         Command::Serve(args) => serve::serve(config, args).await,
         Command::Bench(args) => bench::run(&config, &args, common.json).await,
         Command::Doctor => commands::doctor::run(&config, common.json).await,
-        Command::Tune(args) => commands::tune::run(&config, args, common.json),
+        Command::Tune(cli::Tune::Prepare(args)) => commands::tune::prepare(&config, args, common.json),
+        Command::Tune(cli::Tune::Merge(args)) if args.output.is_some() => {
+            commands::tune::merge_files(&args)
+        }
         Command::Model(cli::Model::Convert { input, output, format }) => {
             commands::model::convert(&input, &output, &format)
         }
@@ -79,7 +82,8 @@ async fn run_client(command: Command, client: &Client, json: bool) -> Result<()>
         Command::Plugin(_) => commands::plugin::list_installed(client, json).await,
         Command::Key(args) => commands::key::run(client, args, json).await,
         Command::User(args) => commands::user::run(client, args, json).await,
-        Command::Serve(_) | Command::Bench(_) | Command::Doctor | Command::Tune(_) => {
+        Command::Tune(args) => commands::tune::run(client, args, json).await,
+        Command::Serve(_) | Command::Bench(_) | Command::Doctor => {
             bail!("this command takes no host")
         }
     }

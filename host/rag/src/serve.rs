@@ -1,9 +1,11 @@
 //! How the host runs: parts, job queue and HTTP until a signal, then an orderly end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use rag_http::{AppState, Settings, hosts_for};
+use rag_tune::Tuner;
 use tokio::net::TcpListener;
 
 use crate::assemble::{self, Parts};
@@ -20,20 +22,25 @@ pub(crate) async fn serve(config: Config, args: Serve) -> Result<()> {
             let engines = roles::load(&config)?;
             let parts = assemble::build(&config, engines.ports()).await?;
             let offered = roles::offer(&config, &engines, &parts.rag).await?;
-            let result = http(&config, &args, &parts).await;
+            // Models are not everywhere: a host without them answers that it does not tune.
+            let tuner = assemble::tuner(&config);
+            if let Err(error) = &tuner {
+                tracing::warn!(%error, "this host does not tune");
+            }
+            let result = http(&config, &args, &parts, tuner.ok()).await;
             offered.finish(&config).await;
             result
         }
         Role::Web => {
             let parts = assemble::build(&config, roles::remote(&config).await?).await?;
-            http(&config, &args, &parts).await
+            http(&config, &args, &parts, None).await
         }
         role => roles::run(&config, role).await,
     }
 }
 
 /// Serves HTTP and runs the job queue.
-async fn http(config: &Config, args: &Serve, parts: &Parts) -> Result<()> {
+async fn http(config: &Config, args: &Serve, parts: &Parts, tuner: Option<Arc<Tuner>>) -> Result<()> {
     let address = args.listen.unwrap_or(config.server.listen);
     if let Some(secret) = assemble::first_admin_key(parts.rag.keys.as_ref()).await? {
         output::line(format_args!("admin key: {secret}"));
@@ -44,11 +51,16 @@ async fn http(config: &Config, args: &Serve, parts: &Parts) -> Result<()> {
     output::line(format_args!("listening on http://{address}"));
     let jobs = tokio::spawn(assemble::run_jobs(parts.rag.clone(), parts.wake.clone()));
     let dropped_in = tokio::spawn(dropin::watch(config.plugins_dir(), parts.plugins.clone()));
-    let state = AppState::new(parts.rag.clone(), settings(config, address));
+    let mut state = AppState::new(parts.rag.clone(), settings(config, address));
+    if let Some(tuner) = tuner.clone() {
+        state = state.with_tune(tuner);
+    }
     let result = rag_http::serve(listener, state, stop_signal()).await;
     // A job cut here is taken up again by the next start.
     jobs.abort();
     dropped_in.abort();
+    // A running job writes its checkpoint; the next start goes on with it.
+    tokio::task::spawn_blocking(move || drop(tuner)).await?;
     result.context("the HTTP server failed")
 }
 

@@ -34,6 +34,7 @@ fn paths() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
     paths.extend(of_documents());
     paths.extend(of_question_sets());
     paths.extend(of_jobs_and_people());
+    paths.extend(of_tuning());
     paths
 }
 
@@ -141,6 +142,31 @@ fn of_jobs_and_people() -> Vec<(&'static str, &'static str, Needs, Option<Value>
         ("patch", "/api/v1/users/{id}", UnscopedAdmin, Some(json!({}))),
         ("delete", "/api/v1/users/{id}", UnscopedAdmin, None),
         ("get", "/api/v1/audit", UnscopedAdmin, None),
+    ]
+}
+
+fn of_tuning() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
+    let job = json!({"dataset": "none"});
+    let collection = json!({"kb": "initial", "marks": true});
+    vec![
+        ("get", "/api/v1/tuning/defaults", UnscopedAdmin, None),
+        ("post", "/api/v1/tuning/estimate", UnscopedAdmin, Some(job.clone())),
+        ("get", "/api/v1/tuning/datasets", UnscopedAdmin, None),
+        ("put", "/api/v1/tuning/datasets/{name}", UnscopedAdmin, Some(json!({"text": "a"}))),
+        ("get", "/api/v1/tuning/datasets/{name}", UnscopedAdmin, None),
+        ("delete", "/api/v1/tuning/datasets/{name}", UnscopedAdmin, None),
+        ("post", "/api/v1/tuning/datasets/{name}/binidx", UnscopedAdmin, Some(json!({}))),
+        ("post", "/api/v1/tuning/datasets/{name}/collect", UnscopedAdmin, Some(collection)),
+        ("get", "/api/v1/tuning/jobs", UnscopedAdmin, None),
+        ("post", "/api/v1/tuning/jobs", UnscopedAdmin, Some(job)),
+        ("get", "/api/v1/tuning/jobs/{id}", UnscopedAdmin, None),
+        ("delete", "/api/v1/tuning/jobs/{id}", UnscopedAdmin, None),
+        ("post", "/api/v1/tuning/jobs/{id}/stop", UnscopedAdmin, None),
+        ("post", "/api/v1/tuning/jobs/{id}/resume", UnscopedAdmin, None),
+        ("post", "/api/v1/tuning/jobs/{id}/merge", UnscopedAdmin, None),
+        ("get", "/api/v1/tuning/jobs/{id}/points", UnscopedAdmin, None),
+        ("get", "/api/v1/tuning/jobs/{id}/events", UnscopedAdmin, None),
+        ("get", "/api/v1/tuning/jobs/{id}/files/{file}", UnscopedAdmin, None),
     ]
 }
 

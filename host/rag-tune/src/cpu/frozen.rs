@@ -143,6 +143,16 @@ impl Frozen {
         *self = Self::pack(values, self.rows, self.cols, precision);
     }
 
+    /// self ← self − b [rows, r] · a [r, cols].
+    pub(crate) fn subtract(&mut self, b: &[f32], a: &[f32]) {
+        let rank = a.len() / self.cols.max(1);
+        let negative: Vec<f32> = b.iter().map(|value| -value).collect();
+        let mut dense = self.dense().into_owned();
+        let a = view(a, rank, self.cols);
+        product(view(&negative, self.rows, rank), a, 1.0, view_mut(&mut dense, self.rows, self.cols));
+        self.replace(&dense);
+    }
+
     /// All values in f32, row-major.
     pub(crate) fn dense(&self) -> Cow<'_, [f32]> {
         self.part(0, self.rows * self.cols)

@@ -32,7 +32,7 @@ pub(crate) fn model(weights: &dyn Weights, precision: Precision) -> Result<Model
     let rows = kept.as_ref().map_or(config.vocabulary, Vec::len);
     let embedded = rows + usize::from(kept.is_some());
     let tables = precision.of_tables();
-    let embedding = reader.matrix("emb.weight", None, [embedded, width])?;
+    let embedding = matrix(weights, "emb.weight", [embedded, width])?;
     let embedding = Frozen::pack(&embedding, embedded, width, tables);
     let first_norm = match weights.shape("blocks.0.ln0.weight") {
         Some(_) => Some(reader.norm("blocks.0.ln0", width, NORM_EPSILON)?),
@@ -41,7 +41,7 @@ pub(crate) fn model(weights: &dyn Weights, precision: Precision) -> Result<Model
     let blocks = (0..config.layers).map(|layer| reader.block(layer, [mix_rank, decay_rank]));
     let blocks = blocks.collect::<Result<Vec<_>>>()?;
     let last_norm = reader.norm("ln_out", width, NORM_EPSILON)?;
-    let head = Frozen::pack(&reader.matrix("head.weight", None, [rows, width])?, rows, width, tables);
+    let head = Frozen::pack(&matrix(weights, "head.weight", [rows, width])?, rows, width, tables);
     let tensors = reader.tensors;
     Ok(Model { config, embedding, kept, first_norm, blocks, last_norm, head, tensors })
 }
@@ -96,36 +96,18 @@ impl Reader<'_> {
         Ok(Block { time_norm, time_mix, channel_norm, channel_mix })
     }
 
-    /// A tensor in its public orientation. Low-rank ones of packed files come turned, in `parts`.
+    /// A tensor in its public orientation; low-rank ones have `parts`.
     fn tensor(&mut self, name: String, shape: Vec<usize>, parts: Option<usize>) -> Result<Id> {
-        let (rows, cols) = (shape[shape.len() - 2], shape[shape.len() - 1]);
-        let mut values = Vec::new();
-        for part in 0..parts.unwrap_or(0) {
-            let number = (parts != Some(1)).then_some(part);
-            if let Some(matrix) = self.weights.packed(&name, number, [cols, rows])? {
-                let turned = rows_of(&matrix);
-                values.extend((0..rows * cols).map(|i| turned[i % cols * rows + i / cols]));
-            }
-        }
-        if values.is_empty() {
-            values = self.weights.read(&name)?;
-        }
-        self.check(&name, values.len(), &shape)?;
+        let values = match parts {
+            Some(parts) => low_rank(self.weights, &name, &shape, parts)?,
+            None => self.weights.read(&name)?,
+        };
+        check(self.weights, &name, values.len(), &shape)?;
         Ok(self.tensors.add(name, shape, values))
     }
 
-    /// A large matrix as f32, [out, in].
-    fn matrix(&self, name: &str, part: Option<usize>, size: [usize; 2]) -> Result<Vec<f32>> {
-        let values = match self.weights.packed(name, part, size)? {
-            Some(matrix) => rows_of(&matrix),
-            None => self.weights.read(name)?,
-        };
-        self.check(name, values.len(), &size)?;
-        Ok(values)
-    }
-
     fn linear(&mut self, name: &str, [out, input]: [usize; 2]) -> Result<Linear> {
-        let values = self.matrix(&format!("{name}.weight"), None, [out, input])?;
+        let values = matrix(self.weights, &format!("{name}.weight"), [out, input])?;
         self.linears += 1;
         Ok(Linear::new(Frozen::pack(&values, out, input, self.precision), self.linears))
     }
@@ -148,16 +130,40 @@ impl Reader<'_> {
             Some(_) => turn_state(&self.weights.read(name)?, n),
             None => vec![0.0; heads * n * n],
         };
-        self.check(name, values.len(), &shape)?;
+        check(self.weights, name, values.len(), &shape)?;
         Ok(self.tensors.add(name.to_owned(), shape, values))
     }
+}
 
-    fn check(&self, name: &str, values: usize, shape: &[usize]) -> Result<()> {
-        if values == shape.iter().product::<usize>() {
-            return Ok(());
-        }
-        Err(self.weights.error(format!("{name} has {values} values, not those of {shape:?}")))
+/// A low-rank tensor in its public orientation, [.., in, out]; packed files have it turned, in parts.
+pub(crate) fn low_rank(weights: &dyn Weights, name: &str, shape: &[usize], parts: usize) -> Result<Vec<f32>> {
+    let (rows, cols) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+    let mut values = Vec::new();
+    for part in 0..parts {
+        let Some(matrix) = weights.packed(name, (parts > 1).then_some(part), [cols, rows])? else {
+            return weights.read(name);
+        };
+        let turned = rows_of(&matrix);
+        values.extend((0..rows * cols).map(|i| turned[i % cols * rows + i / cols]));
     }
+    Ok(values)
+}
+
+/// A large matrix of a file as f32, [out, in].
+pub(crate) fn matrix(weights: &dyn Weights, name: &str, size: [usize; 2]) -> Result<Vec<f32>> {
+    let values = match weights.packed(name, None, size)? {
+        Some(matrix) => rows_of(&matrix),
+        None => weights.read(name)?,
+    };
+    check(weights, name, values.len(), &size)?;
+    Ok(values)
+}
+
+fn check(weights: &dyn Weights, name: &str, values: usize, shape: &[usize]) -> Result<()> {
+    if values == shape.iter().product::<usize>() {
+        return Ok(());
+    }
+    Err(weights.error(format!("{name} has {values} values, not those of {shape:?}")))
 }
 
 fn rows_of(matrix: &rag_engine::cpu::matrix::Matrix) -> Vec<f32> {

@@ -25,6 +25,11 @@ impl SplitMix64 {
         }
     }
 
+    /// From 0 to `bound` − 1; the bias is below bound / 2^64.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
     /// From 0 to `last`, without bias: numbers of the incomplete last round are drawn again.
     fn up_to(&mut self, last: usize) -> usize {
         let count = last as u64 + 1;

@@ -1,0 +1,152 @@
+//! How much memory a training takes, before anything is loaded.
+
+use rag_core::ports::{TuneMethod, TuneSettings};
+use rag_core::{Error, Result};
+use rag_engine::rwkv::{Config, Version};
+
+use crate::cpu::frozen::Precision;
+use crate::settings;
+
+/// Program, tables, the tokenizer, allocators' slack.
+const BASE_BYTES: u64 = 96 << 20;
+/// Rows whose logits are in memory at once.
+const HEAD_ROWS: u64 = 32;
+/// Values of a row that a layer keeps for the way back or works with, in widths and in hidden widths.
+const TAPE_WIDTHS: u64 = 22;
+const WORK_WIDTHS: u64 = 14;
+
+/// Values that are trained.
+pub(crate) fn trained_values(settings: &TuneSettings, config: &Config) -> u64 {
+    let Config { width, layers, hidden, head_size, .. } = *config;
+    let [d, l, f, n] = [width, layers, hidden, head_size].map(|n| n as u64);
+    let (m, k) = ranks(config);
+    let r = u64::from(settings.rank);
+    let mixes = if settings.train_mixes { 10 * d * m + 2 * d * k + 16 * d } else { 0 };
+    match settings.method {
+        TuneMethod::State => l * d * n,
+        // Six square matrices and two of d × f.
+        TuneMethod::Lora | TuneMethod::Pissa => l * (r * (6 * 2 * d + 2 * (d + f)) + mixes),
+        TuneMethod::Bone => l * (r * (7 * d + f) + mixes),
+    }
+}
+
+/// Bytes of memory that a training takes at most, about.
+pub(crate) fn memory_bytes(settings: &TuneSettings, precision: Precision, config: &Config) -> u64 {
+    let Config { vocabulary, width, layers, hidden, head_size, .. } = *config;
+    let [v, d, l, f, n] = [vocabulary, width, layers, hidden, head_size].map(|n| n as u64);
+    let (m, k) = ranks(config);
+    let large = precision.bytes((l * (6 * d * d + 2 * d * f)) as usize) as u64;
+    let tables = precision.of_tables().bytes((2 * v * d) as usize) as u64;
+    let small = 4 * l * (10 * d * m + 2 * d * k + 16 * d);
+    let trained = trained_values(settings, config);
+    // Value, gradient, two moments; a checkpoint copies values and moments while it is written.
+    let training = trained * 4 * 7;
+    let tokens = match settings.chunk_tokens {
+        0 => settings.context_tokens,
+        chunk => chunk.min(settings.context_tokens),
+    };
+    let rows = u64::from(settings.micro_batch) * u64::from(tokens);
+    let tape = 4 * rows * (TAPE_WIDTHS * d + 2 * f);
+    let work = 4 * rows * (WORK_WIDTHS * d + 3 * f);
+    let kept = if settings.checkpointing { 4 * rows * d * l + tape } else { tape * l };
+    // What layers carry over, and its copies.
+    let states = 3 * 4 * u64::from(settings.micro_batch) * l * d * (n + 2);
+    // While a matrix is read, its f32 values are there, twice for the tables.
+    let reading = 4 * (2 * v * d).max(4 * d * f);
+    let computing = kept + work + states + 4 * HEAD_ROWS * v;
+    BASE_BYTES + large + tables + small + training + computing.max(reading)
+}
+
+/// `Unavailable` with both figures when so much memory is not to be had.
+pub(crate) fn require(needed: u64, available: Option<u64>) -> Result<()> {
+    let Some(available) = available.filter(|&available| needed > available) else { return Ok(()) };
+    let mib = |bytes: u64| bytes >> 20;
+    Err(Error::Unavailable {
+        message: format!(
+            "this training needs about {} MiB of memory and {} MiB are free: choose precision int8 or nf4, checkpointing, a smaller micro_batch or context_tokens, or a smaller model",
+            mib(needed),
+            mib(available)
+        ),
+    })
+}
+
+/// `defaults` made to fit: fewer bits, checkpointing and a smaller batch where memory is short.
+pub(crate) fn fitting(method: TuneMethod, config: &Config, available: Option<u64>) -> TuneSettings {
+    let mut chosen = settings::defaults(method, config);
+    let Some(available) = available else { return chosen };
+    // A fifth stays for others.
+    let limit = available / 5 * 4;
+    let mut fits = |chosen: &TuneSettings| {
+        let precision = Precision::parse(&chosen.precision).unwrap_or(Precision::F32);
+        memory_bytes(chosen, precision, config) <= limit
+    };
+    let smaller: [fn(&mut TuneSettings); 6] = [
+        |s| s.checkpointing = true,
+        |s| s.micro_batch = 1,
+        |s| s.precision = "bf16".to_owned(),
+        |s| s.precision = "int8".to_owned(),
+        |s| s.precision = "nf4".to_owned(),
+        |s| s.context_tokens = s.context_tokens.min(256),
+    ];
+    for step in smaller {
+        if fits(&chosen) {
+            break;
+        }
+        step(&mut chosen);
+    }
+    chosen
+}
+
+fn ranks(config: &Config) -> (u64, u64) {
+    match config.version {
+        Version::V6 { mix_rank, decay_rank } => (mix_rank as u64, decay_rank as u64),
+        Version::V7 { .. } => (0, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_needs_more() {
+        let config = Config::published("1b6").unwrap();
+        let settings = settings::defaults(TuneMethod::State, &config);
+        let bytes = |settings: &TuneSettings, precision| memory_bytes(settings, precision, &config);
+        let order: Vec<u64> = [Precision::Nf4, Precision::Int8, Precision::Bf16, Precision::F32]
+            .map(|precision| bytes(&settings, precision))
+            .to_vec();
+        assert!(order.is_sorted(), "{order:?}");
+        let kept = TuneSettings { checkpointing: false, ..settings.clone() };
+        assert!(bytes(&kept, Precision::Bf16) > bytes(&settings, Precision::Bf16) + (2 << 30));
+        // 1.6 B weights in bf16 and little beside them.
+        assert!((3 << 30..6 << 30).contains(&bytes(&settings, Precision::Bf16)), "{}", bytes(&settings, Precision::Bf16) >> 20);
+    }
+
+    /// The counts of the published tables: state 3.1 M, LoRA r 64 66 M, mixes 23 M for 1.6B.
+    #[test]
+    fn trained_values_are_the_published_counts() {
+        let config = Config::published("1b6").unwrap();
+        let state = settings::defaults(TuneMethod::State, &config);
+        assert_eq!(trained_values(&state, &config), 24 * 2048 * 64);
+        let lora = TuneSettings { rank: 64, train_mixes: false, ..settings::defaults(TuneMethod::Lora, &config) };
+        assert_eq!(trained_values(&lora, &config), 24 * 21 * 64 * 2048);
+        let mixes = TuneSettings { train_mixes: true, ..lora.clone() };
+        let mixes = (trained_values(&mixes, &config) - trained_values(&lora, &config)) as f64;
+        assert!((mixes / 1e6 - 23.0).abs() < 1.0, "{mixes}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_what_is_chosen_fits() {
+        let config = Config::published("1b6").unwrap();
+        let error = require(2 << 30, Some(1 << 30)).unwrap_err();
+        assert!(matches!(&error, Error::Unavailable { message } if message.contains("2048 MiB") && message.contains("nf4")));
+        require(1, None).unwrap();
+        for available in [2u64 << 30, 4 << 30, 8 << 30] {
+            let chosen = fitting(TuneMethod::State, &config, Some(available));
+            let precision = Precision::parse(&chosen.precision).unwrap();
+            let needed = memory_bytes(&chosen, precision, &config);
+            assert!(available < 4 << 30 || needed <= available, "{} of {}", needed >> 20, available >> 20);
+        }
+    }
+}
