@@ -156,13 +156,22 @@ mod tests {
         let mut values = vec![1.0f32];
         let (mut m, mut v, mut x) = (0.0f64, 0.0f64, 1.0f64);
         for (number, g) in [(1, 0.5f32), (2, -0.1)] {
-            let step = Step { number, lr: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.01, scale: 0.5 };
+            let step = Step {
+                number,
+                lr: 0.1,
+                beta1: 0.9,
+                beta2: 0.99,
+                epsilon: 1e-8,
+                weight_decay: 0.01,
+                scale: 0.5,
+            };
             moments.update(&mut values, &[g], &step, 2.0);
             let g = f64::from(g) * 0.5;
             m = 0.9 * m + 0.1 * g;
             v = 0.99 * v + 0.01 * g * g;
             let n = number as i32;
-            x = x * (1.0 - 0.2 * 0.01) - 0.2 * (m / (1.0 - 0.9f64.powi(n))) / ((v / (1.0 - 0.99f64.powi(n))).sqrt() + 1e-8);
+            x = x * (1.0 - 0.2 * 0.01)
+                - 0.2 * (m / (1.0 - 0.9f64.powi(n))) / ((v / (1.0 - 0.99f64.powi(n))).sqrt() + 1e-8);
             assert!((f64::from(values[0]) - x).abs() < 1e-6, "{} for {x}", values[0]);
         }
         assert_eq!((factor("blocks.0.att.time_decay"), factor("blocks.0.att.time_decay_w1")), (2.0, 1.0));

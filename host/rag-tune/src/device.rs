@@ -122,7 +122,8 @@ impl Device for Processor {
         let mut saved = Vec::new();
         for (tensor, moments) in self.model.tensors.list().iter().zip(&self.moments) {
             if tensor.trained {
-                let parts = [("value", &tensor.values), ("first", &moments.first), ("second", &moments.second)];
+                let parts =
+                    [("value", &tensor.values), ("first", &moments.first), ("second", &moments.second)];
                 saved.extend(parts.map(|(part, values)| Named {
                     name: format!("{part}.{}", tensor.name),
                     shape: vec![values.len()],
@@ -138,13 +139,20 @@ impl Device for Processor {
             if !tensor.trained {
                 continue;
             }
-            let parts =
-                [("value", &mut tensor.values), ("first", &mut moments.first), ("second", &mut moments.second)];
+            let parts = [
+                ("value", &mut tensor.values),
+                ("first", &mut moments.first),
+                ("second", &mut moments.second),
+            ];
             for (part, values) in parts {
                 let name = format!("{part}.{}", tensor.name);
                 let read = saved.read(&name)?;
                 if read.len() != values.len() {
-                    return Err(saved.error(format!("{name} has {} values, not {}", read.len(), values.len())));
+                    return Err(saved.error(format!(
+                        "{name} has {} values, not {}",
+                        read.len(),
+                        values.len()
+                    )));
                 }
                 *values = read;
             }

@@ -132,7 +132,8 @@ impl Shared {
     fn base(&self, name: Option<&str>) -> Result<PathBuf> {
         let Some(name) = name else { return Ok(self.config.base.clone()) };
         let unknown = || Error::NotFound { what: "model file", name: name.to_owned() };
-        let folder = fs_err::canonicalize(&self.config.models).map_err(|e| storage(&self.config.models, e))?;
+        let folder =
+            fs_err::canonicalize(&self.config.models).map_err(|e| storage(&self.config.models, e))?;
         let path = fs_err::canonicalize(folder.join(name)).map_err(|_| unknown())?;
         if path.starts_with(&folder) && path.is_file() { Ok(path) } else { Err(unknown()) }
     }
@@ -222,7 +223,9 @@ impl Tune for Tuner {
             return Err(Error::Busy { what: "tuning", limit: shared.config.queue_max });
         }
         if jobs.len() >= JOBS_MAX {
-            return Err(Error::Conflict { message: format!("{JOBS_MAX} tuning jobs are kept; delete old ones") });
+            return Err(Error::Conflict {
+                message: format!("{JOBS_MAX} tuning jobs are kept; delete old ones"),
+            });
         }
         let now = now_ms();
         // The number keeps ids apart that start in the same millisecond, and in order.
@@ -313,7 +316,8 @@ impl Tune for Tuner {
 
     fn merge(&self, id: &str) -> Result<String> {
         let job = self.job(id)?;
-        let newest = job.outputs.iter().rev().find(|name| name.starts_with("rwkv-") && !name.ends_with(".json"));
+        let newest =
+            job.outputs.iter().rev().find(|name| name.starts_with("rwkv-") && !name.ends_with(".json"));
         let Some(result) = newest else {
             return Err(Error::Conflict { message: "this job has no result yet".to_owned() });
         };
@@ -338,7 +342,10 @@ impl Tuner {
         };
         match jobs.values().find(|entry| needs(&entry.job)) {
             Some(entry) => Err(Error::Conflict {
-                message: format!("the job '{}' needs this data set; it cannot be {what} now", entry.job.request.name),
+                message: format!(
+                    "the job '{}' needs this data set; it cannot be {what} now",
+                    entry.job.request.name
+                ),
             }),
             None => Ok(()),
         }

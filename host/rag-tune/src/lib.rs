@@ -2,19 +2,20 @@
 
 mod adam;
 mod cpu;
+pub mod dataset;
 mod device;
-mod files;
 mod estimate;
+mod files;
 pub mod jobs;
 pub mod merge;
 mod saved;
 mod settings;
 mod sidecar;
+mod tensorboard;
 #[cfg(test)]
 mod testing;
 mod training;
-pub mod dataset;
 
 pub use cpu::frozen::Precision;
-pub use jobs::{Tuner, TunerConfig};
 pub use dataset::{DatasetError, Settings, Summary, make_data};
+pub use jobs::{Tuner, TunerConfig};

@@ -80,7 +80,15 @@ struct Merged<'a> {
 impl Merged<'_> {
     fn planned(&self, kind: Type) -> Result<Vec<Planned>> {
         let mut planned = Vec::new();
-        let vectors = ["time_maa_x", "time_maa_w", "time_maa_k", "time_maa_v", "time_maa_r", "time_maa_g", "time_decay"];
+        let vectors = [
+            "time_maa_x",
+            "time_maa_w",
+            "time_maa_k",
+            "time_maa_v",
+            "time_maa_r",
+            "time_maa_g",
+            "time_decay",
+        ];
         for name in self.base.names() {
             let mut shape = self.base.shape(&name).unwrap_or_default();
             if vectors.iter().any(|vector| name.ends_with(vector)) {
@@ -111,7 +119,8 @@ impl Merged<'_> {
             return Ok(values);
         }
         let stem = name.strip_suffix(".weight").unwrap_or(name);
-        let adapted = ["lora_A", "disha"].iter().any(|part| self.result.shape(&format!("{stem}.{part}")).is_some());
+        let adapted =
+            ["lora_A", "disha"].iter().any(|part| self.result.shape(&format!("{stem}.{part}")).is_some());
         match shape.as_slice() {
             &[out, input] if adapted => self.adapted(name, stem, [out, input]),
             &[out, input] if self.is_large(name) => load::matrix(self.base, name, [out, input]),

@@ -41,9 +41,8 @@ pub(crate) fn newest(dir: &Path) -> Option<(PathBuf, Metadata)> {
 /// Steps of the checkpoints, ascending.
 pub(crate) fn steps(dir: &Path) -> Vec<u64> {
     let Ok(entries) = fs_err::read_dir(dir) else { return Vec::new() };
-    let step = |name: &str| {
-        name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse::<u64>().ok()
-    };
+    let step =
+        |name: &str| name.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse::<u64>().ok();
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
     let mut steps: Vec<u64> = names.filter_map(|name| step(&name)).collect();
     steps.sort_unstable();

@@ -41,7 +41,13 @@ pub(crate) fn defaults(method: TuneMethod, config: &Config) -> TuneSettings {
         accumulate: 1,
         epochs: 3,
         epoch_steps: 0,
-        lr: if state { 1.0 } else if method == TuneMethod::Lora { 1e-4 } else { 5e-5 },
+        lr: if state {
+            1.0
+        } else if method == TuneMethod::Lora {
+            1e-4
+        } else {
+            5e-5
+        },
         lr_final: if state { 0.01 } else { 2e-5 },
         warmup_steps: 10,
         schedule: if state { "exponential" } else { "cosine" }.to_owned(),
@@ -110,8 +116,8 @@ pub(crate) fn check(settings: &TuneSettings) -> Result<Checked> {
         Error::invalid(format!("{setting} is '{value}'; it may be {known}"))
     };
     Schedule::parse(&s.schedule)?;
-    let sampling = Sampling::parse(&s.sampling)
-        .ok_or_else(|| unknown("sampling", &s.sampling, "pad, only or get"))?;
+    let sampling =
+        Sampling::parse(&s.sampling).ok_or_else(|| unknown("sampling", &s.sampling, "pad, only or get"))?;
     if sampling == Sampling::Only && s.micro_batch != 1 {
         return Err(Error::invalid("sampling 'only' pads nothing and so takes micro_batch 1"));
     }
@@ -200,9 +206,35 @@ impl IntoKept<TuneMethod> for String {
 impl From<&TuneSettings> for Kept {
     fn from(s: &TuneSettings) -> Self {
         same_fields!(
-            s, precision, context_tokens, chunk_tokens, micro_batch, accumulate, epochs, epoch_steps, lr, lr_final,
-            warmup_steps, schedule, beta1, beta2, epsilon, weight_decay, clip, checkpointing, l2wrap, mask, sampling,
-            seed, rank, alpha, dropout, svd_iterations, train_mixes, checkpoint_steps, format
+            s,
+            precision,
+            context_tokens,
+            chunk_tokens,
+            micro_batch,
+            accumulate,
+            epochs,
+            epoch_steps,
+            lr,
+            lr_final,
+            warmup_steps,
+            schedule,
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            clip,
+            checkpointing,
+            l2wrap,
+            mask,
+            sampling,
+            seed,
+            rank,
+            alpha,
+            dropout,
+            svd_iterations,
+            train_mixes,
+            checkpoint_steps,
+            format
         )
     }
 }
@@ -210,9 +242,35 @@ impl From<&TuneSettings> for Kept {
 impl From<&Kept> for TuneSettings {
     fn from(s: &Kept) -> Self {
         same_fields!(
-            s, precision, context_tokens, chunk_tokens, micro_batch, accumulate, epochs, epoch_steps, lr, lr_final,
-            warmup_steps, schedule, beta1, beta2, epsilon, weight_decay, clip, checkpointing, l2wrap, mask, sampling,
-            seed, rank, alpha, dropout, svd_iterations, train_mixes, checkpoint_steps, format
+            s,
+            precision,
+            context_tokens,
+            chunk_tokens,
+            micro_batch,
+            accumulate,
+            epochs,
+            epoch_steps,
+            lr,
+            lr_final,
+            warmup_steps,
+            schedule,
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            clip,
+            checkpointing,
+            l2wrap,
+            mask,
+            sampling,
+            seed,
+            rank,
+            alpha,
+            dropout,
+            svd_iterations,
+            train_mixes,
+            checkpoint_steps,
+            format
         )
     }
 }
@@ -262,7 +320,10 @@ mod tests {
             let mut settings = good.clone();
             spoil(&mut settings);
             let error = check(&settings).unwrap_err();
-            assert!(matches!(&error, Error::InvalidInput { message } if message.contains(part)), "{part}: {error}");
+            assert!(
+                matches!(&error, Error::InvalidInput { message } if message.contains(part)),
+                "{part}: {error}"
+            );
         }
     }
 }

@@ -37,8 +37,8 @@ pub(crate) fn write_base(dir: &Path) -> (PathBuf, PathBuf) {
 }
 
 const WORDS: [&str; 20] = [
-    "tree", "house", "river", "stone", "bird", "cloud", "apple", "horse", "light", "water", "table", "glass", "paper",
-    "green", "night", "north", "smile", "bread", "chair", "dream",
+    "tree", "house", "river", "stone", "bird", "cloud", "apple", "horse", "light", "water", "table", "glass",
+    "paper", "green", "night", "north", "smile", "bread", "chair", "dream",
 ];
 
 /// 200 examples of one way to answer; `at` beyond them were never seen.
@@ -92,7 +92,9 @@ pub(crate) fn answers(base: &Path, tuned: &Tuned<'_>, prompts: &[String]) -> Vec
     let (mut start, mut adapter) = (engine.initial_state(), None);
     match tuned {
         Tuned::Nothing => {}
-        Tuned::State(path) => start = State::tuned(&*checkpoint::open(path).unwrap(), engine.config()).unwrap(),
+        Tuned::State(path) => {
+            start = State::tuned(&*checkpoint::open(path).unwrap(), engine.config()).unwrap()
+        }
         Tuned::Adapter { path, start, scale } => {
             let start = start.as_ref().map(|path| checkpoint::open(path).unwrap());
             let weights = checkpoint::open(path).unwrap();

@@ -125,7 +125,11 @@ impl Training {
     /// # Errors
     /// `InvalidInput` when the loss is no number any more, `Storage` when a file cannot be written. The last
     /// checkpoint is whole in any case.
-    pub(crate) fn run(&mut self, stop: &AtomicBool, point: &mut dyn FnMut(&TunePoint) -> Result<()>) -> Result<Ended> {
+    pub(crate) fn run(
+        &mut self,
+        stop: &AtomicBool,
+        point: &mut dyn FnMut(&TunePoint) -> Result<()>,
+    ) -> Result<Ended> {
         let mut speed: Option<f64> = None;
         while self.step < self.rate.steps {
             if stop.load(Ordering::Relaxed) {
@@ -171,8 +175,7 @@ impl Training {
         };
         let (micro, accumulate) = (s.micro_batch as usize, s.accumulate as usize);
         let first = self.step * (micro * accumulate) as u64;
-        let (batches, tokens) =
-            sampler.batches(first, micro, accumulate, |id| self.device.writes(id))?;
+        let (batches, tokens) = sampler.batches(first, micro, accumulate, |id| self.device.writes(id))?;
         let labels: usize = batches.iter().map(|batch| batch.labels.iter().flatten().count()).sum();
         let lr = self.rate.at(self.step);
         let (mut total, mut norm) = (0.0, 0.0);
@@ -254,7 +257,11 @@ impl Training {
         container.write_all(&path, &tensors, kind, &[("format".to_owned(), "pt".to_owned())])?;
         Sidecar {
             settings: (&self.plan.settings).into(),
-            base: self.plan.base.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+            base: self
+                .plan
+                .base
+                .file_name()
+                .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
             base_sha256: self.base_hash.clone(),
             data_sha256: self.corpus.hash(),
             documents: self.corpus.len() as u64,

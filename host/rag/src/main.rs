@@ -54,9 +54,7 @@ async fn dispatch(cli: Cli, config: Config) -> Result<()> {
         Command::Bench(args) => bench::run(&config, &args, common.json).await,
         Command::Doctor => commands::doctor::run(&config, common.json).await,
         Command::Tune(cli::Tune::Prepare(args)) => commands::tune::prepare(&config, args, common.json),
-        Command::Tune(cli::Tune::Merge(args)) if args.output.is_some() => {
-            commands::tune::merge_files(&args)
-        }
+        Command::Tune(cli::Tune::Merge(args)) if args.output.is_some() => commands::tune::merge_files(&args),
         Command::Model(cli::Model::Convert { input, output, format }) => {
             commands::model::convert(&input, &output, &format)
         }

@@ -21,12 +21,12 @@ use rag_core::Error;
 use rag_core::ports::{Tune, TuneMethod, TuneState};
 
 pub(crate) use data::{
-    __path_collect, __path_convert, __path_datasets, __path_delete_dataset, __path_preview, __path_put_dataset,
-    collect, convert, datasets, delete_dataset, preview, put_dataset,
+    __path_collect, __path_convert, __path_datasets, __path_delete_dataset, __path_preview,
+    __path_put_dataset, collect, convert, datasets, delete_dataset, preview, put_dataset,
 };
 use views::{
-    DefaultsQuery, EstimateView, FollowQuery, JobList, JobView, MergedView, NewJob, PointList, PointView, PointsQuery,
-    SettingsView,
+    DefaultsQuery, EstimateView, FollowQuery, JobList, JobView, MergedView, NewJob, PointList, PointView,
+    PointsQuery, SettingsView,
 };
 
 use super::documents::attachment;

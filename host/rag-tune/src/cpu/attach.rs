@@ -60,10 +60,8 @@ pub(crate) fn attach(
                 let reach = 1.0 / (input as f64).sqrt();
                 let mut random = Random::seeded(seed);
                 let a = (0..rank * input).map(|_| ((2.0 * random.unit() - 1.0) * reach) as f32).collect();
-                let (a, b) = (
-                    add(a_name, vec![rank, input], a),
-                    add(b_name, vec![out, rank], vec![0.0; out * rank]),
-                );
+                let (a, b) =
+                    (add(a_name, vec![rank, input], a), add(b_name, vec![out, rank], vec![0.0; out * rank]));
                 Adapter::LowRank { a, b, rank, scale: (settings.alpha / rank as f64) as f32 }
             }
             TuneMethod::Pissa => {

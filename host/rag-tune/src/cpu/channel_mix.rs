@@ -76,11 +76,18 @@ impl ChannelMix {
 
         let mut by_normed = vec![0.0; normed.len()];
         let mut by_differences = vec![0.0; normed.len()];
-        for (linear, maa, by) in [(&self.key, self.maa_k, &by_key), (&self.receptance, self.maa_r, &by_gate)] {
+        for (linear, maa, by) in [(&self.key, self.maa_k, &by_key), (&self.receptance, self.maa_r, &by_gate)]
+        {
             let input = mix(normed, differences, &tensors[maa]);
             let mut by_input = vec![0.0; normed.len()];
             linear.backward(tensors, gradients, [&input, by], dropout, &mut by_input);
-            mix_back(tensors, gradients, maa, [&by_input, differences], [&mut by_normed, &mut by_differences]);
+            mix_back(
+                tensors,
+                gradients,
+                maa,
+                [&by_input, differences],
+                [&mut by_normed, &mut by_differences],
+            );
         }
         rows.differences_back(&by_differences, &mut by_normed);
         by_normed

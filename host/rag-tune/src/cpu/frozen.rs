@@ -250,9 +250,12 @@ mod tests {
     #[test]
     fn precisions_keep_what_they_promise() {
         let values = sample(40 * 48);
-        for (precision, error) in
-            [(Precision::F32, 0.0), (Precision::Bf16, 1e-3), (Precision::Int8, 1.3e-3), (Precision::Nf4, 0.05)]
-        {
+        for (precision, error) in [
+            (Precision::F32, 0.0),
+            (Precision::Bf16, 1e-3),
+            (Precision::Int8, 1.3e-3),
+            (Precision::Nf4, 0.05),
+        ] {
             let frozen = Frozen::pack(&values, 40, 48, precision);
             let dense = frozen.dense().into_owned();
             assert!(dense.iter().zip(&values).all(|(a, b)| (a - b).abs() <= error), "{precision:?}");

@@ -23,13 +23,21 @@ pub(crate) struct Label {
 
 /// Adds up the cross-entropies of the labelled rows of `x` [R, D], in nats, and writes the derivative of
 /// `weight · Σ (cross-entropy + L2Wrap)` to `dx`; rows without a label get 0.
-pub(crate) fn loss(head: &Frozen, x: &[f32], labels: &[Label], weight: f32, l2wrap: f32, dx: &mut [f32]) -> f64 {
+pub(crate) fn loss(
+    head: &Frozen,
+    x: &[f32],
+    labels: &[Label],
+    weight: f32,
+    l2wrap: f32,
+    dx: &mut [f32],
+) -> f64 {
     let (vocabulary, width) = (head.rows(), head.cols());
     dx.fill(0.0);
     let mut total = 0.0;
     let mut logits = vec![0.0; ROWS.min(labels.len()) * vocabulary];
     for labels in labels.chunks(ROWS) {
-        let rows: Vec<f32> = labels.iter().flat_map(|l| &x[l.row * width..(l.row + 1) * width]).copied().collect();
+        let rows: Vec<f32> =
+            labels.iter().flat_map(|l| &x[l.row * width..(l.row + 1) * width]).copied().collect();
         let logits = &mut logits[..labels.len() * vocabulary];
         head.apply(&rows, logits);
         let losses: Vec<f64> = (logits.par_chunks_mut(vocabulary).zip(labels))
@@ -79,7 +87,11 @@ mod tests {
         let (vocabulary, width, rows) = (50, 8, 40);
         let head = Frozen::pack(&wave(vocabulary * width, 0.7), vocabulary, width, Precision::F32);
         let mut x = wave(rows * width, 0.31);
-        let labels: Vec<Label> = (0..rows).step_by(1).filter(|row| row % 3 != 1).map(|row| Label { row, label: row % 50 }).collect();
+        let labels: Vec<Label> = (0..rows)
+            .step_by(1)
+            .filter(|row| row % 3 != 1)
+            .map(|row| Label { row, label: row % 50 })
+            .collect();
         let at = |x: &[f32], l2: f32| {
             let mut dx = vec![7.0; x.len()];
             (loss(&head, x, &labels, 0.5, l2, &mut dx), dx)

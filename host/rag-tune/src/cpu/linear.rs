@@ -24,9 +24,17 @@ pub(crate) struct Linear {
 pub(crate) enum Adapter {
     None,
     /// A [r, in], B [out, r].
-    LowRank { a: Id, b: Id, rank: usize, scale: f32 },
+    LowRank {
+        a: Id,
+        b: Id,
+        rank: usize,
+        scale: f32,
+    },
     /// D [r, out].
-    Bone { d: Id, rank: usize },
+    Bone {
+        d: Id,
+        rank: usize,
+    },
 }
 
 /// Which inputs of adapters are left out; the same for the same seed.

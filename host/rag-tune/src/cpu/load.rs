@@ -58,9 +58,7 @@ impl Reader<'_> {
     fn block(&mut self, layer: usize, [mix_rank, decay_rank]: [usize; 2]) -> Result<Block> {
         let Config { width, hidden, heads, head_size, .. } = self.config;
         let at = |part: &str| format!("blocks.{layer}.{part}");
-        let vector = |reader: &mut Self, part: &str| {
-            reader.tensor(at(part), vec![1, 1, width], None)
-        };
+        let vector = |reader: &mut Self, part: &str| reader.tensor(at(part), vec![1, 1, width], None);
         let time_norm = self.norm(&at("ln1"), width, NORM_EPSILON)?;
         let mut maa = [0; 5];
         for (id, part) in maa.iter_mut().zip(["w", "k", "v", "r", "g"]) {
@@ -176,6 +174,7 @@ fn rows_of(matrix: &rag_engine::cpu::matrix::Matrix) -> Vec<f32> {
 
 /// [H][value][key], as files have it, to [H][key][value], or back.
 pub(crate) fn turn_state(values: &[f32], size: usize) -> Vec<f32> {
-    let turn = |head: &[f32]| (0..size * size).map(|i| head[i % size * size + i / size]).collect::<Vec<f32>>();
+    let turn =
+        |head: &[f32]| (0..size * size).map(|i| head[i % size * size + i / size]).collect::<Vec<f32>>();
     values.chunks_exact(size * size).flat_map(turn).collect()
 }

@@ -122,7 +122,8 @@ impl Model {
     /// The summed cross-entropy of a batch's labels, in nats; its derivatives, weighted by `pass`, are added.
     pub(crate) fn accumulate(&self, batch: &Batch, pass: &Pass, gradients: &mut Gradients) -> f64 {
         let tokens = batch.tokens.len() / batch.sequences.max(1);
-        let mut carry: Vec<Carry> = self.blocks.iter().map(|block| self.start(block, batch.sequences)).collect();
+        let mut carry: Vec<Carry> =
+            self.blocks.iter().map(|block| self.start(block, batch.sequences)).collect();
         let each = pass.chunk_tokens.unwrap_or(tokens).max(1);
         let mut total = 0.0;
         for first in (0..tokens).step_by(each) {
@@ -200,7 +201,14 @@ impl Model {
             };
             // Below the first layer there is nothing to train but its own first normalisation.
             let through = layer > 0 || wants_first || self.trains_mixes();
-            by_x = block.backward(&self.tensors, gradients, rows, (&tape, by_x), pass.dropout, (from_start, through));
+            by_x = block.backward(
+                &self.tensors,
+                gradients,
+                rows,
+                (&tape, by_x),
+                pass.dropout,
+                (from_start, through),
+            );
         }
         if let (Some(norm), true) = (&self.first_norm, wants_first) {
             norm.backward(&self.tensors, gradients, &table, &by_x, &mut vec![0.0; table.len()]);
@@ -249,11 +257,11 @@ impl Block {
         dropout: Dropout,
         (from_start, through): (bool, bool),
     ) -> Vec<f32> {
-        let by_normed =
-            self.channel_mix.backward(tensors, gradients, rows, (&tape.channel, &by_x), dropout);
+        let by_normed = self.channel_mix.backward(tensors, gradients, rows, (&tape.channel, &by_x), dropout);
         self.channel_norm.backward(tensors, gradients, &tape.middle, &by_normed, &mut by_x);
         let time = (&tape.time, by_x.as_slice());
-        let by_normed = self.time_mix.backward(tensors, gradients, rows, time, dropout, (from_start, through));
+        let by_normed =
+            self.time_mix.backward(tensors, gradients, rows, time, dropout, (from_start, through));
         if let Some(by_normed) = by_normed {
             self.time_norm.backward(tensors, gradients, &tape.input, &by_normed, &mut by_x);
         }

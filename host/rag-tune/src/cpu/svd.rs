@@ -10,7 +10,13 @@ const OVERSAMPLED: usize = 8;
 const SWEEPS: usize = 30;
 
 /// B0 [rows, rank] and A0 [rank, cols] with B0 A0 ≈ W: U√Σ and √ΣVᵀ of its `rank` largest singular values.
-pub(crate) fn split(w: &[f32], [rows, cols]: [usize; 2], rank: usize, iterations: usize, seed: u64) -> [Vec<f32>; 2] {
+pub(crate) fn split(
+    w: &[f32],
+    [rows, cols]: [usize; 2],
+    rank: usize,
+    iterations: usize,
+    seed: u64,
+) -> [Vec<f32>; 2] {
     let drawn = (rank + OVERSAMPLED).min(rows).min(cols);
     let matrix = view(w, rows, cols);
     let mut random = Random::seeded(seed);

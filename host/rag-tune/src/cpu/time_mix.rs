@@ -85,7 +85,8 @@ impl TimeMix {
     ) -> (Vec<f32>, TimeTape) {
         let differences = rows.differences(&normed, before);
         let first = state.to_vec();
-        let mut low = matmul(&mix(&normed, &differences, &tensors[self.maa_x]), &tensors[self.mix_down], rows.width);
+        let mut low =
+            matmul(&mix(&normed, &differences, &tensors[self.maa_x]), &tensors[self.mix_down], rows.width);
         low.iter_mut().for_each(|z| *z = tanh(*z));
         let input = |c: usize| self.input(tensors, [&normed, &differences, &low], c);
 
@@ -100,7 +101,19 @@ impl TimeMix {
         let v = self.value.forward(tensors, &input(V), dropout);
         let gate = self.gate.forward(tensors, &input(G), dropout);
 
-        let tape = TimeTape { normed, differences, low, decay_low, omega, r, k, v, gate, out: Vec::new(), state: first };
+        let tape = TimeTape {
+            normed,
+            differences,
+            low,
+            decay_low,
+            omega,
+            r,
+            k,
+            v,
+            gate,
+            out: Vec::new(),
+            state: first,
+        };
         let out = self.recur(tensors, rows, &tape, state);
         let tape = TimeTape { out, ..tape };
         let gated = self.gated(tensors, &tape);
@@ -133,7 +146,8 @@ impl TimeMix {
         }
         let mut by_out = vec![0.0; gated.len()];
         self.group_norm.backward(tensors, gradients, &tape.out, &by_norm, &mut by_out);
-        let [by_omega, by_r, by_k, by_v] = self.recur_back(tensors, gradients, rows, (tape, &by_out), from_start);
+        let [by_omega, by_r, by_k, by_v] =
+            self.recur_back(tensors, gradients, rows, (tape, &by_out), from_start);
         if !through {
             return None;
         }
@@ -142,15 +156,32 @@ impl TimeMix {
         let mut by_differences = vec![0.0; gated.len()];
         let mut by_low = vec![0.0; tape.low.len()];
         let inputs = [&tape.normed[..], &tape.differences, &tape.low];
-        let layers = [(K, &self.key, by_k), (V, &self.value, by_v), (R, &self.receptance, by_r), (G, &self.gate, by_gate)];
+        let layers = [
+            (K, &self.key, by_k),
+            (V, &self.value, by_v),
+            (R, &self.receptance, by_r),
+            (G, &self.gate, by_gate),
+        ];
         for (c, linear, by) in layers {
             let input = self.input(tensors, inputs, c);
             let mut by_input = vec![0.0; gated.len()];
             linear.backward(tensors, gradients, [&input, &by], dropout, &mut by_input);
-            self.input_back(tensors, gradients, (tape, c), &by_input, [&mut by_normed, &mut by_differences, &mut by_low]);
+            self.input_back(
+                tensors,
+                gradients,
+                (tape, c),
+                &by_input,
+                [&mut by_normed, &mut by_differences, &mut by_low],
+            );
         }
         let by_input = self.decay_back(tensors, gradients, rows, tape, &by_omega);
-        self.input_back(tensors, gradients, (tape, W), &by_input, [&mut by_normed, &mut by_differences, &mut by_low]);
+        self.input_back(
+            tensors,
+            gradients,
+            (tape, W),
+            &by_input,
+            [&mut by_normed, &mut by_differences, &mut by_low],
+        );
 
         by_low.iter_mut().zip(&tape.low).for_each(|(by, z)| *by *= 1.0 - z * z);
         let mixed = mix(&tape.normed, &tape.differences, &tensors[self.maa_x]);

@@ -99,13 +99,8 @@ impl<'a, R: Real> Head<'a, R> {
         let size = self.size();
         let tokens = self.r.len() / size;
         let zero = || vec![R::default(); tokens * size];
-        let mut d = Derivatives {
-            omega: zero(),
-            r: zero(),
-            k: zero(),
-            v: zero(),
-            bonus: vec![R::default(); size],
-        };
+        let mut d =
+            Derivatives { omega: zero(), r: zero(), k: zero(), v: zero(), bonus: vec![R::default(); size] };
         let kept = self.kept(first);
         let mut states = vec![R::default(); KEPT_EVERY * size * size];
         for (group, start) in kept.chunks_exact(size * size).enumerate().rev() {

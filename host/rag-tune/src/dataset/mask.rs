@@ -54,7 +54,8 @@ fn answers(text: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut found = Vec::new();
     let mut open: Option<usize> = None;
     // Marks stand at the start of the text or of a line.
-    let lines = std::iter::once(0).chain(text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1));
+    let lines =
+        std::iter::once(0).chain(text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1));
     for start in lines {
         let line = &text[start..];
         let mark = |marks: &[&[u8]]| marks.iter().find(|mark| line.starts_with(mark)).map(|mark| mark.len());
@@ -92,7 +93,10 @@ mod tests {
     fn only_answers_count() {
         for (text, want) in [
             ("User: a\n\nAssistant: b", "................... b$"),
-            ("User: a\n\nAssistant: b\n\nUser: c\n\nAssistant: d", "................... b\n\n................... d$"),
+            (
+                "User: a\n\nAssistant: b\n\nUser: c\n\nAssistant: d",
+                "................... b\n\n................... d$",
+            ),
             ("Instruction: x\nInput: y\n\nResponse: z", ".................................. z$"),
             ("User: a\n\nAssistant: b\n\nUser: c", "................... b\n\n........"),
             ("plain text", "plain text$"),

@@ -193,7 +193,8 @@ impl Sampler<'_> {
                 let (epoch, place) = (number / documents, (number % documents) as usize);
                 if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
                     let mut list: Vec<usize> = (0..self.corpus.len()).collect();
-                    SplitMix64::new(self.seed.wrapping_add(epoch.wrapping_mul(0x2545_f491_4f6c_dd1d))).shuffle(&mut list);
+                    SplitMix64::new(self.seed.wrapping_add(epoch.wrapping_mul(0x2545_f491_4f6c_dd1d)))
+                        .shuffle(&mut list);
                     *order = Some((epoch, list));
                 }
                 let document = order.as_ref().map_or(place, |(_, list)| list[place]);

@@ -104,7 +104,10 @@ struct Entry {
 
 impl Zip<'_> {
     fn add(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        debug_assert_eq!(self.entries.iter().map(|e| &e.name).collect::<BTreeSet<_>>().len(), self.entries.len());
+        debug_assert_eq!(
+            self.entries.iter().map(|e| &e.name).collect::<BTreeSet<_>>().len(),
+            self.entries.len()
+        );
         let offset = self.at;
         let crc = crc32fast::hash(bytes);
         let large = bytes.len() as u64 >= LARGE;

@@ -26,7 +26,10 @@ fn the_engine_reads_what_is_written() {
                 assert_eq!(read.shape(&tensor.name).unwrap(), tensor.shape);
                 let values = read.read(&tensor.name).unwrap();
                 let worst = values.iter().zip(&tensor.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                assert!(worst <= if kind == Type::F32 { 0.0 } else { 0.004 }, "{container:?} {kind:?}: {worst}");
+                assert!(
+                    worst <= if kind == Type::F32 { 0.0 } else { 0.004 },
+                    "{container:?} {kind:?}: {worst}"
+                );
             }
         }
     }
@@ -60,10 +63,14 @@ fn a_failed_write_leaves_the_file_before() {
     Container::Pth.write_all(&path, &tensors(), Type::F32, &[]).unwrap();
     let before = fs_err::read(&path).unwrap();
     let planned = [Planned { name: "x".into(), shape: vec![2], kind: Type::F32 }];
-    let failed = Container::Pth.write(&path, &planned, &[], |_| Err(Error::Storage { message: "disk full".into() }));
+    let failed =
+        Container::Pth.write(&path, &planned, &[], |_| Err(Error::Storage { message: "disk full".into() }));
     assert!(matches!(failed, Err(Error::Storage { .. })));
     assert_eq!(fs_err::read(&path).unwrap(), before);
     assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 1);
     let elsewhere = dir.path().join("none").join("state.pth");
-    assert!(matches!(Container::Pth.write_all(&elsewhere, &tensors(), Type::F32, &[]), Err(Error::Storage { .. })));
+    assert!(matches!(
+        Container::Pth.write_all(&elsewhere, &tensors(), Type::F32, &[]),
+        Err(Error::Storage { .. })
+    ));
 }

@@ -76,7 +76,10 @@ pub(super) fn preview(dir: &Path, name: &str, limit: u32, tokenizer: &Tokenizer)
     let file = fs_err::File::open(&path).map_err(|e| storage(&path, e))?;
     let lines = std::io::BufRead::lines(std::io::BufReader::new(file));
     let mut first = String::new();
-    for line in lines.filter(|line| line.as_ref().map_or(true, |line| !line.trim().is_empty())).take(limit.min(PREVIEW_MAX) as usize) {
+    for line in lines
+        .filter(|line| line.as_ref().map_or(true, |line| !line.trim().is_empty()))
+        .take(limit.min(PREVIEW_MAX) as usize)
+    {
         first.push_str(&line.map_err(|e| storage(&path, e))?);
         first.push('\n');
     }
@@ -85,7 +88,8 @@ pub(super) fn preview(dir: &Path, name: &str, limit: u32, tokenizer: &Tokenizer)
         .map(|number| {
             let tokens = corpus.document(number)?;
             let counted = Mask::Answers.of(&tokens, |id| tokenizer.token(u32::from(id)));
-            let bytes: Vec<u8> = tokens.iter().flat_map(|&id| tokenizer.token(u32::from(id))).copied().collect();
+            let bytes: Vec<u8> =
+                tokens.iter().flat_map(|&id| tokenizer.token(u32::from(id))).copied().collect();
             let mut text = String::from_utf8_lossy(&bytes).into_owned();
             text.truncate(text.floor_char_boundary(PREVIEW_BYTES));
             let counted = counted.iter().filter(|&&counts| counts).count() as u64;
@@ -109,7 +113,12 @@ pub(super) fn convert(
     let prefix = path.with_extension("");
     let settings = Settings { copies, context_tokens: u64::from(context_tokens), seed };
     let made = make_data(source, &|text| tokenizer.encode(text), &settings, &prefix)?;
-    Ok(TunePair { prefix, documents: made.documents as u64, tokens: made.tokens, magic_prime: made.magic_prime })
+    Ok(TunePair {
+        prefix,
+        documents: made.documents as u64,
+        tokens: made.tokens,
+        magic_prime: made.magic_prime,
+    })
 }
 
 pub(super) fn delete(dir: &Path, name: &str) -> Result<()> {

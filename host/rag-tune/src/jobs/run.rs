@@ -10,14 +10,16 @@ use rag_core::{Error, Result};
 
 use super::{Shared, data, dataset_path, kept};
 use crate::estimate;
-use crate::training::{Ended, Plan, Training};
+use crate::tensorboard::EventFile;
+use crate::training::{Ended, Plan, Training, now_ms};
 
 impl Shared {
     /// Until the end has come.
     pub(super) fn work(&self) {
         while let Some((job, stop)) = self.next() {
             let ran = catch_unwind(AssertUnwindSafe(|| self.run(&job, &stop)));
-            let ended = ran.unwrap_or_else(|_| Err(Error::internal("the training panicked; the log says where")));
+            let ended =
+                ran.unwrap_or_else(|_| Err(Error::internal("the training panicked; the log says where")));
             let state = match ended {
                 Ok(Ended::Done) => TuneState::Done,
                 // It goes on at the next start.
@@ -77,8 +79,10 @@ impl Shared {
             job.step = training.step();
             job.steps = training.steps();
         });
+        let events = EventFile::create(&dir, training.step(), now_ms())?;
         training.run(stop, &mut |point: &TunePoint| {
             kept::append(&dir, point)?;
+            events.point(point)?;
             self.progress(&job.id, |job| {
                 job.step = point.step;
                 job.last = Some(*point);
@@ -92,7 +96,7 @@ impl Shared {
         let mut jobs = self.jobs();
         if let Some(entry) = jobs.get_mut(id) {
             change(&mut entry.job);
-            entry.job.updated_ms = crate::training::now_ms();
+            entry.job.updated_ms = now_ms();
         }
     }
 

@@ -47,7 +47,9 @@ fn a_job_runs_to_its_end_and_keeps_everything() {
     let made = tuner.add_dataset("examples", &examples(dir.path())).unwrap();
     assert_eq!((made.documents, tuner.datasets().unwrap().len()), (200, 1));
     let (_, shown) = tuner.preview("examples", 3).unwrap();
-    assert!(shown.len() == 3 && shown[0].text.starts_with("User: tree") && shown[0].counted < shown[0].tokens);
+    assert!(
+        shown.len() == 3 && shown[0].text.starts_with("User: tree") && shown[0].counted < shown[0].tokens
+    );
     let pair = tuner.convert("examples", 2, 64, 1).unwrap();
     assert_eq!((pair.documents, pair.tokens), (200, 2 * made.tokens));
 
@@ -97,7 +99,8 @@ fn stopped_resumed_and_restarted_is_one_curve() {
     drop(tuner);
     let tuner = Tuner::open(config(dir.path())).unwrap();
     until(&tuner, &id, |job| job.state == TuneState::Done);
-    let losses = |id: &str| tuner.points(id, 0, 1_000).unwrap().iter().map(|p| (p.step, p.loss)).collect::<Vec<_>>();
+    let losses =
+        |id: &str| tuner.points(id, 0, 1_000).unwrap().iter().map(|p| (p.step, p.loss)).collect::<Vec<_>>();
     assert_eq!(losses(&id).len(), 40);
     assert_eq!(losses(&id), losses(&whole));
 }
@@ -129,7 +132,10 @@ fn what_cannot_run_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let tuner = Tuner::open(config(dir.path())).unwrap();
     for name in ["", "../x", "a/b", ".hidden", "x y"] {
-        assert!(matches!(tuner.add_dataset(name, "{\"text\": \"a\"}"), Err(Error::InvalidInput { .. })), "{name}");
+        assert!(
+            matches!(tuner.add_dataset(name, "{\"text\": \"a\"}"), Err(Error::InvalidInput { .. })),
+            "{name}"
+        );
     }
     let error = tuner.add_dataset("bad", "{\"text\": 1}\nnonsense\n").unwrap_err();
     assert!(matches!(&error, Error::InvalidInput { message } if message.contains("2 bad lines")), "{error}");
@@ -138,11 +144,16 @@ fn what_cannot_run_is_refused_at_once() {
     let huge = TuneSettings { micro_batch: 4_096, context_tokens: 1 << 20, ..good.settings.clone() };
     let error = tuner.start(&TuneRequest { settings: huge, ..good.clone() }).unwrap_err();
     assert!(matches!(&error, Error::Unavailable { message } if message.contains("MiB are free")), "{error}");
-    for (base, dataset) in [(Some("none.pth"), "examples"), (Some("../../etc/passwd"), "examples"), (None, "other")] {
+    for (base, dataset) in
+        [(Some("none.pth"), "examples"), (Some("../../etc/passwd"), "examples"), (None, "other")]
+    {
         let asked = TuneRequest { base: base.map(str::to_owned), dataset: dataset.into(), ..good.clone() };
         assert!(matches!(tuner.start(&asked), Err(Error::NotFound { .. })), "{base:?} {dataset}");
     }
-    assert!(matches!(tuner.start(&TuneRequest { name: " ".into(), ..good.clone() }), Err(Error::InvalidInput { .. })));
+    assert!(matches!(
+        tuner.start(&TuneRequest { name: " ".into(), ..good.clone() }),
+        Err(Error::InvalidInput { .. })
+    ));
     assert!(matches!(tuner.job("tune-0"), Err(Error::NotFound { .. })));
 
     // One runs, two wait, the next is refused; what a job needs stays.

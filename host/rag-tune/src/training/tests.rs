@@ -51,10 +51,15 @@ fn judge(method: TuneMethod, change: impl FnOnce(&mut TuneSettings)) {
     merge_as(&plan.base, &result, &merged, Type::F32).unwrap();
     let untouched = answers(&plan.base, &Tuned::Nothing, &held_out());
     let whole = answers(&merged, &Tuned::Nothing, &held_out());
-    let beside = if method == TuneMethod::Bone { whole.clone() } else { answers(&plan.base, &tuned, &held_out()) };
+    let beside =
+        if method == TuneMethod::Bone { whole.clone() } else { answers(&plan.base, &tuned, &held_out()) };
     let trained = |list: &[(String, Vec<f32>)]| list.iter().filter(|(text, _)| text == ANSWER).count();
     assert_eq!(trained(&untouched), 0);
-    assert!(trained(&beside) >= 18, "{method:?}: {:?}", beside.iter().map(|(text, _)| text).collect::<Vec<_>>());
+    assert!(
+        trained(&beside) >= 18,
+        "{method:?}: {:?}",
+        beside.iter().map(|(text, _)| text).collect::<Vec<_>>()
+    );
 
     // Merged and unmerged are one model, but for rounding.
     for ((a, a_logits), (b, b_logits)) in beside.iter().zip(&whole) {
@@ -162,7 +167,8 @@ fn accumulation_is_a_larger_batch() {
 fn a_training_that_diverges_or_does_not_fit_its_base_stops_clearly() {
     let dir = tempfile::tempdir().unwrap();
     let good = plan(dir.path(), TuneMethod::State, |s| s.epoch_steps = 4);
-    let diverging = Plan { settings: TuneSettings { lr: 100.0, clip: 0.0, ..good.settings.clone() }, ..good.clone() };
+    let diverging =
+        Plan { settings: TuneSettings { lr: 100.0, clip: 0.0, ..good.settings.clone() }, ..good.clone() };
     let mut training = Training::open(diverging).unwrap();
     // Whatever the device holds, a loss that is no number ends the run.
     let spoiled: Vec<Named> = training

@@ -50,7 +50,8 @@ async fn start(client: &Client, args: TuneStart, json: bool) -> Result<()> {
     if args.detach && matches!(client, Client::Local(_)) {
         bail!("--detach needs a host that goes on training: start one and name it with --url");
     }
-    let dataset = if args.data.ends_with(".jsonl") { upload(client, &args.data).await? } else { args.data.clone() };
+    let dataset =
+        if args.data.ends_with(".jsonl") { upload(client, &args.data).await? } else { args.data.clone() };
     let mut settings = Map::new();
     for setting in &args.settings {
         let (name, value) = setting.split_once('=').context("--set takes NAME=VALUE")?;
@@ -72,7 +73,8 @@ async fn start(client: &Client, args: TuneStart, json: bool) -> Result<()> {
         if json {
             output::json(&estimate);
         } else {
-            let mib = |key: &str| estimate[key].as_u64().map_or_else(|| "?".to_owned(), |b| (b >> 20).to_string());
+            let mib =
+                |key: &str| estimate[key].as_u64().map_or_else(|| "?".to_owned(), |b| (b >> 20).to_string());
             output::line(format_args!(
                 "{} updates, {} trained values, {} MiB of {} MiB free",
                 estimate["steps"],

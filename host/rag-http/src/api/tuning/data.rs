@@ -78,7 +78,10 @@ pub(crate) struct CollectedView {
 /// List data sets.
 #[utoipa::path(get, path = "/api/v1/tuning/datasets", tag = "tuning", operation_id = "list_tuning_datasets",
     responses((status = 200, body = DatasetList), (status = "default", body = ErrorBody)))]
-pub(crate) async fn datasets(State(state): State<AppState>, caller: Caller) -> ApiResult<Answer<DatasetList>> {
+pub(crate) async fn datasets(
+    State(state): State<AppState>,
+    caller: Caller,
+) -> ApiResult<Answer<DatasetList>> {
     let sets = on(&state, &caller, |tune| tune.datasets()).await?;
     Ok(Answer(DatasetList { datasets: sets.into_iter().map(DatasetView::from).collect() }))
 }
@@ -199,7 +202,12 @@ pub(crate) async fn collect(
         ));
     }
     let made = on(&state, &caller, move |tune| tune.add_dataset(&name, &lines)).await?;
-    Ok(Answer(CollectedView { dataset: made.into(), marks: marks as u64, questions: questions as u64, skipped }))
+    Ok(Answer(CollectedView {
+        dataset: made.into(),
+        marks: marks as u64,
+        questions: questions as u64,
+        skipped,
+    }))
 }
 
 /// One example as RWKV's chats are written: blank lines separate turns, so none may stand within one.

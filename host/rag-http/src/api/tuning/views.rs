@@ -256,9 +256,36 @@ impl NewJob {
         let asked = change.method.as_deref().map(method).transpose()?;
         let mut settings = tune.defaults(self.base.as_deref(), asked)?;
         overlay!(
-            change, settings, precision, context_tokens, chunk_tokens, micro_batch, accumulate, epochs, epoch_steps, lr,
-            lr_final, warmup_steps, schedule, beta1, beta2, epsilon, weight_decay, clip, checkpointing, l2wrap, mask,
-            sampling, seed, rank, alpha, dropout, svd_iterations, train_mixes, checkpoint_steps, format
+            change,
+            settings,
+            precision,
+            context_tokens,
+            chunk_tokens,
+            micro_batch,
+            accumulate,
+            epochs,
+            epoch_steps,
+            lr,
+            lr_final,
+            warmup_steps,
+            schedule,
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            clip,
+            checkpointing,
+            l2wrap,
+            mask,
+            sampling,
+            seed,
+            rank,
+            alpha,
+            dropout,
+            svd_iterations,
+            train_mixes,
+            checkpoint_steps,
+            format
         );
         Ok(TuneRequest {
             name: self.name.clone().unwrap_or_else(|| self.dataset.clone()),
@@ -275,9 +302,34 @@ impl From<TuneSettings> for SettingsView {
             ($($field:ident),*) => { SettingsView { method: TuneMethod::name(s.method), $($field: s.$field),* } };
         }
         fields!(
-            precision, context_tokens, chunk_tokens, micro_batch, accumulate, epochs, epoch_steps, lr, lr_final,
-            warmup_steps, schedule, beta1, beta2, epsilon, weight_decay, clip, checkpointing, l2wrap, mask, sampling,
-            seed, rank, alpha, dropout, svd_iterations, train_mixes, checkpoint_steps, format
+            precision,
+            context_tokens,
+            chunk_tokens,
+            micro_batch,
+            accumulate,
+            epochs,
+            epoch_steps,
+            lr,
+            lr_final,
+            warmup_steps,
+            schedule,
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            clip,
+            checkpointing,
+            l2wrap,
+            mask,
+            sampling,
+            seed,
+            rank,
+            alpha,
+            dropout,
+            svd_iterations,
+            train_mixes,
+            checkpoint_steps,
+            format
         )
     }
 }

@@ -82,8 +82,11 @@ fn every_gradient_is_a_difference_quotient() {
         let name = model.tensors.list()[id].name.clone();
         assert!(norm > 0.0, "{name} has no gradient");
         // Half along the gradient, half anywhere: a wrong direction shows, and the change is well above rounding.
-        let direction: Vec<f32> =
-            gradient.iter().enumerate().map(|(i, g)| g / norm + 0.3 * (i as f32 * 1.7).sin() / (gradient.len() as f32).sqrt()).collect();
+        let direction: Vec<f32> = gradient
+            .iter()
+            .enumerate()
+            .map(|(i, g)| g / norm + 0.3 * (i as f32 * 1.7).sin() / (gradient.len() as f32).sqrt())
+            .collect();
         let along: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(g * d)).sum();
         let step = 2e-3 / norm.max(1.0).sqrt();
         let mut at = |step: f32| {
@@ -118,8 +121,11 @@ fn checkpointing_and_batching_change_nothing() {
     let mut total = 0.0;
     for sequence in 0..3 {
         let part = sequence * 18..(sequence + 1) * 18;
-        let single =
-            Batch { sequences: 1, tokens: whole.tokens[part.clone()].to_vec(), labels: whole.labels[part].to_vec() };
+        let single = Batch {
+            sequences: 1,
+            tokens: whole.tokens[part.clone()].to_vec(),
+            labels: whole.labels[part].to_vec(),
+        };
         total += model.accumulate(&single, &PASS, &mut summed);
     }
     assert!((total - loss).abs() < 1e-6 * loss);
@@ -156,7 +162,11 @@ fn only_the_first_chunk_reaches_the_initial_state() {
     train_all(&mut model);
     let mut first_only = batch(1, 14);
     first_only.labels[7..].fill(None);
-    let short = Batch { sequences: 1, tokens: first_only.tokens[..7].to_vec(), labels: first_only.labels[..7].to_vec() };
+    let short = Batch {
+        sequences: 1,
+        tokens: first_only.tokens[..7].to_vec(),
+        labels: first_only.labels[..7].to_vec(),
+    };
     let full = batch(1, 14);
     let run = |batch: &Batch| {
         let mut gradients = Gradients::new(&model.tensors);

@@ -54,7 +54,9 @@ fn loss(inputs: &[Vec<f64>; 6]) -> f64 {
     let [omega, r, k, v, bonus, first] = inputs;
     let mut state = first.clone();
     let out = Head { omega, r, k, v, bonus }.forward(&mut state);
-    let weigh = |values: &[f64], a: f64| values.iter().enumerate().map(|(i, x)| x * (i as f64 * a).cos()).sum::<f64>();
+    let weigh = |values: &[f64], a: f64| {
+        values.iter().enumerate().map(|(i, x)| x * (i as f64 * a).cos()).sum::<f64>()
+    };
     weigh(&out, 0.83) + weigh(&state, 0.47)
 }
 
@@ -76,7 +78,10 @@ fn gradients_are_finite_differences_in_f64() {
             let above = loss(&moved);
             moved[which][i] -= 2.0 * step;
             let difference = (above - loss(&moved)) / (2.0 * step);
-            assert!((difference - analytic).abs() < 2e-8 * (1.0 + difference.abs()), "input {which}, {i}: {analytic} for {difference}");
+            assert!(
+                (difference - analytic).abs() < 2e-8 * (1.0 + difference.abs()),
+                "input {which}, {i}: {analytic} for {difference}"
+            );
         }
     }
 }
@@ -105,7 +110,8 @@ fn f32_is_near_f64() {
             (&by_state, &by_state_single),
         ] {
             let norm = double.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let error = double.iter().zip(single).map(|(a, &b)| (a - f64::from(b)).powi(2)).sum::<f64>().sqrt();
+            let error =
+                double.iter().zip(single).map(|(a, &b)| (a - f64::from(b)).powi(2)).sum::<f64>().sqrt();
             assert!(error < 2e-5 * norm + 1e-6, "{error} of {norm} with spread {spread}");
         }
     }

@@ -11,11 +11,19 @@ fn bytes_only() -> Tokenizer {
 }
 
 fn corpus(texts: &[&str]) -> Corpus {
-    let lines: String = texts.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect();
+    let lines: String =
+        texts.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n").collect();
     Corpus::parse(&lines, &bytes_only()).unwrap()
 }
 
-fn draw(corpus: &Corpus, sampling: Sampling, mask: Mask, context_tokens: usize, first: u64, count: usize) -> Batch {
+fn draw(
+    corpus: &Corpus,
+    sampling: Sampling,
+    mask: Mask,
+    context_tokens: usize,
+    first: u64,
+    count: usize,
+) -> Batch {
     let tokenizer = bytes_only();
     let sampler = Sampler { corpus, tokenizer: &tokenizer, mask, sampling, context_tokens, seed: 7 };
     sampler.batches(first, count, 1, |_| true).unwrap().0.remove(0)
