@@ -76,7 +76,7 @@ pub(crate) fn fitting(method: TuneMethod, config: &Config, available: Option<u64
     let Some(available) = available else { return chosen };
     // A fifth stays for others.
     let limit = available / 5 * 4;
-    let mut fits = |chosen: &TuneSettings| {
+    let fits = |chosen: &TuneSettings| {
         let precision = Precision::parse(&chosen.precision).unwrap_or(Precision::F32);
         memory_bytes(chosen, precision, config) <= limit
     };

@@ -121,9 +121,9 @@ impl Merged<'_> {
         let stem = name.strip_suffix(".weight").unwrap_or(name);
         let adapted =
             ["lora_A", "disha"].iter().any(|part| self.result.shape(&format!("{stem}.{part}")).is_some());
-        match shape.as_slice() {
-            &[out, input] if adapted => self.adapted(name, stem, [out, input]),
-            &[out, input] if self.is_large(name) => load::matrix(self.base, name, [out, input]),
+        match *shape.as_slice() {
+            [out, input] if adapted => self.adapted(name, stem, [out, input]),
+            [out, input] if self.is_large(name) => load::matrix(self.base, name, [out, input]),
             _ => self.plain(name, shape),
         }
     }

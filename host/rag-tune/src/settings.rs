@@ -181,32 +181,16 @@ pub(crate) struct Kept {
 
 /// The same fields on both sides.
 macro_rules! same_fields {
-    ($from:ident, $($field:ident),*) => {
-        Self { method: $from.method.into_kept(), $($field: $from.$field.clone()),* }
+    ($from:ident, $method:expr, $($field:ident),*) => {
+        Self { method: $method, $($field: $from.$field.clone()),* }
     };
-}
-
-/// A method's name and back; an unknown name of a damaged file is state tuning's, which every other setting fits.
-trait IntoKept<T> {
-    fn into_kept(&self) -> T;
-}
-
-impl IntoKept<String> for TuneMethod {
-    fn into_kept(&self) -> String {
-        self.name().to_owned()
-    }
-}
-
-impl IntoKept<TuneMethod> for String {
-    fn into_kept(&self) -> TuneMethod {
-        TuneMethod::parse(self).unwrap_or(TuneMethod::State)
-    }
 }
 
 impl From<&TuneSettings> for Kept {
     fn from(s: &TuneSettings) -> Self {
         same_fields!(
             s,
+            s.method.name().to_owned(),
             precision,
             context_tokens,
             chunk_tokens,
@@ -243,6 +227,8 @@ impl From<&Kept> for TuneSettings {
     fn from(s: &Kept) -> Self {
         same_fields!(
             s,
+            // What a damaged file says is found out by the checks of the other settings.
+            TuneMethod::parse(&s.method).unwrap_or(TuneMethod::State),
             precision,
             context_tokens,
             chunk_tokens,

@@ -106,7 +106,7 @@ pub(crate) fn answers(base: &Path, tuned: &Tuned<'_>, prompts: &[String]) -> Vec
         let ids: Vec<u32> = prompt.bytes().map(u32::from).collect();
         let first = engine.read_with(&ids, &mut state, adapter).unwrap().to_vec();
         let (mut logits, mut text) = (first.clone(), Vec::new());
-        for _ in 0..12 {
+        for _ in 0..6 {
             let best = (0..256).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
             if best == 0 {
                 break;

@@ -5,8 +5,6 @@
 //! bone       y = W x + Dᵀ (Σ_q x[q·r .. (q+1)·r])
 //! ```
 
-use ndarray::s;
-
 use super::frozen::Frozen;
 use super::linalg::{each_row, product, view, view_mut};
 use super::tensors::{Gradients, Id, Tensors};
@@ -45,8 +43,6 @@ pub(crate) struct Dropout {
 }
 
 impl Dropout {
-    pub(crate) const NONE: Dropout = Dropout { share: 0.0, seed: 0 };
-
     /// Scales the inputs that stay, and sets the others to 0.
     fn apply(self, number: u64, values: &mut [f32], width: usize) {
         if self.share <= 0.0 {
@@ -75,10 +71,6 @@ fn mix(seed: u64) -> u64 {
 impl Linear {
     pub(crate) fn new(frozen: Frozen, number: u64) -> Self {
         Self { frozen, adapter: Adapter::None, number }
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        self.frozen.rows()
     }
 
     /// x [R, in] to [R, out].
@@ -158,30 +150,6 @@ impl Linear {
                 });
             }
         }
-    }
-
-    /// W and what the adapter adds to it, [out, in].
-    pub(crate) fn merged(&self, tensors: &Tensors) -> Vec<f32> {
-        let (out, input) = (self.frozen.rows(), self.frozen.cols());
-        let mut dense = self.frozen.dense().into_owned();
-        match self.adapter {
-            Adapter::None => {}
-            Adapter::LowRank { a, b, rank, scale } => {
-                let scaled: Vec<f32> = tensors[b].iter().map(|value| value * scale).collect();
-                let a = view(&tensors[a], rank, input);
-                product(view(&scaled, out, rank), a, 1.0, view_mut(&mut dense, out, input));
-            }
-            Adapter::Bone { d, rank } => {
-                let d = view(&tensors[d], rank, out);
-                let mut dense = view_mut(&mut dense, out, input);
-                for first in (0..input).step_by(rank) {
-                    let cols = rank.min(input - first);
-                    let mut block = dense.slice_mut(s![.., first..first + cols]);
-                    block += &d.slice(s![..cols, ..]).t();
-                }
-            }
-        }
-        dense
     }
 
     /// A drop(x), [R, r].

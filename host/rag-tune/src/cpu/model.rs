@@ -13,7 +13,7 @@ use super::linear::{Dropout, Linear};
 use super::norm::Norm;
 use super::shift::Rows;
 use super::tensors::{Gradients, Tensors};
-use super::time_mix::{TimeMix, TimeTape};
+use super::time_mix::{Back, TimeMix, TimeTape};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
@@ -62,6 +62,17 @@ struct Tape {
 enum Kept {
     Tape(Box<Tape>),
     Input { input: Vec<f32>, carry: Carry },
+}
+
+/// Rows that are computed together.
+#[derive(Debug)]
+struct Chunk {
+    rows: Rows,
+    /// One a row.
+    ids: Vec<u32>,
+    labels: Vec<Label>,
+    /// Whether they are the sequences' first.
+    from_start: bool,
 }
 
 /// How sequences are trained on.
@@ -145,7 +156,8 @@ impl Model {
             if labels.is_empty() && !rest_counts {
                 break;
             }
-            total += self.chunk(rows, (&ids, &labels), pass, &mut carry, first == 0, gradients);
+            total +=
+                self.chunk(&Chunk { rows, ids, labels, from_start: first == 0 }, pass, &mut carry, gradients);
         }
         total
     }
@@ -156,15 +168,9 @@ impl Model {
         Carry { time_shift: zero.clone(), channel_shift: zero, state }
     }
 
-    fn chunk(
-        &self,
-        rows: Rows,
-        (ids, labels): (&[u32], &[Label]),
-        pass: &Pass,
-        carry: &mut [Carry],
-        from_start: bool,
-        gradients: &mut Gradients,
-    ) -> f64 {
+    fn chunk(&self, chunk: &Chunk, pass: &Pass, carry: &mut [Carry], gradients: &mut Gradients) -> f64 {
+        let Chunk { rows, ids, labels, from_start } = chunk;
+        let (rows, from_start) = (*rows, *from_start);
         let table: Vec<f32> =
             ids.iter().flat_map(|&id| self.embedding.row(self.embedding_row(id)).into_owned()).collect();
         let mut x = match &self.first_norm {
@@ -201,14 +207,8 @@ impl Model {
             };
             // Below the first layer there is nothing to train but its own first normalisation.
             let through = layer > 0 || wants_first || self.trains_mixes();
-            by_x = block.backward(
-                &self.tensors,
-                gradients,
-                rows,
-                (&tape, by_x),
-                pass.dropout,
-                (from_start, through),
-            );
+            let back = Back { rows, dropout: pass.dropout, from_start, through };
+            by_x = block.backward(&self.tensors, gradients, (&tape, by_x), back);
         }
         if let (Some(norm), true) = (&self.first_norm, wants_first) {
             norm.backward(&self.tensors, gradients, &table, &by_x, &mut vec![0.0; table.len()]);
@@ -247,21 +247,19 @@ impl Block {
         (out, Tape { input: x, middle, time, channel })
     }
 
-    /// From the derivative by the output to that by the input; zeros where `through` is false.
+    /// From the derivative by the output to that by the input; as it came where `back.through` is false.
     fn backward(
         &self,
         tensors: &Tensors,
         gradients: &mut Gradients,
-        rows: Rows,
         (tape, mut by_x): (&Tape, Vec<f32>),
-        dropout: Dropout,
-        (from_start, through): (bool, bool),
+        back: Back,
     ) -> Vec<f32> {
+        let Back { rows, dropout, .. } = back;
         let by_normed = self.channel_mix.backward(tensors, gradients, rows, (&tape.channel, &by_x), dropout);
         self.channel_norm.backward(tensors, gradients, &tape.middle, &by_normed, &mut by_x);
         let time = (&tape.time, by_x.as_slice());
-        let by_normed =
-            self.time_mix.backward(tensors, gradients, rows, time, dropout, (from_start, through));
+        let by_normed = self.time_mix.backward(tensors, gradients, time, back);
         if let Some(by_normed) = by_normed {
             self.time_norm.backward(tensors, gradients, &tape.input, &by_normed, &mut by_x);
         }

@@ -39,11 +39,6 @@ impl Tensors {
     pub(crate) fn get_mut(&mut self, id: Id) -> &mut Tensor {
         &mut self.list[id]
     }
-
-    /// Values that are trained.
-    pub(crate) fn trained_values(&self) -> usize {
-        self.list.iter().filter(|tensor| tensor.trained).map(|tensor| tensor.values.len()).sum()
-    }
 }
 
 impl Index<Id> for Tensors {
@@ -84,10 +79,6 @@ impl Gradients {
 
     pub(crate) fn list(&self) -> &[Vec<f32>] {
         &self.list
-    }
-
-    pub(crate) fn list_mut(&mut self) -> &mut [Vec<f32>] {
-        &mut self.list
     }
 
     pub(crate) fn clear(&mut self) {

@@ -52,6 +52,17 @@ pub(crate) struct TimeMix {
     pub(crate) state: Id,
 }
 
+/// A layer's way back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Back {
+    pub(crate) rows: Rows,
+    pub(crate) dropout: Dropout,
+    /// Whether the rows begin at the sequences' start, and so at the initial state.
+    pub(crate) from_start: bool,
+    /// Whether anything below wants the derivative by the input.
+    pub(crate) through: bool,
+}
+
 /// What the way back needs, [R, D] but where stated.
 #[derive(Debug)]
 pub(crate) struct TimeTape {
@@ -120,17 +131,15 @@ impl TimeMix {
         (self.output.forward(tensors, &gated, dropout), tape)
     }
 
-    /// From the derivative by the mix to that by `normed`; none when `through` is false, where only the initial
-    /// state's is wanted.
+    /// From the derivative by the mix to that by `normed`; none when `back.through` is false.
     pub(crate) fn backward(
         &self,
         tensors: &Tensors,
         gradients: &mut Gradients,
-        rows: Rows,
         (tape, by_mix): (&TimeTape, &[f32]),
-        dropout: Dropout,
-        (from_start, through): (bool, bool),
+        back: Back,
     ) -> Option<Vec<f32>> {
+        let Back { rows, dropout, from_start, through } = back;
         let width = rows.width;
         let gated = self.gated(tensors, tape);
         let mut by_gated = vec![0.0; gated.len()];

@@ -26,7 +26,7 @@ fn mean(losses: &[f64]) -> f64 {
 
 /// Questions that were not among the examples.
 fn held_out() -> Vec<String> {
-    (400..420).map(question).collect()
+    (400..410).map(question).collect()
 }
 
 /// 200 updates on 200 examples: the loss falls by 30 % at least, and greedy answers become the trained one.
@@ -56,7 +56,7 @@ fn judge(method: TuneMethod, change: impl FnOnce(&mut TuneSettings)) {
     let trained = |list: &[(String, Vec<f32>)]| list.iter().filter(|(text, _)| text == ANSWER).count();
     assert_eq!(trained(&untouched), 0);
     assert!(
-        trained(&beside) >= 18,
+        trained(&beside) >= 9,
         "{method:?}: {:?}",
         beside.iter().map(|(text, _)| text).collect::<Vec<_>>()
     );

@@ -30,8 +30,13 @@ fn train_all(model: &mut Model) {
     model.tensors.list_mut().iter_mut().for_each(|tensor| tensor.trained = true);
 }
 
-const PASS: Pass =
-    Pass { checkpointing: true, chunk_tokens: None, l2wrap: 0.0, weight: 1.0, dropout: Dropout::NONE };
+const PASS: Pass = Pass {
+    checkpointing: true,
+    chunk_tokens: None,
+    l2wrap: 0.0,
+    weight: 1.0,
+    dropout: Dropout { share: 0.0, seed: 0 },
+};
 
 fn batch(sequences: usize, tokens: usize) -> Batch {
     let count = sequences * tokens;
