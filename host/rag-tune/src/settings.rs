@@ -291,7 +291,8 @@ mod tests {
     #[test]
     fn what_cannot_work_is_named() {
         let good = defaults(TuneMethod::Lora, &Config::published("0b1").unwrap());
-        let bad: [(&str, fn(&mut TuneSettings)); 9] = [
+        type Spoil = fn(&mut TuneSettings);
+        let bad: [(&str, Spoil); 9] = [
             ("micro_batch", |s| s.micro_batch = 0),
             ("lr ", |s| s.lr = f64::NAN),
             ("rank", |s| s.rank = 0),

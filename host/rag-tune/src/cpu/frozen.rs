@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn bf16_rounds_to_even() {
-        for (value, bits) in [(1.0, 0x3f80), (1.003_906_25, 0x3f80), (1.011_718_75, 0x3f82), (-0.0, 0x8000)] {
+        for (value, bits) in [(1.0, 0x3f80), (257.0 / 256.0, 0x3f80), (259.0 / 256.0, 0x3f82), (-0.0, 0x8000)]
+        {
             assert_eq!(to_bf16(value), bits, "{value}");
         }
         assert!(from_bf16(to_bf16(f32::NAN)).is_nan());

@@ -149,6 +149,7 @@ pub(crate) struct EstimateView {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TuneJobList)]
 pub(crate) struct JobList {
     pub(super) jobs: Vec<JobView>,
 }

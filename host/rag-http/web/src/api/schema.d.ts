@@ -728,6 +728,251 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/tuning/datasets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List data sets. */
+        get: operations["list_tuning_datasets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/datasets/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A data set with its first documents. */
+        get: operations["preview_tuning_dataset"];
+        /** Save a data set: JSONL, one object with a `text` a line. Every bad line is named, and nothing is saved then. */
+        put: operations["put_tuning_dataset"];
+        post?: never;
+        /** Delete a data set. */
+        delete: operations["delete_tuning_dataset"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/datasets/{name}/binidx": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Write a data set as a binidx pair, for RWKV's own trainers (J2B). */
+        post: operations["convert_tuning_dataset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/datasets/{name}/collect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a data set from use: answers of a knowledge base that were marked as good, and questions of its sets. */
+        post: operations["collect_tuning_dataset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/defaults": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The method and settings that suit a model on this machine: what one click starts. */
+        get: operations["tuning_defaults"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/estimate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What a job would need, without starting it. */
+        post: operations["tuning_estimate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List tuning jobs, newest first. */
+        get: operations["list_tuning_jobs"];
+        put?: never;
+        /** Queue a tuning job. Settings left out take the defaults of the model and the method. */
+        post: operations["start_tuning_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One tuning job. */
+        get: operations["get_tuning_job"];
+        put?: never;
+        post?: never;
+        /** Delete a tuning job with everything it made; one that runs must be stopped first. */
+        delete: operations["delete_tuning_job"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a tuning job: server-sent events `points` (a list, after step `after`), `job` when it stands otherwise, and
+         *     one `end` with the job.
+         */
+        get: operations["follow_tuning_job"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs/{id}/files/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download a file that a job made: a state or adapter, its sidecar, a merged model. */
+        get: operations["tuning_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs/{id}/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Write the base model with the newest result merged in, in bf16. It takes as long as writing such a model does. */
+        post: operations["merge_tuning_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs/{id}/points": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The points of a job's curves, oldest first. */
+        get: operations["tuning_points"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs/{id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Go on with a stopped or failed tuning job from its last checkpoint. */
+        post: operations["resume_tuning_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs/{id}/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Stop a tuning job. A running one writes a checkpoint after the update that it is in. */
+        post: operations["stop_tuning_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/users": {
         parameters: {
             query?: never;
@@ -1240,6 +1485,29 @@ export interface components {
              */
             start: number;
         };
+        CollectedView: {
+            dataset: components["schemas"]["DatasetView"];
+            /**
+             * Format: int64
+             * @description Examples from marked answers and from questions.
+             */
+            marks: number;
+            /** Format: int64 */
+            questions: number;
+            /**
+             * Format: int64
+             * @description Questions without an expected text: they have no answer to learn.
+             */
+            skipped: number;
+        };
+        /** @description What to collect from a knowledge base. */
+        Collection: {
+            kb: string;
+            /** @description Whether answers that were marked as good are taken, as question and answer. */
+            marks?: boolean;
+            /** @description Question sets whose questions are taken, with their first expected text as the answer. */
+            question_sets?: string[];
+        };
         Compare: {
             field: string;
             op: components["schemas"]["Op"];
@@ -1308,10 +1576,49 @@ export interface components {
             /** Format: int64 */
             updated_ms: number;
         };
+        /** @description How a binidx pair is written. */
+        Conversion: {
+            /**
+             * Format: int32
+             * @description Tokens of a sample; the magic prime depends on it. 1024 when left out.
+             */
+            context_tokens?: number | null;
+            /**
+             * Format: int32
+             * @description Copies of the documents, each in a new order, 1 to 100; 3 when left out.
+             */
+            epochs?: number | null;
+            /** Format: int64 */
+            seed?: number;
+        };
         CreatedKey: {
             key: components["schemas"]["KeyView"];
             /** @description The key itself: shown this once and kept only as a hash. */
             secret: string;
+        };
+        DatasetDetail: {
+            dataset: components["schemas"]["DatasetView"];
+            /** @description The first documents. */
+            documents: components["schemas"]["DocumentPreview"][];
+        };
+        DatasetList: {
+            datasets: components["schemas"]["DatasetView"][];
+        };
+        DatasetView: {
+            /** Format: int64 */
+            created_ms: number;
+            /** Format: int64 */
+            documents: number;
+            /** Format: int64 */
+            longest_tokens: number;
+            name: string;
+            /** @description SHA-256 of the tokens. */
+            sha256: string;
+            /**
+             * Format: int64
+             * @description Ends of documents included.
+             */
+            tokens: number;
         };
         Delta: {
             /** @description In the last chunk of an answer from a knowledge base. */
@@ -1333,6 +1640,16 @@ export interface components {
             documents: components["schemas"]["DocumentView"][];
             /** @description Give this as `after` for the next page; none on the last. */
             next?: string | null;
+        };
+        DocumentPreview: {
+            /**
+             * Format: int64
+             * @description Of these, tokens that count under the mask `answers`.
+             */
+            counted: number;
+            text: string;
+            /** Format: int64 */
+            tokens: number;
         };
         DocumentText: {
             text: string;
@@ -1426,6 +1743,22 @@ export interface components {
             request_id: string;
             /** @description Whether the same request may succeed later, unchanged. */
             retryable: boolean;
+        };
+        EstimateView: {
+            /**
+             * Format: int64
+             * @description None where the system does not say.
+             */
+            available_bytes?: number | null;
+            /** Format: int64 */
+            memory_bytes: number;
+            /**
+             * Format: int64
+             * @description Updates.
+             */
+            steps: number;
+            /** Format: int64 */
+            trained_values: number;
         };
         Exists: {
             exists: string;
@@ -1655,6 +1988,10 @@ export interface components {
             /** @description Newest first. */
             rounds: components["schemas"]["RoundView"][];
         };
+        MergedView: {
+            /** @description Name among the job's files. */
+            file: string;
+        };
         Message: {
             content?: null | components["schemas"]["Content"];
             /** @description `system`, `developer`, `user` or `assistant`. */
@@ -1681,6 +2018,15 @@ export interface components {
             embedder: components["schemas"]["EmbedderView"];
             generator: components["schemas"]["GeneratorView"];
             reranker: components["schemas"]["RerankerView"];
+        };
+        /** @description A job to start. */
+        NewJob: {
+            /** @description A file of the models folder; the model that answers when left out. */
+            base?: string | null;
+            dataset: string;
+            /** @description For people; the data set's name when left out. */
+            name?: string | null;
+            settings?: components["schemas"]["SettingsChange"];
         };
         NewKb: {
             /** @description 3 to 33 ASCII letters, digits and underscores, none at either end. */
@@ -1816,6 +2162,19 @@ export interface components {
             key: string;
             value: string;
         };
+        PairView: {
+            /** Format: int64 */
+            documents: number;
+            /**
+             * Format: int64
+             * @description For trainers that sample by it; none when the data is shorter than three contexts.
+             */
+            magic_prime?: number | null;
+            /** @description Path on the host without `.bin` and `.idx`. */
+            prefix: string;
+            /** Format: int64 */
+            tokens: number;
+        };
         Part: {
             text?: string | null;
             type: string;
@@ -1827,6 +2186,43 @@ export interface components {
         PluginView: {
             id: string;
             settings?: Record<string, never>;
+        };
+        PointList: {
+            points: components["schemas"]["PointView"][];
+        };
+        /** @description One update. */
+        PointView: {
+            /**
+             * Format: double
+             * @description Before clipping.
+             */
+            gradient_norm: number;
+            /**
+             * Format: double
+             * @description Mean over the counted tokens, in nats.
+             */
+            loss: number;
+            /** Format: double */
+            lr: number;
+            /**
+             * Format: int64
+             * @description Of this process.
+             */
+            memory_bytes: number;
+            /**
+             * Format: int64
+             * @description From 1.
+             */
+            step: number;
+            /** Format: int64 */
+            time_ms: number;
+            /**
+             * Format: int64
+             * @description Of the job so far, padding not counted.
+             */
+            tokens: number;
+            /** Format: double */
+            tokens_per_s: number;
         };
         QuestionSetDetail: {
             questions: components["schemas"]["QuestionView"][];
@@ -2072,6 +2468,45 @@ export interface components {
             /** @description The question that was searched for, when not the one asked. */
             rewritten?: string | null;
             steps: components["schemas"]["StepView"][];
+        };
+        TuneJobList: {
+            jobs: components["schemas"]["TuneJobView"][];
+        };
+        /** @description A tuning job with its progress. Times are milliseconds since 1970 (UTC). */
+        TuneJobView: {
+            /** @description None for the model that answers. */
+            base?: string | null;
+            /** Format: int64 */
+            created_ms: number;
+            dataset: string;
+            /** @description Why it failed, and what to do. */
+            error?: string | null;
+            /**
+             * Format: int64
+             * @description Seconds until it is done at the present speed.
+             */
+            eta_s?: number | null;
+            /** @description Names of the files made, newest last: see `/files/{file}`. */
+            files: string[];
+            id: string;
+            last?: null | components["schemas"]["PointView"];
+            /** Format: int64 */
+            memory_bytes: number;
+            name: string;
+            settings: components["schemas"]["SettingsView"];
+            /** @description `queued`, `running`, `stopped`, `done` or `failed`. */
+            state: string;
+            /**
+             * Format: int64
+             * @description Updates done, and all.
+             */
+            step: number;
+            /** Format: int64 */
+            steps: number;
+            /** Format: int64 */
+            trained_values: number;
+            /** Format: int64 */
+            updated_ms: number;
         };
         /** @description Only says what a multipart body looks like. */
         UploadForm: {
@@ -4066,6 +4501,551 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_tuning_datasets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    preview_tuning_dataset: {
+        parameters: {
+            query?: {
+                /** @description Documents shown, 100 at most; 10 when left out. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetDetail"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    put_tuning_dataset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/jsonl": string;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DatasetView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_tuning_dataset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    convert_tuning_dataset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Conversion"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PairView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    collect_tuning_dataset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Collection"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CollectedView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    tuning_defaults: {
+        parameters: {
+            query?: {
+                /** @description A file of the models folder; the model that answers when left out. */
+                base?: string;
+                /** @description Keeps a method; the one that suits best when left out. */
+                method?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    tuning_estimate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewJob"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EstimateView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_tuning_jobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TuneJobList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    start_tuning_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewJob"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TuneJobView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_tuning_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TuneJobView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_tuning_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    follow_tuning_job: {
+        parameters: {
+            query?: {
+                /** @description Only updates after this one; 0 when left out. */
+                after?: number;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["TuneJobView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    tuning_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    merge_tuning_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MergedView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    tuning_points: {
+        parameters: {
+            query?: {
+                /** @description Only updates after this one. */
+                after?: number;
+                /** @description At most so many, 10000 at most; 1000 when left out. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PointList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    resume_tuning_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TuneJobView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    stop_tuning_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TuneJobView"];
                 };
             };
             default: {
