@@ -125,8 +125,15 @@ impl Catalog for Faulty<dyn Catalog> {
     async fn passages(&self, kb: &KbName, chunks: &[ChunkId]) -> Result<Vec<Passage>> {
         forward!(self.passages(kb, chunks))
     }
-    async fn lexical(&self, kb: &KbName, query: &str, k: u32, filter: Option<&Filter>) -> Result<Vec<Hit>> {
-        forward!(self.lexical(kb, query, k, filter))
+    async fn lexical(
+        &self,
+        kb: &KbName,
+        collection: &str,
+        query: &str,
+        k: u32,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Hit>> {
+        forward!(self.lexical(kb, collection, query, k, filter))
     }
     async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
         forward!(self.enqueue(kb, kind))

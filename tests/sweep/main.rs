@@ -74,8 +74,8 @@ async fn index(rag: &Rag, store: &Arc<Store>) -> Index {
         rows.ids.iter().zip(rows.vectors.iter()).map(|(id, row)| (id.0.clone(), bits(row))).collect();
     let mut lexical = Vec::new();
     for query in ["第一段", "paragraph", "changed", "第四段"] {
-        let mut hits: Vec<String> =
-            catalog.lexical(&kb, query, 10, None).await.unwrap().into_iter().map(|hit| hit.chunk.0).collect();
+        let hits = catalog.lexical(&kb, &collection, query, 10, None).await.unwrap();
+        let mut hits: Vec<String> = hits.into_iter().map(|hit| hit.chunk.0).collect();
         hits.sort();
         lexical.push(hits);
     }

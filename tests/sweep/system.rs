@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use rag_core::document::{
     Block, BlockKind, ChunkId, ChunkSpan, Location, ParsedSummary, Section, Span, Vectors,
 };
-use rag_core::kb::Kb;
+use rag_core::generations::Strikes;
+use rag_core::kb::{Kb, PluginChoice};
 use rag_core::ports::{
     Binding, Bindings, Blob, BlobStore, Catalog, Chunk, Embed, FinishReason, Generate, GenerateRequest,
     GenerationEvent, GenerationStream, KbSearch, Parse, ParseSession, PluginInfo, Purpose, Rerank, Retrieve,
@@ -15,7 +16,7 @@ use rag_core::ports::{
 };
 use rag_core::relevance::{Floor, RelevanceMin};
 use rag_core::search::{Evidence, Filter, Hit, RankedChunk, Retrieval, RetrieveRequest};
-use rag_core::{Rag, Result, kb_search::BoundSearch};
+use rag_core::{Error, Rag, Result, kb_search::BoundSearch};
 use rag_store::{Store, StoreConfig};
 
 use crate::fault::{Fault, Faulty};
@@ -48,6 +49,7 @@ pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
         keys: store.clone(),
         records: store.clone(),
         relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
+        strikes: Strikes::default(),
         wake_jobs: Box::new(|| {}),
         pause: Box::new(|_| Box::pin(std::future::ready(()))),
     };
@@ -94,6 +96,26 @@ impl Bindings for ToyBindings {
             embedder: self.embedder.clone(),
             reranker: Some(Arc::new(Toy)),
         }))
+    }
+
+    async fn store_of(&self, kb: &Kb, _: &PluginChoice, _: &str) -> Result<Arc<dyn VectorStore>> {
+        Ok(self.bind(kb).await?.store.clone())
+    }
+
+    async fn pin(&self, _: &str, choice: &PluginChoice) -> Result<PluginChoice> {
+        Ok(choice.clone())
+    }
+
+    async fn install(&self, _: Vec<u8>) -> Result<(&'static str, PluginInfo)> {
+        Err(Error::invalid("toys are not installed"))
+    }
+
+    async fn remove(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn retire(&self, _: &Kb, _: &str) -> bool {
+        true
     }
 
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {

@@ -10,6 +10,7 @@ use crate::document::{
     BlobHash, Chunk, ChunkId, ChunkSpan, DocumentId, Heading, Location, ParsedSummary, Span, Vectors,
 };
 use crate::error::{Error, Result};
+use crate::kb::KbName;
 use crate::limits;
 use crate::ports::{
     Binding, IngestSource, Job, JobState, NewDocument, Opened, Parse, Progress, Purpose, Stage, StoreBatch,
@@ -36,8 +37,22 @@ pub struct Ingested {
 /// Runs an ingest job to its commit. `Error::Cancelled` when somebody cancelled the job meanwhile.
 pub async fn ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Ingested> {
     let binding = binding_for(rag, job, source).await?;
-    let parser = parser_for(&binding, source)?;
-    let document = new_document(&binding, parser.as_ref(), source);
+    let outcome = ingest_with(rag, &binding, job, source).await;
+    if let Err(error) = &outcome {
+        rag.struck(&binding, &source.blob.0, error).await?;
+    }
+    outcome
+}
+
+/// The same with given parts, into their index.
+pub(crate) async fn ingest_with(
+    rag: &Rag,
+    binding: &Binding,
+    job: &Job,
+    source: &IngestSource,
+) -> Result<Ingested> {
+    let parser = parser_for(binding, source)?;
+    let document = new_document(binding, parser.as_ref(), source);
     if rag.catalog.open_document(&document).await? == Opened::Unchanged {
         return Ok(Ingested { document: document.id, unchanged: true, unused: Vec::new() });
     }
@@ -51,7 +66,7 @@ pub async fn ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Inges
 
     let blob = rag.blobs.open(&source.blob, &source.name, &source.media_type).await?;
     let mut session = parser.open(blob).await?;
-    let mut work = Work { rag, binding: &binding, job, document: &document, ordinal: 0, text_done: 0 };
+    let mut work = Work { rag, binding, job, document: &document, ordinal: 0, text_done: 0 };
     work.report(Stage::Parse, 0, source.size).await?;
     let mut sectioner = Sectioner::default();
     let mut summary: Option<ParsedSummary> = None;
@@ -90,13 +105,17 @@ async fn binding_for(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Arc<
 /// The document that this job would write: its id tells whether it is there already.
 fn new_document(binding: &Binding, parser: &dyn Parse, source: &IngestSource) -> NewDocument {
     let kb = &binding.kb;
-    let pipeline = format!(
+    let mut pipeline = format!(
         "{} {} {} {}",
         parser.info().digest,
         binding.chunker.info().digest,
         kb.settings.chunker.settings,
         binding.embedder.identity()
     );
+    // Two indexes may hold the same document at a time; ids in the first are those of before there were others.
+    if kb.collection != first_index(&kb.name) {
+        pipeline = format!("{pipeline} {}", kb.collection);
+    }
     NewDocument {
         id: DocumentId::of(kb.name.as_str(), &source.name, &source.blob, &pipeline),
         kb: kb.name.clone(),
@@ -107,6 +126,11 @@ fn new_document(binding: &Binding, parser: &dyn Parse, source: &IngestSource) ->
         pipeline,
         collection: kb.collection.clone(),
     }
+}
+
+/// The index that a knowledge base begins with.
+fn first_index(kb: &KbName) -> String {
+    format!("{kb}-g1")
 }
 
 /// The first parser that reads the media type.

@@ -1,27 +1,43 @@
 //! What waits to be done, one job at a time: claim, run, record how it ended, clean up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::curate;
 use crate::document::DocumentId;
 use crate::error::{Error, ErrorCode, Result};
 use crate::evaluate;
+use crate::generations;
 use crate::ingest::ingest;
+use crate::kb::Kb;
 use crate::limits;
-use crate::ports::{Binding, IngestSource, Job, JobKind, JobState};
+use crate::ports::{Binding, GenerationState, IngestSource, Job, JobKind, JobState, VectorStore};
 use crate::rag::Rag;
+use crate::reindex::reindex;
 
 /// Tries to record a job's end while storage fails, and the wait before each further one.
 const SETTLE_TRIES: u32 = 120;
 const SETTLE_PAUSE: Duration = Duration::from_secs(2);
 
-/// Finishes what a dead process left: vectors that no committed chunk refers to. Call once before the first job.
-pub async fn recover(rag: &Rag) -> Result<()> {
+/// Finishes what a dead process left: generations that do not load, indexes and vectors that nothing refers to. Call
+/// once before the first job. Returns what somebody should know; one knowledge base's trouble is not another's.
+pub async fn recover(rag: &Rag) -> Result<Vec<String>> {
+    let mut alarms = Vec::new();
     for kb in rag.catalog.kbs().await? {
-        let binding = rag.bindings.bind(&kb).await?;
-        collect_garbage(rag, &binding).await?;
+        match recover_kb(rag, &kb).await {
+            Ok(alarm) => alarms.extend(alarm.map(|alarm| format!("knowledge base '{}': {alarm}", kb.name))),
+            Err(error) => alarms.push(format!("knowledge base '{}': {error}", kb.name)),
+        }
     }
-    Ok(())
+    Ok(alarms)
+}
+
+async fn recover_kb(rag: &Rag, kb: &Kb) -> Result<Option<String>> {
+    let alarm = generations::recover(rag, kb).await?;
+    let binding = rag.binding(kb.name.as_str()).await?;
+    collect_garbage(rag, &binding).await?;
+    generations::sweep(rag, &kb.name).await?;
+    Ok(alarm)
 }
 
 /// Runs the next job: of the highest priority, the oldest. Returns whether there was one; errors are those of the catalogue itself, since a
@@ -29,13 +45,15 @@ pub async fn recover(rag: &Rag) -> Result<()> {
 pub async fn run_next(rag: &Rag) -> Result<bool> {
     let Some(job) = rag.catalog.claim().await? else { return Ok(false) };
     let outcome = match &job.kind {
-        JobKind::Ingest(source) => run_ingest(rag, &job, source).await,
-        JobKind::DeleteDocument(document) => run_delete(rag, document).await,
-        JobKind::EnableDocument(document) => curate::enable_document(rag, &job, document).await,
-        JobKind::Evaluate(run) => evaluate::evaluate(rag, &job, run).await,
+        JobKind::Ingest(source) => run_ingest(rag, &job, source).await.map(Some),
+        JobKind::DeleteDocument(document) => run_delete(rag, document).await.map(Some),
+        JobKind::EnableDocument(document) => curate::enable_document(rag, &job, document).await.map(Some),
+        JobKind::Evaluate(run) => evaluate::evaluate(rag, &job, run).await.map(Some),
+        JobKind::Reindex(generation) => reindex(rag, &job, *generation).await,
     };
     let end = match outcome {
-        Ok(state) => End::Ended(state),
+        Ok(Some(state)) => End::Ended(state),
+        Ok(None) => End::Interrupted,
         Err(Error::Cancelled) if rag.catalog.job(&job.id).await.is_ok_and(|job| goes_on(&job)) => {
             End::Interrupted
         }
@@ -46,17 +64,35 @@ pub async fn run_next(rag: &Rag) -> Result<bool> {
         },
         Err(error) => End::Ended(JobState::Failed { message: error.to_string() }),
     };
+    if let (JobKind::Reindex(generation), End::Ended(state)) = (&job.kind, &end) {
+        end_staged(rag, &job, *generation, state).await?;
+    }
     settle(rag, &job, &end).await?;
     if let Ok(binding) = rag.binding(job.kb.as_str()).await {
         collect_garbage(rag, &binding).await?;
+        generations::sweep(rag, &job.kb).await?;
     }
     Ok(true)
+}
+
+/// A generation whose index will not be filled is given up before its job ends, so that it never hangs.
+async fn end_staged(rag: &Rag, job: &Job, generation: u64, state: &JobState) -> Result<()> {
+    let (state, reason) = match state {
+        JobState::Failed { message } => (GenerationState::Failed, message.as_str()),
+        JobState::Cancelled => (GenerationState::Abandoned, "its job was cancelled"),
+        _ => return Ok(()),
+    };
+    match rag.records.end_generation(&job.kb, generation, state, reason).await {
+        // The knowledge base was deleted meanwhile, or it answers already.
+        Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::Conflict) => Ok(()),
+        result => result.map(|_| ()),
+    }
 }
 
 /// How a try of a job ended.
 enum End {
     Ended(JobState),
-    /// Somebody paused it, or resumed it before this was noticed.
+    /// Somebody paused it, or resumed it before this was noticed, or it makes way for others.
     Interrupted,
     /// It failed for a reason that may pass.
     Postponed {
@@ -119,13 +155,29 @@ pub async fn collect_garbage(rag: &Rag, binding: &Binding) -> Result<()> {
     while let Some(garbage) =
         rag.catalog.vector_garbage(&binding.kb.name, limits::STORE_BATCH_MAX as u32).await?
     {
-        match binding.store.delete(&garbage.collection, &garbage.chunks).await {
+        let dropped = match store_of(rag, binding, &garbage.collection).await {
+            Ok(store) => store.delete(&garbage.collection, &garbage.chunks).await,
+            Err(error) => Err(error),
+        };
+        match dropped {
             Ok(()) => {}
-            // Without the collection there is nothing to drop.
+            // Without the collection, or the plugin that kept it, there is nothing to drop.
             Err(error) if error.code() == ErrorCode::NotFound => {}
             Err(error) => return Err(error),
         }
         rag.catalog.forget_vectors(&garbage).await?;
     }
     Ok(())
+}
+
+/// Where the vectors of an index are: of the live one, or of one beside it.
+async fn store_of(rag: &Rag, binding: &Binding, collection: &str) -> Result<Arc<dyn VectorStore>> {
+    if collection == binding.kb.collection {
+        return Ok(binding.store.clone());
+    }
+    let indexes = rag.records.indexes(&binding.kb.name).await?;
+    match indexes.iter().find(|index| index.collection == collection) {
+        Some(index) => rag.bindings.store_of(&binding.kb, &index.store, collection).await,
+        None => Err(Error::NotFound { what: "index", name: collection.to_owned() }),
+    }
 }

@@ -49,14 +49,47 @@ pub const KB_INITIAL: &str = "initial";
 pub struct PluginChoice {
     pub id: String,
     pub settings: String,
+    /// SHA-256 of the one component meant; none takes whichever version the host offers first.
+    pub digest: Option<String>,
 }
 
-/// The parts that a knowledge base binds. Parsers are chosen by media type among those installed.
+impl PluginChoice {
+    /// Any version of a plugin with these settings.
+    pub fn any(id: impl Into<String>, settings: impl Into<String>) -> Self {
+        PluginChoice { id: id.into(), settings: settings.into(), digest: None }
+    }
+
+    /// What finds the plugin among those installed: its digest where one is meant, else its id.
+    pub fn key(&self) -> &str {
+        self.digest.as_deref().unwrap_or(&self.id)
+    }
+}
+
+/// The plugins that a knowledge base binds: what one generation of it consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KbParts {
+    pub chunker: PluginChoice,
+    pub store: PluginChoice,
+    pub retriever: PluginChoice,
+    /// Parsers whose version is fixed; the others are those that the host offers first.
+    pub parsers: Vec<PluginChoice>,
+}
+
+impl KbParts {
+    /// Whether documents read with these parts may give other chunks or vectors elsewhere than with `other`.
+    pub fn indexes_like(&self, other: &KbParts) -> bool {
+        self.chunker == other.chunker && self.store == other.store && self.parsers == other.parsers
+    }
+}
+
+/// The parts that a knowledge base binds and how it answers. Parsers are chosen by media type among those installed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KbSettings {
     pub chunker: PluginChoice,
     pub store: PluginChoice,
     pub retriever: PluginChoice,
+    /// See `KbParts::parsers`.
+    pub parsers: Vec<PluginChoice>,
     /// Whether candidates are reranked by the host's reranker before they reach the prompt.
     pub rerank: bool,
     pub answer: AnswerSettings,
@@ -103,14 +136,33 @@ impl Default for AnswerSettings {
 
 impl Default for KbSettings {
     fn default() -> Self {
-        let plugin = |id: &str| PluginChoice { id: id.to_owned(), settings: "{}".to_owned() };
+        let plugin = |id: &str| PluginChoice::any(id, "{}");
         KbSettings {
             chunker: plugin("chunk-sentence"),
             store: plugin("store-local"),
             retriever: plugin("retrieve-hybrid"),
+            parsers: Vec::new(),
             rerank: true,
             answer: AnswerSettings::default(),
         }
+    }
+}
+
+impl KbSettings {
+    /// Its plugins.
+    pub fn parts(&self) -> KbParts {
+        KbParts {
+            chunker: self.chunker.clone(),
+            store: self.store.clone(),
+            retriever: self.retriever.clone(),
+            parsers: self.parsers.clone(),
+        }
+    }
+
+    /// The same with other plugins.
+    pub fn with_parts(self, parts: KbParts) -> Self {
+        let KbParts { chunker, store, retriever, parsers } = parts;
+        KbSettings { chunker, store, retriever, parsers, ..self }
     }
 }
 
@@ -119,8 +171,10 @@ impl Default for KbSettings {
 pub struct Kb {
     pub name: KbName,
     pub settings: KbSettings,
-    /// Name of the vector collection that answers: `{kb}-g{generation}`.
+    /// Name of the index that answers, and of its vector collection: `{kb}-g{number}`.
     pub collection: String,
+    /// Of the plugins that it binds; see `crate::generations`.
+    pub generation: u64,
     /// Embedding model whose vectors the collection holds; none while it is empty.
     pub embedder: Option<String>,
     pub created_ms: i64,

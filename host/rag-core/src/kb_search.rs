@@ -47,7 +47,7 @@ impl KbSearch for BoundSearch {
 
     async fn lexical(&self, query: &str, k: u32, filter: Option<&Filter>) -> Result<Vec<Hit>> {
         check_k(k)?;
-        self.catalog.lexical(&self.kb, query, k, filter).await
+        self.catalog.lexical(&self.kb, &self.collection, query, k, filter).await
     }
 
     async fn passages(&self, chunks: &[ChunkId]) -> Result<Vec<Passage>> {

@@ -5,10 +5,12 @@
 //! where they enter.
 
 pub mod ask;
+mod compare;
 mod curate;
 pub mod document;
 pub mod error;
 pub mod evaluate;
+pub mod generations;
 pub mod ingest;
 pub mod jobs;
 pub mod kb;
@@ -20,6 +22,7 @@ pub mod prompt;
 pub mod quote;
 pub mod rag;
 pub mod recall;
+mod reindex;
 pub mod relevance;
 pub mod script;
 pub mod search;

@@ -46,3 +46,20 @@ pub const METADATA_PAIRS_MAX: usize = 64;
 pub const METADATA_BYTES_MAX: usize = 512;
 /// Bytes of an edited chunk.
 pub const CHUNK_BYTES_MAX: usize = 16 << 10;
+
+/// Recent questions that a new generation is tried with, and passages of each.
+pub const SHADOW_QUESTIONS: u32 = 20;
+/// See `SHADOW_QUESTIONS`.
+pub const SHADOW_HITS: u32 = 5;
+/// Characters of a passage in a comparison.
+pub const SHADOW_CHARS: usize = 160;
+/// Time after its publication in which a failing plugin takes a generation back, in milliseconds.
+pub const PROBATION_MS: u64 = 10 * 60 * 1000;
+/// Questions or documents with which a new generation's plugin may fail within `STRIKE_WINDOW_MS`; one more is too many.
+pub const STRIKES_MAX: usize = 2;
+/// See `STRIKES_MAX`; in milliseconds.
+pub const STRIKE_WINDOW_MS: u64 = 60_000;
+/// Generations of a knowledge base that its history shows.
+pub const GENERATIONS_SHOWN: u32 = 100;
+/// Priority of a job that fills a second index: after everything that people wait for.
+pub const PRIORITY_REINDEX: i32 = -10;

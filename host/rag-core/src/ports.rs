@@ -10,6 +10,7 @@ mod curation;
 mod engine;
 mod evaluations;
 mod folders;
+mod generations;
 mod host;
 mod plugin;
 mod queue;
@@ -33,6 +34,10 @@ pub use evaluations::{
     Evaluations, Expected, Outcome, Question, QuestionSet, Run, RunHit, RunSettings, Scores,
 };
 pub use folders::{FolderEntry, FolderFile, Folders};
+pub use generations::{
+    Generation, GenerationState, Generations, NewGeneration, SwapHit, SwapQuestion, SwapReport, UnusedIndex,
+    kb_with,
+};
 pub use host::{
     Blob, BlobStore, BlobWriter, KbSearch, KeyValue, Keys, Principal, Role, StoredVectors, VectorIndex,
 };
@@ -47,6 +52,6 @@ pub use tuning::{
 };
 
 /// What is kept beside the catalogue, behind one door: whatever implements all of these is one.
-pub trait Records: Accounts + Conversations + Curation + Evaluations + Folders + Queue {}
+pub trait Records: Accounts + Conversations + Curation + Evaluations + Folders + Generations + Queue {}
 
-impl<T: Accounts + Conversations + Curation + Evaluations + Folders + Queue> Records for T {}
+impl<T: Accounts + Conversations + Curation + Evaluations + Folders + Generations + Queue> Records for T {}

@@ -10,12 +10,13 @@ use crate::curate;
 use crate::document::{BlockKind, BlockSpan, ChunkId, DocumentId, Section, Span};
 use crate::error::{Error, ErrorCode, Result};
 use crate::evaluate;
+use crate::generations::{Strikes, SwapRequest};
 use crate::kb::{Kb, KbName, KbSettings, PluginChoice};
 use crate::limits;
 use crate::media;
 use crate::ports::{
-    Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, IngestSource, Job, JobId, JobKind,
-    JobState, Keys, Records, Rerank, Run, RunSettings, Stored,
+    Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, GenerationState, IngestSource, Job,
+    JobId, JobKind, JobState, Keys, Records, Rerank, Run, RunSettings, Stored,
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
@@ -36,6 +37,7 @@ pub struct Rag {
     pub keys: Arc<dyn Keys>,
     pub records: Arc<dyn Records>,
     pub relevance_min: RelevanceMin,
+    pub strikes: Strikes,
     /// Tells the job loop that there is work.
     pub wake_jobs: Box<dyn Fn() + Send + Sync>,
     pub pause: Pause,
@@ -52,32 +54,35 @@ impl Rag {
     pub async fn create_kb(&self, name: &str, settings: Option<KbSettings>) -> Result<Kb> {
         let name = KbName::parse(name)?;
         let settings = settings.unwrap_or_default();
+        let parts = settings.parts();
+        let all = SwapRequest {
+            chunker: Some(parts.chunker.clone()),
+            store: Some(parts.store.clone()),
+            retriever: Some(parts.retriever.clone()),
+            parsers: parts.parsers.clone(),
+            ..SwapRequest::default()
+        };
+        let settings = settings.with_parts(self.pinned(&parts, all).await?);
         self.check_settings(&name, &settings).await?;
         self.catalog.create_kb(&name, &settings).await
     }
 
-    /// Changes settings. A change of chunker or store needs a fresh index, so it is refused while there are
-    /// documents.
+    /// Changes settings. Other plugins are a new generation that publishes itself: at once, or when a job has filled the
+    /// second index that it needs. How it answers changes at once.
     pub async fn update_kb(&self, name: &str, settings: KbSettings) -> Result<Kb> {
+        prompt::check_template(&settings.answer.template)?;
         let kb = self.kb(name).await?;
-        let rebinds = kb.settings.chunker != settings.chunker || kb.settings.store != settings.store;
-        if rebinds && kb.documents > 0 {
-            return Err(Error::Conflict {
-                message: format!(
-                    "knowledge base '{name}' holds {} documents: its chunker and vector store cannot change; create another knowledge base and ingest them there",
-                    kb.documents
-                ),
-            });
-        }
-        self.check_settings(&kb.name, &settings).await?;
-        self.catalog.update_kb(&kb.name, &settings).await
+        self.update(&kb, settings).await
     }
 
     /// Deletes a knowledge base with everything in it.
     pub async fn delete_kb(&self, name: &str) -> Result<()> {
-        let binding = self.binding(name).await?;
-        binding.store.drop_collection(&binding.kb.collection).await?;
-        for blob in self.catalog.delete_kb(&binding.kb.name).await? {
+        let kb = self.kb(name).await?;
+        for index in self.records.indexes(&kb.name).await? {
+            let store = self.bindings.store_of(&kb, &index.store, &index.collection).await?;
+            store.drop_collection(&index.collection).await?;
+        }
+        for blob in self.catalog.delete_kb(&kb.name).await? {
             self.blobs.remove(&blob).await?;
         }
         Ok(())
@@ -121,7 +126,7 @@ impl Rag {
     }
 
     /// Queues a job and tells the runner.
-    async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
+    pub(crate) async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
         let job = self.catalog.enqueue(kb, kind).await?;
         (self.wake_jobs)();
         Ok(job)
@@ -223,11 +228,18 @@ impl Rag {
         let job = self.catalog.job(id).await?;
         if matches!(job.state, JobState::Queued | JobState::Paused | JobState::Running) {
             self.catalog.finish(id, &JobState::Cancelled).await?;
-            if let JobKind::EnableDocument(document) = &job.kind {
-                curate::drop_embedded(self, document).await?;
+            match &job.kind {
+                JobKind::EnableDocument(document) => curate::drop_embedded(self, document).await?,
+                JobKind::Reindex(number) => self.give_up(&job.kb, *number).await?,
+                JobKind::Ingest(_) | JobKind::DeleteDocument(_) | JobKind::Evaluate(_) => {}
             }
         }
         self.catalog.job(id).await
+    }
+
+    async fn give_up(&self, kb: &KbName, number: u64) -> Result<()> {
+        let reason = "its job was cancelled";
+        self.records.end_generation(kb, number, GenerationState::Abandoned, reason).await.map(|_| ())
     }
 
     /// Takes a document out of every search at once and removes its vectors.
@@ -251,39 +263,72 @@ impl Rag {
     /// Finds passages, reranked when the knowledge base does that.
     pub async fn search(&self, kb: &str, mut request: SearchRequest) -> Result<Recall> {
         prompt::check_question(&request.question)?;
-        let binding = self.binding(kb).await?;
-        request.filter = self.resolved(&binding.kb.name, request.filter).await?;
-        recall::recall(self, &binding, request).await
+        let asked = request.filter.take();
+        let mut binding = self.binding(kb).await?;
+        loop {
+            request.filter = self.resolved(&binding.kb, asked.as_ref()).await?;
+            let outcome = recall::recall(self, &binding, request.clone()).await;
+            let error = outcome.as_ref().err().cloned();
+            match self.another(&binding, &request.question, error.as_ref()).await? {
+                Some(other) => binding = other,
+                None => return outcome,
+            }
+        }
     }
 
     /// Answers a question; the answer streams out of what is returned.
     pub async fn ask(&self, kb: &str, mut request: AskRequest) -> Result<Answering> {
         prompt::check_question(&request.question)?;
-        let binding = self.binding(kb).await?;
+        let mut binding = self.binding(kb).await?;
         if let (Some(conversation), true) = (&request.conversation, request.history.is_empty()) {
             request.history = self.catalog.turns(conversation, limits::HISTORY_ROUNDS).await?;
         }
-        request.filter = self.resolved(&binding.kb.name, request.filter).await?;
         let surplus = request.history.len().saturating_sub(limits::HISTORY_ROUNDS);
         request.history.drain(..surplus);
-        ask::ask(self, &binding, request).await
+        let asked = request.filter.take();
+        loop {
+            request.filter = self.resolved(&binding.kb, asked.as_ref()).await?;
+            let outcome = ask::ask(self, &binding, request.clone()).await;
+            let error = outcome.as_ref().err().cloned();
+            match self.another(&binding, &request.question, error.as_ref()).await? {
+                Some(other) => binding = other,
+                None => return outcome,
+            }
+        }
+    }
+
+    /// What a question that failed is asked of instead: when it was one failure too many for a new generation, the one
+    /// that answers in its place.
+    async fn another(
+        &self,
+        binding: &Binding,
+        question: &str,
+        error: Option<&Error>,
+    ) -> Result<Option<Arc<Binding>>> {
+        match error {
+            Some(error) if self.struck(binding, question, error).await? => {
+                Ok(Some(self.binding(binding.kb.name.as_str()).await?))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// A filter that every vector store understands: attributes and metadata are known to the catalogue alone.
-    async fn resolved(&self, kb: &KbName, filter: Option<Filter>) -> Result<Option<Filter>> {
+    async fn resolved(&self, kb: &Kb, filter: Option<&Filter>) -> Result<Option<Filter>> {
         match filter {
-            Some(filter) => Ok(Some(self.records.resolve_filter(kb, &filter).await?)),
+            Some(filter) => Ok(Some(self.records.resolve_filter(&kb.name, &kb.collection, filter).await?)),
             None => Ok(None),
         }
     }
 
     /// Tries the plugins on a knowledge base that does not exist yet, so that wrong settings are refused before anything is kept.
-    async fn check_settings(&self, name: &KbName, settings: &KbSettings) -> Result<()> {
+    pub(crate) async fn check_settings(&self, name: &KbName, settings: &KbSettings) -> Result<()> {
         prompt::check_template(&settings.answer.template)?;
         let kb = Kb {
             name: name.clone(),
             settings: settings.clone(),
             collection: format!("{name}-probe"),
+            generation: 0,
             embedder: None,
             created_ms: 0,
             documents: 0,

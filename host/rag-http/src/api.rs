@@ -6,6 +6,7 @@ pub(crate) mod curate;
 pub(crate) mod documents;
 pub(crate) mod filter;
 pub(crate) mod folders;
+pub(crate) mod generations;
 pub(crate) mod jobs;
 pub(crate) mod kbs;
 pub(crate) mod keys;

@@ -17,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    ask, conversations, curate, documents, folders, jobs, kbs, keys, login, questions, resumable, search,
-    status, tuning, upload, users,
+    ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, questions,
+    resumable, search, status, tuning, upload, users,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
@@ -111,12 +111,12 @@ fn keyed() -> OpenApiRouter<AppState> {
         .merge(conversation_routes())
         .merge(question_routes())
         .merge(tuning_routes())
+        .merge(plugin_routes())
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::change, users::delete))
         .routes(routes!(users::audit))
-        .routes(routes!(status::plugins))
         .routes(routes!(status::models))
         .routes(routes!(status::status))
         .routes(routes!(status::metrics))
@@ -166,6 +166,21 @@ fn tuning_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(tuning::points))
         .routes(routes!(tuning::events))
         .routes(routes!(tuning::file))
+}
+
+fn plugin_routes() -> OpenApiRouter<AppState> {
+    let components = OpenApiRouter::new()
+        .routes(routes!(status::plugins, generations::install))
+        .layer(DefaultBodyLimit::max(generations::COMPONENT_BYTES_MAX));
+    OpenApiRouter::new()
+        .merge(components)
+        .routes(routes!(generations::remove))
+        .routes(routes!(generations::bound))
+        .routes(routes!(generations::swap))
+        .routes(routes!(generations::roll_back))
+        .routes(routes!(generations::list))
+        .routes(routes!(generations::get, generations::abandon))
+        .routes(routes!(generations::publish))
 }
 
 /// What anyone may reach.

@@ -57,7 +57,7 @@ async fn main() -> Result<(), Failure> {
     let begun = Instant::now();
     let (mut first, mut ten) = (0, 0);
     for line in &lines {
-        let hits = store.lexical(&kb, &line.question, 10, None).await?;
+        let hits = store.lexical(&kb, &format!("{kb}-g1"), &line.question, 10, None).await?;
         let place = hits.iter().position(|hit| hit.chunk == chunk_of[line.context.as_str()]);
         first += usize::from(place == Some(0));
         ten += usize::from(place.is_some());

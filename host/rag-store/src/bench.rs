@@ -141,7 +141,7 @@ impl Bench<'_> {
         let asked: Vec<String> = (0..queries).map(|_| self.random.text(WORDS_OF_A_QUESTION)).collect();
         let begun = Instant::now();
         for question in &asked {
-            self.store.lexical(self.kb, question, K, None).await?;
+            self.store.lexical(self.kb, &format!("{}-g1", self.kb), question, K, None).await?;
         }
         self.rate("searches by words", queries, begun);
         let file = fs_err::metadata(self.store.config.dir.join("catalog.sqlite"));

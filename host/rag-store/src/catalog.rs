@@ -7,11 +7,15 @@ mod conversations;
 mod curation;
 mod documents;
 mod evaluations;
+mod generations;
+mod generations_port;
+mod indexes;
 mod jobs;
 mod kbs;
 mod queue;
 mod records;
 mod retire;
+mod swap_report;
 mod turns;
 
 #[cfg(test)]
@@ -20,6 +24,8 @@ mod crash_tests;
 mod curation_tests;
 #[cfg(test)]
 mod failure_tests;
+#[cfg(test)]
+mod generations_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -176,9 +182,20 @@ impl Catalog for Store {
         self.read(move |connection| chunks::passages(connection, &kb, &ids)).await
     }
 
-    async fn lexical(&self, kb: &KbName, query: &str, k: u32, filter: Option<&Filter>) -> Result<Vec<Hit>> {
-        let (kb, query, filter) = (kb.clone(), query.to_owned(), filter.cloned());
-        self.read(move |connection| words::search::lexical(connection, &kb, &query, k, filter.as_ref())).await
+    async fn lexical(
+        &self,
+        kb: &KbName,
+        collection: &str,
+        query: &str,
+        k: u32,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Hit>> {
+        let (kb, collection, query) = (kb.clone(), collection.to_owned(), query.to_owned());
+        let filter = filter.cloned();
+        self.read(move |connection| {
+            words::search::lexical(connection, &kb, &collection, &query, k, filter.as_ref())
+        })
+        .await
     }
 
     async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {

@@ -1,7 +1,7 @@
 //! A knowledge base's settings as the catalogue writes them: JSON, in which missing fields take their defaults.
 
 use rag_core::Error;
-use rag_core::kb::{AnswerSettings, KbSettings, PluginChoice};
+use rag_core::kb::{AnswerSettings, KbParts, KbSettings, PluginChoice};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,11 @@ pub(crate) fn from_json(json: &str) -> Step<KbSettings> {
         message: format!("a knowledge base's settings are damaged: {error}"),
     })?;
     Ok(settings.into())
+}
+
+/// A generation's plugins, as settings that hold nothing else.
+pub(crate) fn parts_to_json(parts: &KbParts) -> Step<String> {
+    to_json(&KbSettings::default().with_parts(parts.clone()))
 }
 
 /// A plugin with its settings.
@@ -41,6 +46,8 @@ pub(crate) struct ChoiceJson {
     id: String,
     #[serde(default = "no_settings")]
     settings: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 fn no_settings() -> String {
@@ -66,6 +73,8 @@ struct SettingsJson {
     chunker: ChoiceJson,
     store: ChoiceJson,
     retriever: ChoiceJson,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parsers: Vec<ChoiceJson>,
     rerank: bool,
     answer: AnswerJson,
 }
@@ -84,13 +93,13 @@ impl Default for AnswerJson {
 
 impl From<&PluginChoice> for ChoiceJson {
     fn from(choice: &PluginChoice) -> Self {
-        ChoiceJson { id: choice.id.clone(), settings: choice.settings.clone() }
+        ChoiceJson { id: choice.id.clone(), settings: choice.settings.clone(), digest: choice.digest.clone() }
     }
 }
 
 impl From<ChoiceJson> for PluginChoice {
     fn from(choice: ChoiceJson) -> Self {
-        PluginChoice { id: choice.id, settings: choice.settings }
+        PluginChoice { id: choice.id, settings: choice.settings, digest: choice.digest }
     }
 }
 
@@ -130,6 +139,7 @@ impl From<&KbSettings> for SettingsJson {
             chunker: (&settings.chunker).into(),
             store: (&settings.store).into(),
             retriever: (&settings.retriever).into(),
+            parsers: settings.parsers.iter().map(ChoiceJson::from).collect(),
             rerank: settings.rerank,
             answer: (&settings.answer).into(),
         }
@@ -142,6 +152,7 @@ impl From<SettingsJson> for KbSettings {
             chunker: settings.chunker.into(),
             store: settings.store.into(),
             retriever: settings.retriever.into(),
+            parsers: settings.parsers.into_iter().map(PluginChoice::from).collect(),
             rerank: settings.rerank,
             answer: settings.answer.into(),
         }
@@ -155,7 +166,9 @@ mod tests {
     #[test]
     fn settings_survive_and_missing_ones_take_their_defaults() {
         let mut settings = KbSettings::default();
-        settings.chunker = PluginChoice { id: "chunk-fixed".into(), settings: r#"{"size":500}"#.into() };
+        settings.chunker = PluginChoice::any("chunk-fixed", r#"{"size":500}"#);
+        settings.chunker.digest = Some("ab".into());
+        settings.parsers = vec![PluginChoice::any("parse-text", "{}")];
         settings.answer.template = "问：{question}\n{context}".into();
         settings.answer.relevance_min = Some(0.1);
         settings.rerank = false;

@@ -182,7 +182,7 @@ fn cut(document: &DocumentId, texts: &[&str]) -> Vec<Section> {
 
 /// Names of the chunks' lines that a search by words found.
 pub(crate) async fn found(store: &Store, query: &str) -> Vec<String> {
-    let hits = store.lexical(&kb(), query, 100, None).await.unwrap();
+    let hits = store.lexical(&kb(), "initial-g1", query, 100, None).await.unwrap();
     let ids: Vec<ChunkId> = hits.into_iter().map(|hit| hit.chunk).collect();
     store.passages(&kb(), &ids).await.unwrap().into_iter().map(|passage| passage.text).collect()
 }

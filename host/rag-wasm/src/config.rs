@@ -13,6 +13,8 @@ pub struct WasmConfig {
     pub threads: usize,
     /// Folder of compiled components and of the key that marks them as ours; created with access for the owner only.
     pub cache_dir: PathBuf,
+    /// Folder of the components that knowledge bases mean by their digest; none keeps none.
+    pub shelf_dir: Option<PathBuf>,
     pub limits: Limits,
 }
 
@@ -23,6 +25,7 @@ impl WasmConfig {
         WasmConfig {
             threads: processors.saturating_sub(1).max(1),
             cache_dir: cache_dir.into(),
+            shelf_dir: None,
             limits: Limits::default(),
         }
     }

@@ -1,9 +1,8 @@
 //! The plugin host: what is installed, and how an installed plugin becomes a port.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use fs_err as fs;
 use rag_core::ports::{
@@ -24,8 +23,10 @@ use crate::lanes::Lanes;
 use crate::parser::WasmParser;
 use crate::retriever::WasmRetriever;
 use crate::runner::Runner;
+use crate::shelf::{self, Shelf};
 use crate::state::Grants;
 use crate::store::WasmVectorStore;
+use crate::versions::{Came, Installed, Versions};
 
 /// What a plugin does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,16 +91,12 @@ pub(crate) enum Component {
     Retriever(Arc<Plugin<RetrieverPlugin>>),
 }
 
-struct Installed {
-    loaded: Loaded,
-    component: Component,
-}
-
 /// All plugins of this process. Make one; it reserves much address space and starts threads.
 pub struct PluginHost {
     runner: Arc<Runner>,
     artefacts: Artefacts,
-    installed: RwLock<BTreeMap<String, Installed>>,
+    shelf: Option<Shelf>,
+    installed: RwLock<Versions>,
 }
 
 impl PluginHost {
@@ -107,7 +104,8 @@ impl PluginHost {
     pub fn new(config: WasmConfig) -> Result<Arc<Self>> {
         let runner = Arc::new(Runner::new(config.threads, config.limits)?);
         let artefacts = Artefacts::open(&config.cache_dir, &runner.engine)?;
-        Ok(Arc::new(PluginHost { runner, artefacts, installed: RwLock::new(BTreeMap::new()) }))
+        let shelf = config.shelf_dir.as_deref().map(Shelf::open).transpose()?;
+        Ok(Arc::new(PluginHost { runner, artefacts, shelf, installed: RwLock::default() }))
     }
 
     /// Loads every `*.wasm` in a folder, in the order of their names; a file that is not a plugin is reported beside
@@ -125,65 +123,102 @@ impl PluginHost {
         Ok(paths.into_iter().map(|path| (path.clone(), self.load_file(&path))).collect())
     }
 
-    /// Admits a component and installs it under its id; parts made from an earlier one of this id keep that one.
+    /// Admits a component and installs it: its id alone means it from now on, where nobody means another by digest.
     ///
     /// Errors: `Plugin` with fault `Refused` says what is wrong with a file that is not a plugin, any other fault what
-    /// it did when asked who it is; `Conflict` when another file holds the id; `TooLarge`; `Unavailable` when it cannot
-    /// be read. Blocks for as long as compiling takes (some 50 ms for 40 KB, once a digest).
+    /// it did when asked who it is; `Conflict` when another file holds the id and version; `TooLarge`; `Unavailable` when
+    /// it cannot be read. Blocks for as long as compiling takes (some 50 ms for 40 KB, once a digest).
     pub fn load_file(&self, path: &Path) -> Result<Loaded> {
-        let (loaded, component) = admit::file(&self.runner, &self.artefacts, path)?;
-        let mut installed = self.installed.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = installed.get(&loaded.info.id)
-            && other.loaded.path != path
-            && other.loaded.info.digest != loaded.info.digest
-            && other.loaded.path.exists()
-        {
-            return Err(Error::Conflict {
-                message: format!(
-                    "plugin id '{}' of {} is taken by {}",
-                    loaded.info.id,
-                    path.display(),
-                    other.loaded.path.display()
-                ),
+        self.admit(path, Came::Loaded)
+    }
+
+    /// Admits a component that came while the host runs, beside what is installed: no knowledge base changes under its
+    /// users. Otherwise as `load_file`.
+    pub fn offer_file(&self, path: &Path) -> Result<Loaded> {
+        self.admit(path, Came::Offered)
+    }
+
+    /// Admits a component that came as bytes and keeps it for later starts. Otherwise as `offer_file`.
+    pub fn install(&self, bytes: &[u8]) -> Result<Loaded> {
+        let limit = self.runner.limits.component_bytes_max;
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLarge {
+                what: "the component".to_owned(),
+                size: bytes.len() as u64,
+                limit,
+                unit: "bytes",
+                setting: "plugins.component_bytes_max",
             });
         }
-        installed.insert(loaded.info.id.clone(), Installed { loaded: loaded.clone(), component });
-        Ok(loaded)
+        let path = self.shelf()?.put(bytes)?;
+        self.admit(&path, Came::Offered).inspect_err(|_| {
+            // Nothing means it yet; what stays is looked at again by the next start.
+            let _ = self.shelf().and_then(|shelf| shelf.remove(&shelf::digest_of(bytes)));
+        })
     }
 
-    /// Admits a component that came while the host runs. What is installed stays: a file with the id of another is
-    /// refused with `Conflict`, so that no knowledge base changes under its users. Otherwise as `load_file`.
-    pub fn offer_file(&self, path: &Path) -> Result<Loaded> {
-        let (loaded, component) = admit::file(&self.runner, &self.artefacts, path)?;
-        let mut installed = self.installed.write().unwrap_or_else(PoisonError::into_inner);
-        match installed.get(&loaded.info.id) {
-            Some(same) if same.loaded.info.digest == loaded.info.digest => Ok(same.loaded.clone()),
-            Some(_) => Err(Error::Conflict {
-                message: format!(
-                    "'{}' is installed already; the new version is taken at the next start",
-                    loaded.info.id
-                ),
-            }),
-            None => {
-                installed.insert(loaded.info.id.clone(), Installed { loaded: loaded.clone(), component });
-                Ok(loaded)
-            }
+    /// Loads what was kept by earlier processes, beside what is installed. Blocks.
+    pub fn load_kept(&self) -> Result<Vec<(PathBuf, Result<Loaded>)>> {
+        let Some(shelf) = &self.shelf else { return Ok(Vec::new()) };
+        let paths = shelf.paths()?.into_iter();
+        Ok(paths.map(|path| (path.clone(), self.admit(&path, Came::Kept))).collect())
+    }
+
+    /// Sees to it that an installed component is there at every later start. Blocks for a copy of it, once.
+    pub fn keep(&self, digest: &str) -> Result<()> {
+        let loaded = self.read().find(digest).map(|found| found.loaded.clone());
+        let loaded = loaded.ok_or_else(|| Error::NotFound { what: "plugin", name: digest.to_owned() })?;
+        match &self.shelf {
+            Some(shelf) => shelf.keep(digest, &loaded.path),
+            None => Ok(()),
         }
     }
 
-    /// Everything installed, by id.
+    /// Takes a component out that nobody means. One in the plugins folder comes back with the next start.
+    pub fn remove(&self, digest: &str) -> Result<Loaded> {
+        let gone = self.installed.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        let gone = gone.ok_or_else(|| Error::NotFound { what: "plugin", name: digest.to_owned() })?;
+        if let Some(shelf) = &self.shelf {
+            shelf.remove(digest)?;
+        }
+        Ok(gone)
+    }
+
+    fn admit(&self, path: &Path, came: Came) -> Result<Loaded> {
+        let (loaded, component) = admit::file(&self.runner, &self.artefacts, path)?;
+        let mut installed = self.installed.write().unwrap_or_else(PoisonError::into_inner);
+        installed.add(Installed { loaded, component }, came)
+    }
+
+    fn shelf(&self) -> Result<&Shelf> {
+        self.shelf.as_ref().ok_or_else(|| Error::internal("this host keeps no components"))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Versions> {
+        self.installed.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything installed, by id; of several versions the one that came last first.
     pub fn installed(&self) -> Vec<Loaded> {
-        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);
-        installed.values().map(|plugin| plugin.loaded.clone()).collect()
+        self.read().all()
     }
 
-    /// How many of a kind are installed.
-    pub fn count(&self, kind: Kind) -> usize {
-        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);
-        installed.values().filter(|plugin| plugin.loaded.kind == kind).count()
+    /// Of a kind, the versions that are meant where only an id is told.
+    pub fn first_of(&self, kind: Kind) -> Vec<Loaded> {
+        self.read().first_of(kind)
     }
 
-    /// A parser by id. `settings` is a JSON object, here and below. `NotFound` when no such parser is installed.
+    /// The component of a digest, or the version of an id that came last.
+    pub fn newest(&self, key: &str) -> Option<Loaded> {
+        self.read().newest(key).map(|found| found.loaded.clone())
+    }
+
+    /// Changes whenever what is installed does.
+    pub fn revision(&self) -> u64 {
+        self.read().revision
+    }
+
+    /// A parser by id or digest, here and below. `settings` is a JSON object, too. `NotFound` when no such parser is installed.
     pub fn parser(&self, id: &str, settings: &str) -> Result<Arc<dyn Parse>> {
         let (loaded, component) = self.find(id, Kind::Parser)?;
         let Component::Parser(plugin) = component else { return Err(absent(id, Kind::Parser)) };
@@ -240,10 +275,8 @@ impl PluginHost {
 
     /// The compiled component behind an installed plugin.
     pub(crate) fn component(&self, id: &str) -> Result<Component> {
-        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);
-        let plugin = installed.get(id);
         let absent = || Error::NotFound { what: "plugin", name: id.to_owned() };
-        Ok(plugin.ok_or_else(absent)?.component.clone())
+        Ok(self.read().find(id).ok_or_else(absent)?.component.clone())
     }
 
     /// Maps and links a compiled component once more.
@@ -254,8 +287,8 @@ impl PluginHost {
     }
 
     fn find(&self, id: &str, kind: Kind) -> Result<(Loaded, Component)> {
-        let installed = self.installed.read().unwrap_or_else(PoisonError::into_inner);
-        let plugin = installed.get(id).filter(|plugin| plugin.loaded.kind == kind);
+        let installed = self.read();
+        let plugin = installed.find(id).filter(|plugin| plugin.loaded.kind == kind);
         let plugin = plugin.ok_or_else(|| absent(id, kind))?;
         Ok((plugin.loaded.clone(), plugin.component.clone()))
     }

@@ -24,11 +24,13 @@ mod meter;
 mod parser;
 mod retriever;
 mod runner;
+mod shelf;
 mod sink;
 mod state;
 mod store;
 mod ticker;
 mod timing;
+mod versions;
 mod worlds;
 
 pub use artefact::Origin;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rag_core::Rag;
+use rag_core::generations::Strikes;
 use rag_core::kb::{KB_INITIAL, KbName};
 use rag_core::ports::{Catalog, Keys, Role};
 use rag_engine::cpu::matrix::Format;
@@ -63,6 +64,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         keys: store.clone(),
         records: store,
         relevance_min: config.retrieval.floors(),
+        strikes: Strikes::default(),
         wake_jobs: Box::new(move || waker.notify_one()),
         pause: Box::new(|time: Duration| Box::pin(tokio::time::sleep(time))),
     };
@@ -75,6 +77,7 @@ pub(crate) fn load_plugins(config: &Config, data_dir: &Path) -> Result<Arc<Plugi
     let dir = config.plugins_dir();
     let host = PluginHost::new(WasmConfig {
         threads: config.plugin_threads(),
+        shelf_dir: Some(data_dir.join("components")),
         ..WasmConfig::new(data_dir.join("plugin-cache"))
     })?;
     if !dir.is_dir() {
@@ -84,7 +87,7 @@ pub(crate) fn load_plugins(config: &Config, data_dir: &Path) -> Result<Arc<Plugi
         );
     }
     let mut loaded = 0;
-    for (path, result) in host.load_dir(&dir)? {
+    for (path, result) in host.load_dir(&dir)?.into_iter().chain(host.load_kept()?) {
         match result {
             Ok(_) => loaded += 1,
             Err(error) => tracing::warn!(path = %path.display(), %error, "not a usable plugin"),
@@ -206,8 +209,9 @@ pub(crate) async fn first_admin_key(keys: &dyn Keys) -> Result<Option<String>> {
 pub(crate) async fn run_jobs(rag: Arc<Rag>, wake: Arc<Notify>) {
     /// Wait after a failure of the catalogue, and between looks for jobs whose next try is due.
     const RETRY: Duration = Duration::from_secs(5);
-    if let Err(error) = rag_core::jobs::recover(&rag).await {
-        tracing::error!(%error, "vectors of deleted documents could not be removed; the next start tries again");
+    match rag_core::jobs::recover(&rag).await {
+        Ok(alarms) => alarms.iter().for_each(|alarm| tracing::error!("{alarm}")),
+        Err(error) => tracing::error!(%error, "the knowledge bases could not be looked through"),
     }
     loop {
         match rag_core::jobs::run_next(&rag).await {

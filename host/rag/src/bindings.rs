@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rag_core::Result;
-use rag_core::kb::{Kb, KbSettings};
+use rag_core::kb::{Kb, KbParts, PluginChoice};
 use rag_core::kb_search::BoundSearch;
 use rag_core::ports::{
     Binding, Bindings, Catalog, Chunk, Embed, Generate, GenerateRequest, GenerationStream, KbSearch, Parse,
     PluginInfo, Rerank, Retrieve, VectorStore,
 };
+use rag_core::{Error, ErrorCode, Result};
 use rag_store::Store;
 use rag_wasm::{Kind, PluginHost, RetrieverImports, StoreImports};
 
 /// Knowledge bases whose parts are kept bound; the rest is bound again when asked.
 const BOUND_MAX: usize = 256;
+/// Generations and tries of one knowledge base that are kept bound.
+const GENERATIONS_MAX: usize = 4;
 
 /// Binds components of one plugin host to one store and one set of engines.
 pub(crate) struct PluginBindings {
@@ -24,15 +26,17 @@ pub(crate) struct PluginBindings {
     pub(crate) embedder: Arc<dyn Embed>,
     pub(crate) reranker: Arc<dyn Rerank>,
     pub(crate) generator: Arc<dyn Generate>,
-    pub(crate) bound: Mutex<HashMap<String, Bound>>,
+    pub(crate) bound: Mutex<HashMap<String, Vec<Bound>>>,
 }
 
-/// Parts that stay while the settings do: a vector store's or retriever's actor lives in them.
+/// Parts of one generation of a knowledge base, or of one like it for a try: a vector store's or retriever's actor lives
+/// in them.
 #[derive(Clone)]
 pub(crate) struct Bound {
-    settings: KbSettings,
+    parts: KbParts,
     collection: String,
-    /// Parsers that were installed then.
+    /// What was installed when the parsers were chosen.
+    revision: u64,
     parsers: Vec<Arc<dyn Parse>>,
     chunker: Arc<dyn Chunk>,
     store: Arc<dyn VectorStore>,
@@ -40,69 +44,118 @@ pub(crate) struct Bound {
 }
 
 impl PluginBindings {
-    fn parts(&self, kb: &Kb) -> Result<Bound> {
-        let settings = &kb.settings;
-        let key_value = |plugin: &str| self.store.key_value(&kb.name, plugin);
-        let index = self.store.vector_index(&kb.name);
-        let store = self.plugins.vector_store(
-            &settings.store.id,
-            &settings.store.settings,
-            StoreImports { index: index.clone(), kv: key_value(&settings.store.id) },
-        )?;
+    /// Makes what is needed, and takes over what another generation has alike.
+    fn make(&self, kb: &Kb) -> Result<Bound> {
+        let parts = kb.settings.parts();
+        let alike = |same: &dyn Fn(&Bound) -> bool| {
+            let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+            bound.get(kb.name.as_str()).and_then(|all| all.iter().rev().find(|one| same(one)).cloned())
+        };
+        let store_like = |one: &Bound| one.parts.store == parts.store && one.collection == kb.collection;
+        let store = match alike(&store_like) {
+            Some(other) => other.store,
+            None => self.store(kb, &parts.store)?,
+        };
+        let retriever = match alike(&|one| store_like(one) && one.parts.retriever == parts.retriever) {
+            Some(other) => other.retriever,
+            None => self.retriever(kb, &parts.retriever, &store)?,
+        };
+        let revision = self.plugins.revision();
+        Ok(Bound {
+            parsers: self.parsers(&parts)?,
+            chunker: self.meant(&parts.chunker, |key| {
+                self.plugins.chunker(key, &parts.chunker.settings, self.embedder.clone())
+            })?,
+            collection: kb.collection.clone(),
+            revision,
+            store,
+            retriever,
+            parts,
+        })
+    }
+
+    fn store(&self, kb: &Kb, choice: &PluginChoice) -> Result<Arc<dyn VectorStore>> {
+        self.meant(choice, |key| {
+            let imports = StoreImports {
+                index: self.store.vector_index(&kb.name),
+                kv: self.store.key_value(&kb.name, &choice.id),
+            };
+            self.plugins.vector_store(key, &choice.settings, imports)
+        })
+    }
+
+    fn retriever(
+        &self,
+        kb: &Kb,
+        choice: &PluginChoice,
+        store: &Arc<dyn VectorStore>,
+    ) -> Result<Arc<dyn Retrieve>> {
         let catalog: Arc<dyn Catalog> = self.store.clone();
         let search: Arc<dyn KbSearch> = Arc::new(BoundSearch {
             kb: kb.name.clone(),
             collection: kb.collection.clone(),
             catalog,
             store: store.clone(),
-            index: Some(index),
+            index: Some(self.store.vector_index(&kb.name)),
         });
-        let retriever = self.plugins.retriever(
-            &settings.retriever.id,
-            &settings.retriever.settings,
-            RetrieverImports {
-                search,
+        self.meant(choice, |key| {
+            let imports = RetrieverImports {
+                search: search.clone(),
                 embedder: self.embedder.clone(),
                 reranker: Some(self.reranker.clone()),
                 generator: Some(Arc::new(OfKb {
                     inner: self.generator.clone(),
                     tenant: format!("kb:{}", kb.name),
                 })),
-                kv: key_value(&settings.retriever.id),
-            },
-        )?;
-        Ok(Bound {
-            settings: settings.clone(),
-            collection: kb.collection.clone(),
-            parsers: self
-                .parser_ids()
-                .into_iter()
-                .map(|id| self.plugins.parser(&id, "{}"))
-                .collect::<Result<_>>()?,
-            chunker: self.plugins.chunker(
-                &settings.chunker.id,
-                &settings.chunker.settings,
-                self.embedder.clone(),
-            )?,
-            store,
-            retriever,
+                kv: self.store.key_value(&kb.name, &choice.id),
+            };
+            self.plugins.retriever(key, &choice.settings, imports)
         })
     }
 
-    fn parser_ids(&self) -> Vec<String> {
-        let installed = self.plugins.installed().into_iter();
-        installed.filter(|plugin| plugin.kind == Kind::Parser).map(|plugin| plugin.info.id).collect()
+    /// Every parser in the version that the host offers first, or in the one that the knowledge base fixed.
+    fn parsers(&self, parts: &KbParts) -> Result<Vec<Arc<dyn Parse>>> {
+        let first = self.plugins.first_of(Kind::Parser).into_iter();
+        let of = |id: &str| match parts.parsers.iter().find(|fixed| fixed.id == id) {
+            Some(fixed) => self.meant(fixed, |key| self.plugins.parser(key, &fixed.settings)),
+            None => self.plugins.parser(id, "{}"),
+        };
+        first.map(|parser| of(&parser.info.id)).collect()
     }
 
-    /// Parts that still are what the settings ask for, with every parser: one may have come since.
+    /// A plugin in the version that is meant. One that is gone is stood in for by another version, which is told: a
+    /// knowledge base that answers a little differently serves better than one that does not answer.
+    fn meant<T>(&self, choice: &PluginChoice, make: impl Fn(&str) -> Result<T>) -> Result<T> {
+        match make(choice.key()) {
+            Err(error) if error.code() == ErrorCode::NotFound && choice.digest.is_some() => {
+                let stand_in = make(&choice.id)?;
+                tracing::error!(
+                    id = choice.id,
+                    digest = choice.key(),
+                    "this version of a plugin is gone; another one stands in for it until somebody swaps"
+                );
+                Ok(stand_in)
+            }
+            made => made,
+        }
+    }
+
+    /// Parts that still are what the settings ask for.
     fn cached(&self, kb: &Kb) -> Option<Bound> {
-        let parsers = self.plugins.count(Kind::Parser);
-        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        let parts = bound.get(kb.name.as_str())?;
-        let current = parts.settings == kb.settings
-            && parts.collection == kb.collection
-            && parts.parsers.len() == parsers;
-        current.then(|| parts.clone())
+        let revision = self.plugins.revision();
+        let parts = kb.settings.parts();
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = bound.get_mut(kb.name.as_str())?;
+        let at = all.iter().position(|one| one.parts == parts && one.collection == kb.collection)?;
+        // The one that waited longest for a use goes first.
+        all[at..].rotate_left(1);
+        let found = all.last_mut()?;
+        if found.revision != revision {
+            // Only parsers follow what is installed.
+            found.parsers = self.parsers(&parts).ok()?;
+            found.revision = revision;
+        }
+        Some(found.clone())
     }
 
     fn keep(&self, kb: &Kb, parts: &Bound) {
@@ -110,7 +163,11 @@ impl PluginBindings {
         if bound.len() >= BOUND_MAX {
             bound.clear();
         }
-        bound.insert(kb.name.as_str().to_owned(), parts.clone());
+        let all = bound.entry(kb.name.as_str().to_owned()).or_default();
+        if all.len() >= GENERATIONS_MAX {
+            all.remove(0);
+        }
+        all.push(parts.clone());
     }
 }
 
@@ -120,7 +177,7 @@ impl Bindings for PluginBindings {
         let parts = match self.cached(kb) {
             Some(parts) => parts,
             None => {
-                let parts = self.parts(kb)?;
+                let parts = self.make(kb)?;
                 self.keep(kb, &parts);
                 parts
             }
@@ -134,6 +191,70 @@ impl Bindings for PluginBindings {
             embedder: self.embedder.clone(),
             reranker: kb.settings.rerank.then(|| self.reranker.clone()),
         }))
+    }
+
+    async fn store_of(
+        &self,
+        kb: &Kb,
+        store: &PluginChoice,
+        collection: &str,
+    ) -> Result<Arc<dyn VectorStore>> {
+        let known = {
+            let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = bound.get(kb.name.as_str()).into_iter().flatten();
+            all.find(|one| one.parts.store == *store && one.collection == collection)
+                .map(|one| one.store.clone())
+        };
+        known.map_or_else(|| self.store(kb, store), Ok)
+    }
+
+    async fn pin(&self, kind: &str, choice: &PluginChoice) -> Result<PluginChoice> {
+        let found = self.plugins.newest(choice.key());
+        let found = found.filter(|found| found.kind.name() == kind && found.info.id == choice.id);
+        let Some(found) = found else {
+            let what = match kind {
+                "chunker" => "chunker plugin",
+                "vector-store" => "vector-store plugin",
+                "retriever" => "retriever plugin",
+                "parser" => "parser plugin",
+                _ => "plugin",
+            };
+            let name = match &choice.digest {
+                Some(digest) => format!("{} {digest}", choice.id),
+                None => choice.id.clone(),
+            };
+            return Err(Error::NotFound { what, name });
+        };
+        let (plugins, digest) = (self.plugins.clone(), found.info.digest.clone());
+        let kept = tokio::task::spawn_blocking(move || plugins.keep(&digest)).await;
+        kept.map_err(|_| Error::internal("keeping a component failed"))??;
+        Ok(PluginChoice { digest: Some(found.info.digest), ..choice.clone() })
+    }
+
+    async fn install(&self, component: Vec<u8>) -> Result<(&'static str, PluginInfo)> {
+        let plugins = self.plugins.clone();
+        let loaded = tokio::task::spawn_blocking(move || plugins.install(&component)).await;
+        let loaded = loaded.map_err(|_| Error::internal("checking a component failed"))??;
+        Ok((loaded.kind.name(), loaded.info))
+    }
+
+    async fn remove(&self, digest: &str) -> Result<()> {
+        self.plugins.remove(digest).map(|_| ())
+    }
+
+    fn retire(&self, kb: &Kb, collection: &str) -> bool {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(all) = bound.get_mut(kb.name.as_str()) else { return true };
+        // Every request that began with these parts holds one more than are kept here.
+        let used = |one: &Bound| {
+            let kept = all.iter().filter(|other| Arc::ptr_eq(&other.retriever, &one.retriever)).count();
+            one.collection == collection && Arc::strong_count(&one.retriever) > kept
+        };
+        if all.iter().any(used) {
+            return false;
+        }
+        all.retain(|one| one.collection != collection);
+        true
     }
 
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {

@@ -33,6 +33,8 @@ pub enum JobKind {
     EnableDocument(DocumentId),
     /// Tries a question set: the run of this id.
     Evaluate(String),
+    /// Fills the index of a staged generation, by its number.
+    Reindex(u64),
 }
 
 /// A file to ingest: stored already, so that a job needs nothing but the data folder.
@@ -191,6 +193,7 @@ pub trait Catalog: Send + Sync {
     async fn create_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb>;
     async fn kb(&self, name: &KbName) -> Result<Kb>;
     async fn kbs(&self) -> Result<Vec<Kb>>;
+    /// Changes how it answers; its plugins change only with a generation (`Generations`).
     async fn update_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb>;
     /// Records which model's vectors the collection holds; `Conflict` when it holds another's.
     async fn set_embedder(&self, name: &KbName, embedder: &str) -> Result<()>;
@@ -204,8 +207,8 @@ pub trait Catalog: Send + Sync {
     /// in the document's text; sections arrive in order.
     async fn put_section(&self, id: &DocumentId, text_start: u64, text: &str, chunks: &[Chunk])
     -> Result<()>;
-    /// One transaction: chunks become citable and searchable by words, the earlier version of the same name goes,
-    /// the job is done. Returns originals that nothing refers to any more.
+    /// One transaction: chunks become citable and searchable by words, the earlier version of the same name in the
+    /// same index goes, the job is done unless it fills an index. Returns originals that nothing refers to any more.
     async fn commit_document(
         &self,
         id: &DocumentId,
@@ -235,7 +238,15 @@ pub trait Catalog: Send + Sync {
 
     // Search. Only committed chunks are ever found.
     async fn passages(&self, kb: &KbName, chunks: &[ChunkId]) -> Result<Vec<Passage>>;
-    async fn lexical(&self, kb: &KbName, query: &str, k: u32, filter: Option<&Filter>) -> Result<Vec<Hit>>;
+    /// By words, in one index of the knowledge base; nothing is found in one that is gone.
+    async fn lexical(
+        &self,
+        kb: &KbName,
+        collection: &str,
+        query: &str,
+        k: u32,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Hit>>;
 
     // Jobs.
     /// `Busy` when the configured number of jobs waits already.

@@ -47,6 +47,6 @@ pub trait Curation: Send + Sync {
     /// Replaces what people noted about a document: pairs of key and value, found by filters.
     async fn set_metadata(&self, id: &DocumentId, metadata: &[(String, String)]) -> Result<()>;
     /// Rewrites conditions on attributes and metadata into lists of documents, which every vector store can filter by.
-    /// `TooLarge` when a condition holds for more documents than a filter may list.
-    async fn resolve_filter(&self, kb: &KbName, filter: &Filter) -> Result<Filter>;
+    /// of one index. `TooLarge` when a condition holds for more documents than a filter may list.
+    async fn resolve_filter(&self, kb: &KbName, collection: &str, filter: &Filter) -> Result<Filter>;
 }

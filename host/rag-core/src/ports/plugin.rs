@@ -8,7 +8,7 @@ use super::engine::{Embed, Rerank};
 use super::host::Blob;
 use crate::document::{Block, ChunkId, ChunkSpan, ParsedSummary, Section, Vectors};
 use crate::error::Result;
-use crate::kb::Kb;
+use crate::kb::{Kb, PluginChoice};
 use crate::search::{Filter, Hit, Metric, Retrieval, RetrieveRequest, Value};
 
 /// Identity of a plugin.
@@ -138,6 +138,24 @@ pub trait Bindings: Send + Sync {
     /// `NotFound` names a plugin that is not installed.
     async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>>;
 
-    /// Everything installed, by kind (`parser`, `chunker`, `vector-store`, `retriever`).
+    /// The vector store of an index that may not be the one that answers.
+    async fn store_of(&self, kb: &Kb, store: &PluginChoice, collection: &str)
+    -> Result<Arc<dyn VectorStore>>;
+
+    /// The same choice with the digest that it means today, kept so that this very component is there at every later
+    /// start. `NotFound` when no plugin of this kind (`parser`, `chunker`, `vector-store`, `retriever`) is meant.
+    async fn pin(&self, kind: &str, choice: &PluginChoice) -> Result<PluginChoice>;
+
+    /// Checks a component that came as bytes and offers it, now and at every later start; its kind and identity.
+    async fn install(&self, component: Vec<u8>) -> Result<(&'static str, PluginInfo)>;
+
+    /// Takes a component out that no knowledge base means. `NotFound` when there is none of this digest.
+    async fn remove(&self, digest: &str) -> Result<()>;
+
+    /// Forgets what is bound to an index; false while a request still uses it.
+    fn retire(&self, kb: &Kb, collection: &str) -> bool;
+
+    /// Everything installed, by kind (`parser`, `chunker`, `vector-store`, `retriever`); of one id the version that is
+    /// offered first comes first.
     fn installed(&self) -> Vec<(&'static str, PluginInfo)>;
 }

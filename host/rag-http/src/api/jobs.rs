@@ -29,7 +29,7 @@ const LIST_MAX: u32 = 1_000;
 pub(crate) struct JobView {
     id: String,
     kb: String,
-    /// `ingest`, `delete_document`, `enable_document` or `evaluate`.
+    /// `ingest`, `delete_document`, `enable_document`, `evaluate` or `reindex`.
     kind: &'static str,
     /// Name of the document to ingest.
     name: Option<String>,
@@ -51,6 +51,8 @@ pub(crate) struct JobView {
     document: Option<String>,
     /// The evaluation run that it does.
     run: Option<String>,
+    /// The generation whose index it fills.
+    generation: Option<u64>,
     /// The same document was there already, so nothing was done.
     unchanged: bool,
     /// Why it failed, or why the last try did when another one follows.
@@ -283,7 +285,7 @@ fn eta_s(job: &Job, now_ms: i64) -> Option<u64> {
 impl From<Job> for JobView {
     fn from(job: Job) -> Self {
         let eta_s = eta_s(&job, now_ms());
-        let (mut document, mut run, mut source) = (None, None, None);
+        let (mut document, mut run, mut source, mut generation) = (None, None, None, None);
         let kind = match job.kind {
             JobKind::Ingest(what) => {
                 source = Some(what);
@@ -300,6 +302,10 @@ impl From<Job> for JobView {
             JobKind::Evaluate(id) => {
                 run = Some(id);
                 "evaluate"
+            }
+            JobKind::Reindex(number) => {
+                generation = Some(number);
+                "reindex"
             }
         };
         let (state, error, unchanged) = match job.state {
@@ -331,6 +337,7 @@ impl From<Job> for JobView {
             percent: job.progress.percent,
             document: document.map(|id| id.0),
             run,
+            generation,
             unchanged,
             error,
             priority: job.priority,

@@ -20,6 +20,8 @@ pub(crate) struct KbView {
     /// 3 to 33 ASCII letters, digits and underscores.
     name: String,
     settings: SettingsView,
+    /// Of its plugins: counts up with every swap.
+    generation: u64,
     /// The embedding model whose vectors it holds; none while it is empty.
     embedder: Option<String>,
     documents: u64,
@@ -45,6 +47,10 @@ pub(crate) struct PluginView {
     #[serde(default = "empty_object")]
     #[schema(value_type = Object)]
     settings: Value,
+    /// SHA-256 of the one version meant; left out, the version that is bound stays, and another plugin is taken in its
+    /// newest version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -151,7 +157,8 @@ pub(crate) async fn get(
     Ok(Answer(state.rag.kb(kb.as_str()).await?.into()))
 }
 
-/// Change a knowledge base's settings. Chunker and vector store change only while it is empty.
+/// Change a knowledge base's settings. Another retriever answers at once; for another chunker or vector store a job
+/// fills a second index, and the present one answers until that is complete (see the plugins of a knowledge base).
 #[utoipa::path(patch, path = "/api/v1/kbs/{kb}", tag = "knowledge bases", operation_id = "update_kb",
     params(("kb" = String, Path,)), request_body = SettingsChange,
     responses((status = 200, body = KbView), (status = "default", body = ErrorBody)))]
@@ -252,7 +259,7 @@ impl TryFrom<PluginView> for PluginChoice {
                 plugin.id
             )));
         }
-        Ok(PluginChoice { id: plugin.id, settings: plugin.settings.to_string() })
+        Ok(PluginChoice { id: plugin.id, settings: plugin.settings.to_string(), digest: plugin.digest })
     }
 }
 
@@ -261,6 +268,7 @@ impl From<PluginChoice> for PluginView {
         PluginView {
             id: plugin.id,
             settings: serde_json::from_str(&plugin.settings).unwrap_or_else(|_| empty_object()),
+            digest: plugin.digest,
         }
     }
 }
@@ -286,6 +294,7 @@ impl From<Kb> for KbView {
                     top_p: answer.top_p,
                 },
             },
+            generation: kb.generation,
             embedder: kb.embedder,
             documents: kb.documents,
             chunks: kb.chunks,

@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use rag_core::ports::JobState;
+use rag_core::ports::{JobState, PluginInfo};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -72,19 +72,25 @@ pub(crate) struct Status {
     models: Models,
 }
 
-/// Installed plugins.
-#[utoipa::path(get, path = "/api/v1/plugins", tag = "system", operation_id = "list_plugins",
+/// Installed plugins, by id; of several versions the newest first.
+#[utoipa::path(get, path = "/api/v1/plugins", tag = "plugins", operation_id = "list_plugins",
     responses((status = 200, body = PluginList), (status = "default", body = ErrorBody)))]
 pub(crate) async fn plugins(State(state): State<AppState>, _caller: Caller) -> Answer<PluginList> {
     let installed = state.rag.bindings.installed().into_iter();
-    let plugins = installed.map(|(kind, info)| InstalledPlugin {
-        kind,
-        id: info.id,
-        version: info.version,
-        description: info.description,
-        digest: info.digest,
-    });
+    let plugins = installed.map(|(kind, info)| InstalledPlugin::of(kind, info));
     Answer(PluginList { plugins: plugins.collect() })
+}
+
+impl InstalledPlugin {
+    pub(crate) fn of(kind: &'static str, info: PluginInfo) -> Self {
+        InstalledPlugin {
+            kind,
+            id: info.id,
+            version: info.version,
+            description: info.description,
+            digest: info.digest,
+        }
+    }
 }
 
 /// Models in use.

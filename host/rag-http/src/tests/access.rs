@@ -33,6 +33,7 @@ fn paths() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
     paths.extend(of_knowledge_bases());
     paths.extend(of_documents());
     paths.extend(of_question_sets());
+    paths.extend(of_plugins());
     paths.extend(of_jobs_and_people());
     paths.extend(of_tuning());
     paths
@@ -50,7 +51,6 @@ fn open_and_own() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
         ("delete", "/api/v1/session", Base(Reader), None),
         ("get", "/api/v1/status", Base(Reader), None),
         ("get", "/api/v1/models", Base(Reader), None),
-        ("get", "/api/v1/plugins", Base(Reader), None),
         ("get", "/metrics", Base(Reader), None),
         ("get", "/api/v1/conversations", Base(Reader), None),
         ("post", "/v1/chat/completions", Base(Reader), Some(chat)),
@@ -120,6 +120,22 @@ fn of_question_sets() -> Vec<(&'static str, &'static str, Needs, Option<Value>)>
         ("post", "/api/v1/kbs/{kb}/question-sets/{set}/runs", Kb(Editor), Some(json!({}))),
         ("get", "/api/v1/kbs/{kb}/question-sets/{set}/runs/{run}", Kb(Reader), None),
         ("delete", "/api/v1/kbs/{kb}/question-sets/{set}/runs/{run}", Kb(Editor), None),
+    ]
+}
+
+fn of_plugins() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
+    let swap = json!({"retriever": {"id": "retrieve-dense"}});
+    vec![
+        ("get", "/api/v1/plugins", Base(Reader), None),
+        ("post", "/api/v1/plugins", UnscopedAdmin, None),
+        ("delete", "/api/v1/plugins/{digest}", UnscopedAdmin, None),
+        ("get", "/api/v1/kbs/{kb}/plugins", Kb(Reader), None),
+        ("post", "/api/v1/kbs/{kb}/plugins/swap", Kb(Admin), Some(swap)),
+        ("post", "/api/v1/kbs/{kb}/plugins/rollback", Kb(Admin), Some(json!({}))),
+        ("get", "/api/v1/kbs/{kb}/plugins/generations", Kb(Reader), None),
+        ("get", "/api/v1/kbs/{kb}/plugins/generations/{generation}", Kb(Reader), None),
+        ("delete", "/api/v1/kbs/{kb}/plugins/generations/{generation}", Kb(Admin), None),
+        ("post", "/api/v1/kbs/{kb}/plugins/generations/{generation}/publish", Kb(Admin), None),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! Ports in memory, small enough to be seen to be right.
 
+mod generations;
 mod parts;
 mod people;
 mod records;
@@ -15,7 +16,7 @@ use rag_core::document::{
     BlobHash, Block, BlockKind, Chunk, ChunkId, ChunkSpan, DocumentId, Location, ParsedSummary, Section,
     Vectors,
 };
-use rag_core::kb::{Kb, KbName, KbSettings};
+use rag_core::kb::{Kb, KbName, KbSettings, PluginChoice};
 use rag_core::ports::*;
 use rag_core::search::{
     Evidence, Filter, Hit, Passage, RankedChunk, Retrieval, RetrieveRequest, TraceStep, Turn,
@@ -44,6 +45,7 @@ pub(crate) struct Kept {
     pub(crate) audit: Vec<AuditEntry>,
     pub(crate) sets: Vec<(QuestionSet, Vec<Question>)>,
     pub(crate) runs: Vec<(Run, Vec<Outcome>)>,
+    pub(crate) swaps: Vec<Generation>,
     /// Every call of the catalogue fails with this.
     pub(crate) broken: Option<Error>,
 }
@@ -98,6 +100,7 @@ impl Catalog for Fake {
             name: name.clone(),
             settings: settings.clone(),
             collection: format!("{name}-g1"),
+            generation: 1,
             embedder: None,
             created_ms: 1_700_000_000_000,
             documents: 0,
@@ -257,7 +260,7 @@ impl Catalog for Fake {
         });
         Ok(found.collect())
     }
-    async fn lexical(&self, _: &KbName, _: &str, _: u32, _: Option<&Filter>) -> Result<Vec<Hit>> {
+    async fn lexical(&self, _: &KbName, _: &str, _: &str, _: u32, _: Option<&Filter>) -> Result<Vec<Hit>> {
         Ok(Vec::new())
     }
     async fn enqueue(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {

@@ -21,13 +21,13 @@ pub(super) fn find(connection: &Connection, kb: &KbName, query: &DocumentQuery) 
     let kb = kbs::row_of(connection, kb)?;
     let (key, value) = query.tagged.as_ref().map(|(key, value)| (key, value)).unzip();
     let mut statement = connection.prepare_cached(&format!(
-        "{} WHERE d.kb = ?1 AND d.ready = 1 AND (?2 IS NULL OR d.name > ?2) AND (?3 IS NULL OR d.disabled = ?3)
+        "{} WHERE d.kb = ?1 AND d.ready = 1 AND d.collection = k.collection AND (?2 IS NULL OR d.name > ?2) AND (?3 IS NULL OR d.disabled = ?3)
          AND (?4 IS NULL OR instr(lower(d.name), lower(?4)) OR instr(lower(coalesce(d.title, '')), lower(?4)))
          AND (?5 IS NULL OR EXISTS (
             SELECT 1 FROM json_each(d.attributes) a WHERE a.value ->> 0 = ?5 AND a.value ->> 1 = ?6
             UNION ALL SELECT 1 FROM json_each(d.metadata) a WHERE a.value ->> 0 = ?5 AND a.value ->> 1 = ?6))
          AND (NOT ?8 OR EXISTS (SELECT 1 FROM documents o
-            WHERE o.blob = d.blob AND o.kb = d.kb AND o.row <> d.row AND o.ready = 1))
+            WHERE o.blob = d.blob AND o.kb = d.kb AND o.collection = d.collection AND o.row <> d.row AND o.ready = 1))
          ORDER BY d.name LIMIT ?7",
         documents::SELECT
     ))?;
@@ -39,9 +39,9 @@ pub(super) fn find(connection: &Connection, kb: &KbName, query: &DocumentQuery) 
 }
 
 pub(super) fn disable_document(transaction: &Transaction<'_>, id: &DocumentId) -> Step<()> {
-    let (row, kb) = ready(transaction, id)?;
+    let row = ready(transaction, id)?;
     transaction.execute("UPDATE documents SET disabled = 1 WHERE row = ?1", [row])?;
-    words::table::remove_document(transaction, kb, row)?;
+    words::table::remove_document(transaction, row)?;
     drop_vectors_if_disabled(transaction, row)
 }
 
@@ -58,11 +58,11 @@ pub(super) fn drop_vectors_if_disabled(transaction: &Transaction<'_>, document: 
 
 pub(super) fn enable_document(transaction: &Transaction<'_>, id: &DocumentId, job: &JobId) -> Step<()> {
     jobs::complete(transaction, job, id)?;
-    let (row, kb) = ready(transaction, id)?;
+    let row = ready(transaction, id)?;
     transaction.execute("UPDATE documents SET disabled = 0 WHERE row = ?1", [row])?;
     // Words of an earlier time would be found twice.
-    words::table::remove_document(transaction, kb, row)?;
-    words::table::add_document(transaction, kb, row)
+    words::table::remove_document(transaction, row)?;
+    words::table::add_document(transaction, row)
 }
 
 pub(super) fn chunk(connection: &Connection, kb: &KbName, id: &ChunkId) -> Step<Stored> {
@@ -85,7 +85,7 @@ pub(super) fn chunk(connection: &Connection, kb: &KbName, id: &ChunkId) -> Step<
 
 pub(super) fn disable_chunk(transaction: &Transaction<'_>, id: &ChunkId) -> Step<()> {
     let place = Place::of(transaction, id)?;
-    words::table::remove(transaction, place.kb, &[place.chunk])?;
+    words::table::remove(transaction, place.document, &[place.chunk])?;
     garbage(transaction, &place, id)?;
     transaction.execute("UPDATE chunks SET disabled = 1 WHERE row = ?1", [place.chunk])?;
     Ok(())
@@ -94,7 +94,7 @@ pub(super) fn disable_chunk(transaction: &Transaction<'_>, id: &ChunkId) -> Step
 pub(super) fn enable_chunk(transaction: &Transaction<'_>, id: &ChunkId) -> Step<()> {
     let place = Place::of(transaction, id)?;
     transaction.execute("UPDATE chunks SET disabled = 0 WHERE row = ?1", [place.chunk])?;
-    words::table::refresh(transaction, place.kb, place.chunk)
+    words::table::refresh(transaction, place.document, place.chunk)
 }
 
 pub(super) fn keep_vectors(transaction: &Transaction<'_>, ids: &[ChunkId]) -> Step<()> {
@@ -139,7 +139,7 @@ pub(super) fn replace_chunk(transaction: &Transaction<'_>, old: &ChunkId, new: &
         "UPDATE chunks SET parent = ?3 WHERE document = ?1 AND parent = ?2",
         params![place.document, old.0, new.id.0],
     )?;
-    words::table::refresh(transaction, place.kb, place.chunk)
+    words::table::refresh(transaction, place.document, place.chunk)
 }
 
 pub(super) fn set_metadata(
@@ -166,14 +166,19 @@ pub(super) fn set_metadata(
             return Err(Error::invalid(format!("'{key}' is filled by the program; name it otherwise")).into());
         }
     }
-    let (row, _) = ready(transaction, id)?;
+    let row = ready(transaction, id)?;
     let json = serde_json::json!(metadata).to_string();
     transaction.execute("UPDATE documents SET metadata = ?2 WHERE row = ?1", params![row, json])?;
     Ok(())
 }
 
 /// Node by node, so that every combination keeps its meaning.
-pub(super) fn resolve_filter(connection: &Connection, kb: &KbName, given: &Filter) -> Step<Filter> {
+pub(super) fn resolve_filter(
+    connection: &Connection,
+    kb: &KbName,
+    collection: &str,
+    given: &Filter,
+) -> Step<Filter> {
     let row = kbs::row_of(connection, kb)?;
     // Refuses what no part would accept, before anything of it runs.
     filter::compile(given, &ChunkFields, &mut Vec::new())?;
@@ -186,17 +191,27 @@ pub(super) fn resolve_filter(connection: &Connection, kb: &KbName, given: &Filte
             | FilterNode::OneOf { field, .. }
             | FilterNode::Exists { field } => ChunkFields::is_own(field),
         };
-        nodes.push(if own { node.clone() } else { documents_of(connection, row, node, &mut total)? });
+        nodes.push(if own {
+            node.clone()
+        } else {
+            documents_of(connection, (row, collection), node, &mut total)?
+        });
     }
     Ok(Filter { nodes })
 }
 
-fn documents_of(connection: &Connection, kb: i64, node: &FilterNode, total: &mut usize) -> Step<FilterNode> {
-    let mut params = vec![rusqlite::types::Value::Integer(kb)];
+fn documents_of(
+    connection: &Connection,
+    (kb, collection): (i64, &str),
+    node: &FilterNode,
+    total: &mut usize,
+) -> Step<FilterNode> {
+    let mut params =
+        vec![rusqlite::types::Value::Integer(kb), rusqlite::types::Value::Text(collection.to_owned())];
     let single = Filter { nodes: vec![node.clone()] };
     let condition = filter::compile(&single, &ChunkFields, &mut params)?;
     let sql = format!(
-        "SELECT d.id FROM documents d WHERE d.kb = ?1 AND d.ready = 1 AND {condition} LIMIT {}",
+        "SELECT d.id FROM documents d WHERE d.kb = ?1 AND d.collection = ?2 AND d.ready = 1 AND {condition} LIMIT {}",
         RESOLVED_MAX + 1
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -218,30 +233,27 @@ fn documents_of(connection: &Connection, kb: i64, node: &FilterNode, total: &mut
     })
 }
 
-/// Rows of a ready document and its knowledge base.
-fn ready(connection: &Connection, id: &DocumentId) -> Step<(i64, i64)> {
-    let mut statement =
-        connection.prepare_cached("SELECT row, kb FROM documents WHERE id = ?1 AND ready = 1")?;
-    let found = statement.query_row([&id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+/// Row of a ready document.
+fn ready(connection: &Connection, id: &DocumentId) -> Step<i64> {
+    let mut statement = connection.prepare_cached("SELECT row FROM documents WHERE id = ?1 AND ready = 1")?;
+    let found = statement.query_row([&id.0], |row| row.get(0)).optional()?;
     found.ok_or_else(|| documents::missing(id).into())
 }
 
-/// Rows of a chunk of a ready document, of that document and its knowledge base.
+/// Rows of a chunk of a ready document and of that document.
 struct Place {
     chunk: i64,
     document: i64,
-    kb: i64,
 }
 
 impl Place {
     fn of(connection: &Connection, id: &ChunkId) -> Step<Self> {
         let mut statement = connection.prepare_cached(
-            "SELECT c.row, d.row, d.kb FROM chunks c JOIN documents d ON d.row = c.document
+            "SELECT c.row, d.row FROM chunks c JOIN documents d ON d.row = c.document
              WHERE c.id = ?1 AND d.ready = 1",
         )?;
-        let found = statement.query_row([&id.0], |row| {
-            Ok(Place { chunk: row.get(0)?, document: row.get(1)?, kb: row.get(2)? })
-        });
+        let found =
+            statement.query_row([&id.0], |row| Ok(Place { chunk: row.get(0)?, document: row.get(1)? }));
         found.optional()?.ok_or_else(|| missing(id).into())
     }
 }

@@ -135,9 +135,9 @@ async fn filters_know_metadata_and_attributes_for_words_and_for_vectors() {
     store.set_metadata(a.id(), &tags).await.unwrap();
     let check = async |nodes: Vec<FilterNode>, want: &[&str]| {
         let filter = Filter { nodes };
-        let hits = store.lexical(&kb(), "words", 10, Some(&filter)).await.unwrap();
-        let resolved = store.resolve_filter(&kb(), &filter).await.unwrap();
-        let again = store.lexical(&kb(), "words", 10, Some(&resolved)).await.unwrap();
+        let hits = store.lexical(&kb(), "initial-g1", "words", 10, Some(&filter)).await.unwrap();
+        let resolved = store.resolve_filter(&kb(), "initial-g1", &filter).await.unwrap();
+        let again = store.lexical(&kb(), "initial-g1", "words", 10, Some(&resolved)).await.unwrap();
         assert_eq!(hits, again, "{resolved:?}");
         let ids: Vec<ChunkId> = hits.into_iter().map(|hit| hit.chunk).collect();
         let mut names: Vec<String> =
@@ -181,7 +181,7 @@ async fn filters_know_metadata_and_attributes_for_words_and_for_vectors() {
     let listed = DocumentQuery { duplicates: true, limit: 9, ..DocumentQuery::default() };
     assert!(store.find_documents(&kb(), &listed).await.unwrap().is_empty());
     let empty = Filter { nodes: Vec::new() };
-    assert!(store.resolve_filter(&kb(), &empty).await.is_err());
+    assert!(store.resolve_filter(&kb(), "initial-g1", &empty).await.is_err());
 }
 
 #[tokio::test]

@@ -59,26 +59,33 @@ pub(super) fn commit(
     if ready {
         return Ok((Vec::new(), false));
     }
-    jobs::complete(transaction, job, id)?;
-    let (kb, name): (i64, String) =
-        transaction.query_row("SELECT kb, name FROM documents WHERE row = ?1", [row], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+    let fills_index = jobs::complete(transaction, job, id)?;
+    let (kb, name, collection, live): (i64, String, String, String) = transaction.query_row(
+        "SELECT d.kb, d.name, d.collection, k.collection FROM documents d JOIN kbs k ON k.row = d.kb WHERE d.row = ?1",
+        [row],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+    )?;
+    if collection != live && !fills_index {
+        return Err(Error::Unavailable {
+            message: "the knowledge base's index was exchanged meanwhile; ingest again".to_owned(),
+        }
+        .into());
+    }
     let earlier: Option<(i64, String)> = transaction
         .query_row(
-            "SELECT row, blob FROM documents WHERE kb = ?1 AND name = ?2 AND ready = 1",
-            params![kb, name],
+            "SELECT row, blob FROM documents WHERE kb = ?1 AND name = ?2 AND collection = ?3 AND ready = 1",
+            params![kb, name, collection],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
     let mut freed = Vec::new();
+    // What people noted and ordered about a document holds for its next version and in another index too.
+    transaction.execute(
+        "UPDATE documents SET (disabled, metadata) = (o.disabled, o.metadata) FROM documents o
+         WHERE documents.row = ?1 AND o.kb = ?2 AND o.name = ?3 AND o.collection = ?4 AND o.ready = 1",
+        params![row, kb, name, live],
+    )?;
     if let Some((earlier, blob)) = &earlier {
-        // What people noted and ordered about a document holds for its next version too.
-        transaction.execute(
-            "UPDATE documents SET (disabled, metadata) = (SELECT disabled, metadata FROM documents WHERE row = ?2)
-             WHERE row = ?1",
-            [row, *earlier],
-        )?;
         retire::remove(transaction, *earlier)?;
         freed.push(BlobHash(blob.clone()));
     }
@@ -88,7 +95,11 @@ pub(super) fn commit(
         "UPDATE documents SET ready = 1, title = ?2, language = ?3, attributes = ?4, created_ms = ?5 WHERE row = ?1",
         params![row, summary.title, summary.language, attributes, now_ms()],
     )?;
-    words::table::add_document(transaction, kb, row)?;
+    words::table::add_document(transaction, row)?;
+    if !fills_index {
+        // An index that answered before keeps nothing that was replaced.
+        freed.extend(retire::remove_elsewhere(transaction, row, "AND o.blob <> d.blob")?);
+    }
     curation::drop_vectors_if_disabled(transaction, row)?;
     Ok((retire::unused(transaction, freed)?, earlier.is_some()))
 }
@@ -107,7 +118,7 @@ pub(super) fn list(
 ) -> Step<Vec<DocumentInfo>> {
     let row = kbs::row_of(connection, kb)?;
     let mut statement = connection.prepare_cached(&format!(
-        "{SELECT} WHERE d.kb = ?1 AND d.ready = 1 AND (?2 IS NULL OR d.name > ?2) ORDER BY d.name LIMIT ?3"
+        "{SELECT} WHERE d.kb = ?1 AND d.collection = k.collection AND d.ready = 1 AND (?2 IS NULL OR d.name > ?2) ORDER BY d.name LIMIT ?3"
     ))?;
     let rows = statement.query_map(params![row, after, limit], info)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -20,6 +20,7 @@ pub(super) const FAILED: i64 = 3;
 pub(super) const CANCELLED: i64 = 4;
 
 /// `jobs.kind`; 0 is an ingest.
+const REINDEX: i64 = 4;
 const DELETE: i64 = 1;
 const ENABLE: i64 = 2;
 const EVALUATE: i64 = 3;
@@ -61,6 +62,7 @@ pub(super) fn enqueue(
         JobKind::DeleteDocument(DocumentId(id)) => insert(transaction, row, DELETE, id, now)?,
         JobKind::EnableDocument(DocumentId(id)) => insert(transaction, row, ENABLE, id, now)?,
         JobKind::Evaluate(run) => insert(transaction, row, EVALUATE, run, now)?,
+        JobKind::Reindex(number) => insert(transaction, row, REINDEX, &number.to_string(), now)?,
     };
     let id = transaction.last_insert_rowid();
     // The oldest ended jobs make room; their originals go when the store is opened next.
@@ -69,6 +71,16 @@ pub(super) fn enqueue(
         params![DONE, signed(config.jobs_kept_max as u64)?],
     )?;
     get_row(transaction, id)
+}
+
+/// Queues what an index lacks; it must not be lost to a full queue.
+pub(super) fn enqueue_ingest(transaction: &Transaction<'_>, kb: i64, document: i64) -> Step<()> {
+    transaction.execute(
+        "INSERT INTO jobs (kb, kind, blob, size, name, media_type, created_ms, updated_ms)
+         SELECT ?1, 0, blob, size, name, media_type, ?3, ?3 FROM documents WHERE row = ?2",
+        params![kb, document, now_ms()],
+    )?;
+    Ok(())
 }
 
 /// A job whose whole order is one id.
@@ -133,13 +145,19 @@ pub(super) fn progress(transaction: &Transaction<'_>, id: &JobId, progress: Prog
     Ok(())
 }
 
-/// Marks a job done within the commit of its document; a cancelled job commits nothing.
-pub(super) fn complete(transaction: &Transaction<'_>, id: &JobId, document: &DocumentId) -> Step<()> {
+/// Marks a job done within the commit of its document; a cancelled job commits nothing. One that fills an index goes
+/// on, which is told.
+pub(super) fn complete(transaction: &Transaction<'_>, id: &JobId, document: &DocumentId) -> Step<bool> {
     let (row, state) = find(transaction, id)?;
     if state == CANCELLED || state == PAUSED {
         return Err(Error::Cancelled.into());
     }
-    end(transaction, row, &JobState::Done { document: Some(document.clone()), unchanged: false })
+    let kind: i64 = transaction.query_row("SELECT kind FROM jobs WHERE row = ?1", [row], |row| row.get(0))?;
+    if kind == REINDEX {
+        return Ok(true);
+    }
+    end(transaction, row, &JobState::Done { document: Some(document.clone()), unchanged: false })?;
+    Ok(false)
 }
 
 /// The first end of a job stands: ending it again changes nothing.
@@ -274,6 +292,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         (DELETE, Some(of)) => JobKind::DeleteDocument(DocumentId(of)),
         (ENABLE, Some(of)) => JobKind::EnableDocument(DocumentId(of)),
         (EVALUATE, Some(of)) => JobKind::Evaluate(of),
+        (REINDEX, Some(of)) => JobKind::Reindex(of.parse().unwrap_or_default()),
         _ => JobKind::Ingest(IngestSource {
             blob: BlobHash(row.get(3)?),
             size: row.get(4)?,
@@ -284,7 +303,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     };
     let made = match kind {
         JobKind::Ingest(_) | JobKind::EnableDocument(_) => of.map(DocumentId),
-        JobKind::DeleteDocument(_) | JobKind::Evaluate(_) => None,
+        JobKind::DeleteDocument(_) | JobKind::Evaluate(_) | JobKind::Reindex(_) => None,
     };
     let state = match row.get(8)? {
         RUNNING => JobState::Running,

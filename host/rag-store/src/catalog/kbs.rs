@@ -5,7 +5,7 @@ use rag_core::document::BlobHash;
 use rag_core::kb::{Kb, KbName, KbSettings};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::retire;
+use super::{generations, retire};
 use crate::fault::Step;
 use crate::store::now_ms;
 use crate::{settings, words};
@@ -37,12 +37,16 @@ pub(super) fn create(transaction: &Transaction<'_>, name: &KbName, settings: &Kb
     if inserted == 0 {
         return Err(Error::Conflict { message: format!("there is a knowledge base '{name}' already") }.into());
     }
-    words::table::create(transaction, transaction.last_insert_rowid())?;
+    let row = transaction.last_insert_rowid();
+    generations::first(transaction, row, settings)?;
+    words::table::create(transaction, &words::table::name(row, 1))?;
     get(transaction, name)
 }
 
 pub(super) fn update(transaction: &Transaction<'_>, name: &KbName, settings: &KbSettings) -> Step<Kb> {
-    let json = settings::to_json(settings)?;
+    // A generation may have become live since these settings were read.
+    let parts = get(transaction, name)?.settings.parts();
+    let json = settings::to_json(&settings.clone().with_parts(parts))?;
     transaction.execute("UPDATE kbs SET settings = ?2 WHERE name = ?1", params![name.as_str(), json])?;
     get(transaction, name)
 }
@@ -80,13 +84,14 @@ pub(super) fn delete(transaction: &Transaction<'_>, name: &KbName) -> Step<(Vec<
         let rows = statement.query_map([kb], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<Vec<i64>>>()?
     };
-    words::table::drop(transaction, kb)?;
+    generations::drop_words(transaction, kb)?;
     for statement in [
+        "DELETE FROM indexes WHERE kb = ?1",
+        "DELETE FROM generations WHERE kb = ?1",
         "DELETE FROM chunks WHERE document IN (SELECT row FROM documents WHERE kb = ?1)",
         "DELETE FROM sections WHERE document IN (SELECT row FROM documents WHERE kb = ?1)",
         "DELETE FROM documents WHERE kb = ?1",
         "DELETE FROM garbage WHERE kb = ?1",
-        "DELETE FROM purges WHERE kb = ?1",
         "DELETE FROM jobs WHERE kb = ?1",
         "DELETE FROM turns WHERE kb = ?1",
         "DELETE FROM conversations WHERE kb = ?1",
@@ -128,20 +133,32 @@ pub(super) fn all(connection: &Connection) -> Step<Vec<Kb>> {
 }
 
 const SELECT: &str = "SELECT name, settings, collection, embedder, created_ms,
-    (SELECT count(*) FROM documents WHERE kb = kbs.row AND ready = 1),
-    (SELECT coalesce(sum(chunks), 0) FROM documents WHERE kb = kbs.row AND ready = 1) FROM kbs";
+    (SELECT count(*) FROM documents WHERE kb = kbs.row AND ready = 1 AND collection = kbs.collection),
+    (SELECT coalesce(sum(chunks), 0) FROM documents WHERE kb = kbs.row AND ready = 1
+        AND collection = kbs.collection), generation FROM kbs";
 
-type Fields = (KbName, String, String, Option<String>, i64, u64, u64);
+type Fields = (KbName, String, String, Option<String>, i64, u64, u64, u64);
 
 fn fields(row: &Row<'_>) -> rusqlite::Result<Fields> {
-    Ok((name_in(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+    Ok((
+        name_in(row, 0)?,
+        row.get(1)?,
+        row.get(2)?,
+        row.get(3)?,
+        row.get(4)?,
+        row.get(5)?,
+        row.get(6)?,
+        row.get(7)?,
+    ))
 }
 
-fn of_fields((name, json, collection, embedder, created_ms, documents, chunks): Fields) -> Step<Kb> {
+fn of_fields(fields: Fields) -> Step<Kb> {
+    let (name, json, collection, embedder, created_ms, documents, chunks, generation) = fields;
     Ok(Kb {
         name,
         settings: settings::from_json(&json)?,
         collection,
+        generation,
         embedder,
         created_ms,
         documents,

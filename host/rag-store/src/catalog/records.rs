@@ -116,9 +116,9 @@ impl Curation for Store {
         self.grow(move |transaction| curation::set_metadata(transaction, &id, &metadata)).await
     }
 
-    async fn resolve_filter(&self, kb: &KbName, filter: &Filter) -> Result<Filter> {
-        let (kb, filter) = (kb.clone(), filter.clone());
-        self.read(move |connection| curation::resolve_filter(connection, &kb, &filter)).await
+    async fn resolve_filter(&self, kb: &KbName, collection: &str, filter: &Filter) -> Result<Filter> {
+        let (kb, collection, filter) = (kb.clone(), collection.to_owned(), filter.clone());
+        self.read(move |connection| curation::resolve_filter(connection, &kb, &collection, &filter)).await
     }
 }
 

@@ -13,7 +13,7 @@ use crate::testing::{Sample, TestStore, kb, put_blob};
 
 async fn enqueue(store: &TestStore, name: &str) -> Job {
     let blob = put_blob(store, name).await;
-    let chunker = PluginChoice { id: "chunk-lines".into(), settings: "{\"n\": 1}".into() };
+    let chunker = PluginChoice::any("chunk-lines", "{\"n\": 1}");
     let source = IngestSource {
         blob,
         size: 4,
@@ -182,7 +182,7 @@ async fn question_sets_and_runs_come_back_as_they_were_saved() {
     let settings = RunSettings {
         label: "dense".into(),
         k: 5,
-        retriever: Some(PluginChoice { id: "retrieve-dense".into(), settings: "{}".into() }),
+        retriever: Some(PluginChoice::any("retrieve-dense", "{}")),
         rerank: Some(false),
     };
     let run = store.create_run(&set.id, &settings).await.unwrap();

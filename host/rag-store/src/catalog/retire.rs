@@ -17,7 +17,7 @@ pub(super) fn remove(transaction: &Transaction<'_>, document: i64) -> Step<()> {
             Ok((row.get(0)?, row.get(1)?))
         })?;
     if ready {
-        words::table::remove_document(transaction, kb, document)?;
+        words::table::remove_document(transaction, document)?;
     }
     transaction.execute(
         "INSERT INTO garbage (kb, collection, chunk)
@@ -39,24 +39,50 @@ pub(super) fn remove(transaction: &Transaction<'_>, document: i64) -> Step<()> {
 pub(super) fn delete_document(transaction: &Transaction<'_>, id: &DocumentId) -> Step<Vec<BlobHash>> {
     let Some((row, _)) = documents::row_of(transaction, id)? else { return Ok(Vec::new()) };
     let blob = transaction.query_row("SELECT blob FROM documents WHERE row = ?1", [row], |row| row.get(0))?;
+    let mut freed = remove_elsewhere(transaction, row, "")?;
     remove(transaction, row)?;
-    unused(transaction, vec![BlobHash(blob)])
+    freed.push(BlobHash(blob));
+    unused(transaction, freed)
+}
+
+/// Removes the document of the same name from the other indexes, so that no way back brings it back; `but` is a further
+/// condition on them. Returns their originals.
+pub(super) fn remove_elsewhere(
+    transaction: &Transaction<'_>,
+    document: i64,
+    but: &str,
+) -> Step<Vec<BlobHash>> {
+    let others = {
+        let mut statement = transaction.prepare_cached(&format!(
+            "SELECT o.row, o.blob FROM documents o JOIN documents d ON o.kb = d.kb AND o.name = d.name
+             WHERE d.row = ?1 AND o.collection <> d.collection AND o.ready = 1 {but}"
+        ))?;
+        let rows = statement.query_map([document], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<rusqlite::Result<Vec<(i64, String)>>>()?
+    };
+    let mut freed = Vec::new();
+    for (row, blob) in others {
+        remove(transaction, row)?;
+        freed.push(BlobHash(blob));
+    }
+    freed.dedup();
+    Ok(freed)
 }
 
 /// Its vector becomes garbage; the ordinals of the others stay.
 pub(super) fn delete_chunk(transaction: &Transaction<'_>, id: &ChunkId) -> Step<()> {
-    let found: Option<(i64, i64, i64, bool)> = transaction
+    let found: Option<(i64, i64, bool)> = transaction
         .query_row(
-            "SELECT c.row, d.row, d.kb, d.ready FROM chunks c JOIN documents d ON d.row = c.document WHERE c.id = ?1",
+            "SELECT c.row, d.row, d.ready FROM chunks c JOIN documents d ON d.row = c.document WHERE c.id = ?1",
             [&id.0],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
         .optional()?;
-    let Some((chunk, document, kb, ready)) = found else { return Ok(()) };
+    let Some((chunk, document, ready)) = found else { return Ok(()) };
     if !ready {
         return Err(Error::Conflict { message: format!("chunk '{id}' is still being written") }.into());
     }
-    words::table::remove(transaction, kb, &[chunk])?;
+    words::table::remove(transaction, document, &[chunk])?;
     transaction.execute(
         "INSERT INTO garbage (kb, collection, chunk) SELECT kb, collection, ?2 FROM documents WHERE row = ?1
          ON CONFLICT DO NOTHING",

@@ -36,7 +36,7 @@ async fn knowledge_bases_are_created_changed_listed_and_deleted() {
         store.update_kb(&name("abc"), &settings).await.err(),
         store.set_embedder(&name("abc"), "e5").await.err(),
         store.delete_kb(&name("abc")).await.err(),
-        store.lexical(&name("abc"), "x", 1, None).await.err(),
+        store.lexical(&name("abc"), "abc-g1", "x", 1, None).await.err(),
         store.documents(&name("abc"), None, 1).await.err(),
         store.passages(&name("abc"), &[]).await.err(),
         store.vector_garbage(&name("abc"), 1).await.err(),
@@ -108,7 +108,7 @@ async fn passages_come_in_the_order_asked_and_only_of_this_knowledge_base() {
         store.passages(&kb(), &asked).await.unwrap().into_iter().map(|passage| passage.text).collect();
     assert_eq!(texts, ["three", "one", "three"]);
     assert!(store.passages(&name("other"), &asked).await.unwrap().is_empty());
-    assert!(store.lexical(&name("other"), "one", 5, None).await.unwrap().is_empty());
+    assert!(store.lexical(&name("other"), "other-g1", "one", 5, None).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ impl From<bool> for Given {
 
 /// Texts of the chunks that a search for 词 finds through a filter.
 async fn through(store: &TestStore, nodes: Vec<FilterNode>) -> Vec<String> {
-    let hits = store.lexical(&kb(), "词", 100, Some(&Filter { nodes })).await.unwrap();
+    let hits = store.lexical(&kb(), "initial-g1", "词", 100, Some(&Filter { nodes })).await.unwrap();
     let ids: Vec<ChunkId> = hits.into_iter().map(|hit| hit.chunk).collect();
     let mut texts: Vec<String> =
         store.passages(&kb(), &ids).await.unwrap().into_iter().map(|passage| passage.text).collect();
@@ -117,7 +117,7 @@ async fn a_malformed_filter_is_refused() {
         vec![FilterNode::Exists { field: "x".repeat(257) }],
     ] {
         let shown = format!("{:?}", nodes.last());
-        let refused = store.lexical(&kb(), "词", 1, Some(&Filter { nodes })).await;
+        let refused = store.lexical(&kb(), "initial-g1", "词", 1, Some(&Filter { nodes })).await;
         assert!(matches!(refused, Err(Error::InvalidInput { .. })), "{shown}: {refused:?}");
     }
 }

@@ -24,6 +24,7 @@ const WORDS_KEPT: usize = 4;
 pub(crate) fn lexical(
     connection: &Connection,
     kb: &KbName,
+    collection: &str,
     query: &str,
     k: u32,
     filter: Option<&Filter>,
@@ -31,7 +32,9 @@ pub(crate) fn lexical(
     if k > limits::SEARCH_K_MAX {
         return Err(Error::invalid(format!("k is at most {}, not {k}", limits::SEARCH_K_MAX)).into());
     }
-    let table = table::name(kb_row(connection, kb)?);
+    let Some(table) = table::of_index(connection, kb_row(connection, kb)?, collection)? else {
+        return Ok(Vec::new());
+    };
     let mut params = vec![Sql::Null, Sql::Integer(i64::from(k))];
     let condition = filter.map(|filter| filter::compile(filter, &ChunkFields, &mut params)).transpose()?;
     let mut words = for_query(query);

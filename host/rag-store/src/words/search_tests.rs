@@ -55,13 +55,16 @@ async fn english_is_found_by_stem_whatever_the_case_width_and_accents() {
 #[tokio::test]
 async fn better_matches_come_first_with_higher_scores() {
     let store = with("今天天气很好\n今天北京的天气怎么样\n北京的天气预报说今天下雨\n北京大学\n").await;
-    let hits = store.lexical(&kb(), "北京天气预报", 10, None).await.unwrap();
+    let hits = store.lexical(&kb(), "initial-g1", "北京天气预报", 10, None).await.unwrap();
     assert!(hits.is_sorted_by(|a, b| a.score >= b.score));
     assert!(hits[0].score > 0.0);
     assert_eq!(found(&store, "北京天气预报").await[0], "北京的天气预报说今天下雨");
-    assert_eq!(store.lexical(&kb(), "北京天气预报", 1, None).await.unwrap(), hits[..1]);
-    assert!(store.lexical(&kb(), "北京", 0, None).await.unwrap().is_empty());
-    assert!(matches!(store.lexical(&kb(), "北京", 1_001, None).await, Err(Error::InvalidInput { .. })));
+    assert_eq!(store.lexical(&kb(), "initial-g1", "北京天气预报", 1, None).await.unwrap(), hits[..1]);
+    assert!(store.lexical(&kb(), "initial-g1", "北京", 0, None).await.unwrap().is_empty());
+    assert!(matches!(
+        store.lexical(&kb(), "initial-g1", "北京", 1_001, None).await,
+        Err(Error::InvalidInput { .. })
+    ));
 }
 
 #[tokio::test]
@@ -96,7 +99,7 @@ async fn nothing_in_a_question_is_syntax() {
         "%",
         "plain\u{0}\"words",
     ] {
-        let outcome = store.lexical(&kb(), evil, 5, None).await;
+        let outcome = store.lexical(&kb(), "initial-g1", evil, 5, None).await;
         assert!(outcome.is_ok(), "{evil:?}: {outcome:?}");
     }
     assert_eq!(found(&store, "words:plain").await.len(), 1);
@@ -115,7 +118,7 @@ async fn common_words_are_left_out_only_where_rarer_ones_tell_more() {
     Sample::ingested(&store, "a.txt", &[&lines]).await;
     assert_eq!(found(&store, "什么是反向传播？").await, ["什么是反向传播"]);
     // A few keywords all count, and the text that has both comes first.
-    assert_eq!(store.lexical(&kb(), "什么", 7, None).await.unwrap().len(), 7);
+    assert_eq!(store.lexical(&kb(), "initial-g1", "什么", 7, None).await.unwrap().len(), 7);
     let hits = found(&store, "什么 传播").await;
     assert_eq!((hits.len(), hits[0].as_str()), (100, "什么是反向传播"));
 }
@@ -147,7 +150,7 @@ async fn searches_see_whole_documents_while_others_are_written() {
             tokio::spawn(async move {
                 loop {
                     // Every document has four chunks: a search sees all of one or nothing.
-                    let seen = store.lexical(&kb(), "共同", 1_000, None).await.unwrap().len();
+                    let seen = store.lexical(&kb(), "initial-g1", "共同", 1_000, None).await.unwrap().len();
                     assert_eq!(seen % 4, 0);
                     if seen == 4 * 30 {
                         return;

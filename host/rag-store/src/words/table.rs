@@ -1,4 +1,4 @@
-//! The full-text table of each knowledge base: which chunks hold which words.
+//! The full-text table of each index of a knowledge base: which chunks hold which words.
 //!
 //! It stores no text of its own. SQLite's tokeniser has little left to do: it cuts at our spaces, drops accents, and
 //! takes English words to their stem.
@@ -6,19 +6,36 @@
 //! A deleted row is out of sight at once, but its words stay in the file until the segments that hold them are merged.
 //! That takes long in a large table, so it is done in small steps when there is nothing else to do: see `purge_step`.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::fault::Step;
 use crate::words::{SEGMENTATION, for_index};
 
-/// The table of one knowledge base, by its row in `kbs`.
-pub(crate) fn name(kb: i64) -> String {
-    format!("words_{kb}")
+/// The table of one index, by its knowledge base's row and its number.
+pub(crate) fn name(kb: i64, index: i64) -> String {
+    if index == 1 { format!("words_{kb}") } else { format!("words_{kb}_{index}") }
 }
 
-/// Tables are apart, so that one knowledge base's words neither slow nor weigh another's.
-pub(crate) fn create(transaction: &Transaction<'_>, kb: i64) -> Step<()> {
-    let table = name(kb);
+/// The table of the index of this name; none when it is gone.
+pub(crate) fn of_index(connection: &Connection, kb: i64, collection: &str) -> Step<Option<String>> {
+    let mut statement =
+        connection.prepare_cached("SELECT number FROM indexes WHERE kb = ?1 AND collection = ?2")?;
+    let number: Option<i64> = statement.query_row(params![kb, collection], |row| row.get(0)).optional()?;
+    Ok(number.map(|number| name(kb, number)))
+}
+
+/// The table of the index that a document belongs to.
+fn of_document(connection: &Connection, document: i64) -> Step<String> {
+    let mut statement = connection.prepare_cached(
+        "SELECT i.kb, i.number FROM documents d JOIN indexes i ON i.kb = d.kb AND i.collection = d.collection
+         WHERE d.row = ?1",
+    )?;
+    let (kb, number) = statement.query_row([document], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(name(kb, number))
+}
+
+/// Tables are apart, so that one index's words neither slow nor weigh another's.
+pub(crate) fn create(transaction: &Transaction<'_>, table: &str) -> Step<()> {
     transaction.execute_batch(&format!(
         "CREATE VIRTUAL TABLE {table}
          USING fts5 (words, content = '', contentless_delete = 1, tokenize = 'porter unicode61')"
@@ -26,19 +43,22 @@ pub(crate) fn create(transaction: &Transaction<'_>, kb: i64) -> Step<()> {
     Ok(())
 }
 
-pub(crate) fn drop(transaction: &Transaction<'_>, kb: i64) -> Step<()> {
-    transaction.execute_batch(&format!("DROP TABLE {}", name(kb)))?;
+/// With what it still had to purge.
+pub(crate) fn drop(transaction: &Transaction<'_>, table: &str) -> Step<()> {
+    transaction.execute_batch(&format!("DROP TABLE {table}"))?;
+    transaction.execute("DELETE FROM purges WHERE words = ?1", [table])?;
     Ok(())
 }
 
 /// Adds every chunk of a document that is not disabled.
-pub(crate) fn add_document(transaction: &Transaction<'_>, kb: i64, document: i64) -> Step<()> {
+pub(crate) fn add_document(transaction: &Transaction<'_>, document: i64) -> Step<()> {
+    let table = of_document(transaction, document)?;
     let mut select = transaction.prepare_cached(
         "SELECT c.row, c.text FROM chunks c JOIN documents d ON d.row = c.document
              WHERE d.row = ?1 AND d.disabled = 0 AND c.disabled = 0 ORDER BY c.row",
     )?;
     let mut insert =
-        transaction.prepare_cached(&format!("INSERT INTO {} (rowid, words) VALUES (?1, ?2)", name(kb)))?;
+        transaction.prepare_cached(&format!("INSERT INTO {table} (rowid, words) VALUES (?1, ?2)"))?;
     let mut chunks = select.query([document])?;
     while let Some(chunk) = chunks.next()? {
         let row: i64 = chunk.get(0)?;
@@ -49,8 +69,8 @@ pub(crate) fn add_document(transaction: &Transaction<'_>, kb: i64, document: i64
 }
 
 /// Puts the words of one chunk in step with its row: present unless it or its document is disabled.
-pub(crate) fn refresh(transaction: &Transaction<'_>, kb: i64, chunk: i64) -> Step<()> {
-    remove(transaction, kb, &[chunk])?;
+pub(crate) fn refresh(transaction: &Transaction<'_>, document: i64, chunk: i64) -> Step<()> {
+    remove(transaction, document, &[chunk])?;
     let text: Option<String> = transaction
         .query_row(
             "SELECT c.text FROM chunks c JOIN documents d ON d.row = c.document
@@ -60,8 +80,9 @@ pub(crate) fn refresh(transaction: &Transaction<'_>, kb: i64, chunk: i64) -> Ste
         )
         .optional()?;
     if let Some(text) = text {
+        let table = of_document(transaction, document)?;
         transaction.execute(
-            &format!("INSERT INTO {} (rowid, words) VALUES (?1, ?2)", name(kb)),
+            &format!("INSERT INTO {table} (rowid, words) VALUES (?1, ?2)"),
             params![chunk, for_index(&text)],
         )?;
     }
@@ -69,18 +90,20 @@ pub(crate) fn refresh(transaction: &Transaction<'_>, kb: i64, chunk: i64) -> Ste
 }
 
 /// Removes every chunk of a document; call while the chunks are there.
-pub(crate) fn remove_document(transaction: &Transaction<'_>, kb: i64, document: i64) -> Step<()> {
+pub(crate) fn remove_document(transaction: &Transaction<'_>, document: i64) -> Step<()> {
     let rows = rows(transaction, "SELECT row FROM chunks WHERE document = ?1", [document])?;
-    remove(transaction, kb, &rows)
+    remove(transaction, document, &rows)
 }
 
-/// Removes rows of chunks, and notes that their words are to be purged.
-pub(crate) fn remove(transaction: &Transaction<'_>, kb: i64, chunks: &[i64]) -> Step<()> {
-    let mut delete = transaction.prepare_cached(&format!("DELETE FROM {} WHERE rowid = ?1", name(kb)))?;
+/// Removes rows of a document's chunks, and notes that their words are to be purged.
+pub(crate) fn remove(transaction: &Transaction<'_>, document: i64, chunks: &[i64]) -> Step<()> {
+    let table = of_document(transaction, document)?;
+    let mut delete = transaction.prepare_cached(&format!("DELETE FROM {table} WHERE rowid = ?1"))?;
     for chunk in chunks {
         delete.execute([chunk])?;
     }
-    transaction.execute("INSERT INTO purges (kb) VALUES (?1) ON CONFLICT DO UPDATE SET started = 0", [kb])?;
+    transaction
+        .execute("INSERT INTO purges (words) VALUES (?1) ON CONFLICT DO UPDATE SET started = 0", [&table])?;
     Ok(())
 }
 
@@ -89,23 +112,22 @@ const PURGE_PAGES: i64 = 256;
 
 /// Merges some of the segments of a table with deleted words; tells whether there is more to do.
 pub(crate) fn purge_step(transaction: &Transaction<'_>) -> Step<bool> {
-    let next: Option<(i64, bool)> = transaction
-        .query_row("SELECT kb, started FROM purges ORDER BY kb LIMIT 1", [], |row| {
+    let next: Option<(String, bool)> = transaction
+        .query_row("SELECT words, started FROM purges ORDER BY words LIMIT 1", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()?;
-    let Some((kb, started)) = next else { return Ok(false) };
+    let Some((table, started)) = next else { return Ok(false) };
     let changes = || transaction.query_row("SELECT total_changes()", [], |row| row.get::<_, i64>(0));
     let before = changes()?;
-    let table = name(kb);
     // A negative number begins the merge of all segments into one; a positive one goes on with it.
     let pages = if started { PURGE_PAGES } else { -PURGE_PAGES };
     transaction.execute(&format!("INSERT INTO {table} ({table}, rank) VALUES ('merge', ?1)"), [pages])?;
     // The insertion itself counts as one change.
     if started && changes()? - before < 2 {
-        transaction.execute("DELETE FROM purges WHERE kb = ?1", [kb])?;
+        transaction.execute("DELETE FROM purges WHERE words = ?1", [&table])?;
     } else {
-        transaction.execute("UPDATE purges SET started = 1 WHERE kb = ?1", [kb])?;
+        transaction.execute("UPDATE purges SET started = 1 WHERE words = ?1", [&table])?;
     }
     Ok(true)
 }
@@ -118,18 +140,25 @@ pub(crate) fn rebuild_outdated(transaction: &Transaction<'_>) -> Step<()> {
     if found.as_deref() == Some(SEGMENTATION) {
         return Ok(());
     }
-    for kb in rows(transaction, "SELECT row FROM kbs", [])? {
-        drop(transaction, kb)?;
-        create(transaction, kb)?;
-        for document in rows(transaction, "SELECT row FROM documents WHERE kb = ?1 AND ready = 1", [kb])? {
-            add_document(transaction, kb, document)?;
-        }
+    for table in tables(transaction)? {
+        drop(transaction, &table)?;
+        create(transaction, &table)?;
+    }
+    for document in rows(transaction, "SELECT row FROM documents WHERE ready = 1", [])? {
+        add_document(transaction, document)?;
     }
     transaction.execute(
         "INSERT INTO meta (key, value) VALUES ('segmentation', ?1) ON CONFLICT DO UPDATE SET value = ?1",
         [SEGMENTATION],
     )?;
     Ok(())
+}
+
+/// Of every index.
+fn tables(transaction: &Transaction<'_>) -> Step<Vec<String>> {
+    let mut statement = transaction.prepare("SELECT kb, number FROM indexes")?;
+    let rows = statement.query_map([], |row| Ok(name(row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 fn rows(transaction: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> Step<Vec<i64>> {

@@ -42,7 +42,7 @@ impl Scratch {
         let mut settings = KbSettings::default();
         if let Some(id) = &args.retriever {
             let own = args.retriever_settings.clone().unwrap_or_else(|| "{}".to_owned());
-            settings.retriever = PluginChoice { id: id.clone(), settings: own };
+            settings.retriever = PluginChoice::any(id.clone(), own);
         }
         parts.rag.create_kb(KB, Some(settings)).await?;
         Ok(Scratch { parts, dir })

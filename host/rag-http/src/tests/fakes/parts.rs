@@ -40,6 +40,27 @@ impl Bindings for Plugins {
             reranker: Some(Arc::new(Models(self.0.clone()))),
         }))
     }
+    async fn store_of(&self, kb: &Kb, _: &PluginChoice, _: &str) -> Result<Arc<dyn VectorStore>> {
+        Ok(self.bind(kb).await?.store.clone())
+    }
+    async fn pin(&self, _: &str, choice: &PluginChoice) -> Result<PluginChoice> {
+        if choice.id.contains("missing") {
+            return Err(missing("plugin", &choice.id));
+        }
+        Ok(choice.clone())
+    }
+    async fn install(&self, component: Vec<u8>) -> Result<(&'static str, PluginInfo)> {
+        match String::from_utf8(component) {
+            Ok(id) if !id.is_empty() => Ok(("chunker", info(&id))),
+            _ => Err(Error::invalid("it is no component")),
+        }
+    }
+    async fn remove(&self, digest: &str) -> Result<()> {
+        Err(missing("plugin", digest))
+    }
+    fn retire(&self, _: &Kb, _: &str) -> bool {
+        true
+    }
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
         vec![("parser", info("parse-text")), ("retriever", info("retrieve-hybrid"))]
     }

@@ -163,7 +163,7 @@ impl Curation for Fake {
     async fn set_metadata(&self, id: &DocumentId, metadata: &[(String, String)]) -> Result<()> {
         self.change_document(id, |document| document.metadata = metadata.to_vec())
     }
-    async fn resolve_filter(&self, _: &KbName, filter: &Filter) -> Result<Filter> {
+    async fn resolve_filter(&self, _: &KbName, _: &str, filter: &Filter) -> Result<Filter> {
         Ok(filter.clone())
     }
 }
