@@ -6,3 +6,4 @@ mod crash;
 mod dropin;
 mod host;
 mod main_job;
+mod swap;

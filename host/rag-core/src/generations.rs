@@ -342,7 +342,7 @@ mod tests {
     fn one_item_strikes_once_and_a_new_generation_starts_anew() {
         let strikes = Strikes::default();
         let kb = KbName::parse("initial").unwrap();
-        let mut count = |generation, item| strikes.count(&kb, generation, item);
+        let count = |generation, item: &str| strikes.count(&kb, generation, item);
         assert_eq!(count(1, "a"), 1);
         assert_eq!(count(1, "a"), 1);
         assert_eq!(count(1, "b"), 2);

@@ -9,6 +9,7 @@ pub(crate) mod kb;
 pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod plugin;
+pub(crate) mod swap;
 pub(crate) mod tune;
 pub(crate) mod user;
 

@@ -1,10 +1,11 @@
-//! Components put into the plugins folder of a running host: checked and offered within two seconds.
+//! Components put into the plugins folder of a running host, checked and offered within two seconds, and those taken out.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rag_core::Rag;
 use rag_wasm::PluginHost;
 
 /// How often the folder is looked at. A file is read once its size and time stood still for this long, so that none is
@@ -27,9 +28,12 @@ struct File {
 }
 
 impl Seen {
-    /// Takes in the folder's files as they are now; returns those that have come to rest since, in order.
-    fn look(&mut self, now: HashMap<PathBuf, Stamp>) -> Vec<PathBuf> {
+    /// Takes in the folder's files as they are now; returns those that have come to rest since and those that are gone,
+    /// in order.
+    fn look(&mut self, now: HashMap<PathBuf, Stamp>) -> (Vec<PathBuf>, Vec<PathBuf>) {
         let mut ready = Vec::new();
+        let mut gone: Vec<PathBuf> =
+            self.files.keys().filter(|path| !now.contains_key(*path)).cloned().collect();
         let mut files = HashMap::with_capacity(now.len());
         for (path, stamp) in now {
             let before = self.files.get(&path).filter(|before| before.stamp == stamp);
@@ -40,7 +44,8 @@ impl Seen {
         }
         self.files = files;
         ready.sort();
-        ready
+        gone.sort();
+        (ready, gone)
     }
 
     /// What the host loaded at its start needs no second look.
@@ -50,26 +55,47 @@ impl Seen {
     }
 }
 
-/// Watches the folder until the task is dropped. Every file that comes or changes is told about in the log.
-pub(crate) async fn watch(dir: PathBuf, plugins: Arc<PluginHost>) {
+/// Watches the folder until the task is dropped. Every file that comes, changes or goes is told about in the log.
+pub(crate) async fn watch(dir: PathBuf, plugins: Arc<PluginHost>, rag: Arc<Rag>) {
     let mut seen = Seen::settled(components(&dir));
     loop {
         tokio::time::sleep(EVERY).await;
-        for path in seen.look(components(&dir)) {
-            let plugins = plugins.clone();
-            // Compiling takes a while, and this runs beside requests.
-            let offered = tokio::task::spawn_blocking(move || (plugins.offer_file(&path), path)).await;
-            match offered {
-                Ok((Ok(loaded), path)) => tracing::info!(
-                    id = loaded.info.id,
-                    kind = loaded.kind.name(),
-                    path = %path.display(),
-                    "plugin offered"
-                ),
-                Ok((Err(error), path)) => {
-                    tracing::warn!(path = %path.display(), %error, "not a usable plugin");
-                }
-                Err(error) => tracing::error!(%error, "checking a plugin failed"),
+        let (ready, gone) = seen.look(components(&dir));
+        for path in ready {
+            offer(&plugins, path).await;
+        }
+        for path in gone {
+            withdraw(&plugins, &rag, &path).await;
+        }
+    }
+}
+
+async fn offer(plugins: &Arc<PluginHost>, path: PathBuf) {
+    let plugins = plugins.clone();
+    // Compiling takes a while, and this runs beside requests.
+    let offered = tokio::task::spawn_blocking(move || (plugins.offer_file(&path), path)).await;
+    match offered {
+        Ok((Ok(loaded), path)) => tracing::info!(
+            id = loaded.info.id,
+            version = loaded.info.version,
+            kind = loaded.kind.name(),
+            path = %path.display(),
+            "plugin offered"
+        ),
+        Ok((Err(error), path)) => {
+            tracing::warn!(path = %path.display(), %error, "not a usable plugin");
+        }
+        Err(error) => tracing::error!(%error, "checking a plugin failed"),
+    }
+}
+
+/// What a knowledge base binds stays installed, whatever becomes of its file.
+async fn withdraw(plugins: &PluginHost, rag: &Rag, path: &Path) {
+    for plugin in plugins.installed().into_iter().filter(|plugin| plugin.path == path) {
+        match rag.remove_plugin(&plugin.info.digest).await {
+            Ok(()) => tracing::info!(id = plugin.info.id, path = %path.display(), "plugin removed"),
+            Err(error) => {
+                tracing::warn!(id = plugin.info.id, path = %path.display(), %error, "the plugin stays installed");
             }
         }
     }
@@ -98,13 +124,15 @@ mod tests {
         };
         let mut seen = Seen::settled(now(&[("old.wasm", 9, 1)]));
         let mut look = |files: &[(&str, u64, u64)]| seen.look(now(files));
-        let none: [PathBuf; 0] = [];
-        assert_eq!(look(&[("old.wasm", 9, 1), ("new.wasm", 1, 2)]), none, "it may still grow");
-        assert_eq!(look(&[("old.wasm", 9, 1), ("new.wasm", 5, 2)]), none, "it grew");
-        assert_eq!(look(&[("old.wasm", 9, 1), ("new.wasm", 5, 2)]), [PathBuf::from("new.wasm")]);
-        assert_eq!(look(&[("old.wasm", 9, 1), ("new.wasm", 5, 2)]), none);
-        assert_eq!(look(&[("old.wasm", 9, 3)]), none, "changed");
-        assert_eq!(look(&[("old.wasm", 9, 3)]), [PathBuf::from("old.wasm")]);
-        assert_eq!(look(&[]), none);
+        let ready = |names: &[&str]| (names.iter().map(PathBuf::from).collect::<Vec<_>>(), Vec::new());
+        assert_eq!(look(&[("old.wasm", 9, 1), ("new.wasm", 1, 2)]), ready(&[]), "it may still grow");
+        assert_eq!(look(&[("old.wasm", 9, 1), ("new.wasm", 5, 2)]), ready(&[]), "it grew");
+        assert_eq!(look(&[("old.wasm", 9, 1), ("new.wasm", 5, 2)]), ready(&["new.wasm"]));
+        assert_eq!(look(&[("old.wasm", 9, 1), ("new.wasm", 5, 2)]), ready(&[]));
+        assert_eq!(look(&[("old.wasm", 9, 3), ("new.wasm", 5, 2)]), ready(&[]), "changed");
+        assert_eq!(look(&[("old.wasm", 9, 3), ("new.wasm", 5, 2)]), ready(&["old.wasm"]));
+        let gone = ["new.wasm", "old.wasm"].map(PathBuf::from).to_vec();
+        assert_eq!(look(&[]), (Vec::new(), gone));
+        assert_eq!(look(&[]), ready(&[]));
     }
 }

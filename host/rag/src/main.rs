@@ -77,6 +77,14 @@ async fn run_client(command: Command, client: &Client, json: bool) -> Result<()>
         Command::Document(args) => commands::document::run(client, args, json).await,
         Command::Job(args) => commands::job::run(client, args, json).await,
         Command::Model(_) => commands::model::list(client, json).await,
+        Command::Plugin(cli::Plugin::Install { file }) => {
+            commands::swap::install_and_tell(client, &file, json).await
+        }
+        Command::Plugin(cli::Plugin::Remove { plugin }) => {
+            commands::swap::remove(client, &plugin, json).await
+        }
+        Command::Plugin(cli::Plugin::Swap(args)) => commands::swap::swap(client, args, json).await,
+        Command::Plugin(cli::Plugin::Swapped(command)) => commands::swap::run(client, command, json).await,
         Command::Plugin(_) => commands::plugin::list_installed(client, json).await,
         Command::Key(args) => commands::key::run(client, args, json).await,
         Command::User(args) => commands::user::run(client, args, json).await,

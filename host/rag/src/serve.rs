@@ -50,7 +50,8 @@ async fn http(config: &Config, args: &Serve, parts: &Parts, tuner: Option<Arc<Tu
     let address = listener.local_addr()?;
     output::line(format_args!("listening on http://{address}"));
     let jobs = tokio::spawn(assemble::run_jobs(parts.rag.clone(), parts.wake.clone()));
-    let dropped_in = tokio::spawn(dropin::watch(config.plugins_dir(), parts.plugins.clone()));
+    let dropped_in =
+        tokio::spawn(dropin::watch(config.plugins_dir(), parts.plugins.clone(), parts.rag.clone()));
     let mut state = AppState::new(parts.rag.clone(), settings(config, address));
     if let Some(tuner) = tuner.clone() {
         state = state.with_tune(tuner);
