@@ -87,7 +87,11 @@ impl Rag {
         let kb = self.kb(name).await?;
         let ended = self.records.end_generation(&kb.name, number, GenerationState::Abandoned, reason).await?;
         if let Some(job) = &ended.job {
-            self.cancel(job).await?;
+            match self.cancel(job).await {
+                // It ended so long ago that it is forgotten.
+                Err(error) if error.code() == ErrorCode::NotFound => {}
+                result => result.map(|_| ())?,
+            }
         }
         sweep(self, &kb.name).await?;
         Ok(ended)

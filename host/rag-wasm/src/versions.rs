@@ -1,6 +1,7 @@
 //! Which components are installed: by digest, since one plugin may be there in several versions at a time.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use rag_core::{Error, Result};
@@ -79,7 +80,16 @@ impl Versions {
         {
             self.by_digest.remove(&before.first);
         }
-        self.by_digest.entry(digest.clone()).or_insert(new);
+        match self.by_digest.entry(digest.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(new);
+            }
+            // Its file moved: the same component is read from there when it is to be kept.
+            Entry::Occupied(mut held) if !held.get().loaded.path.exists() => {
+                held.get_mut().loaded.path.clone_from(&new.loaded.path);
+            }
+            Entry::Occupied(_) => {}
+        }
         self.revision += 1;
         Ok(loaded)
     }

@@ -118,7 +118,8 @@ impl Catalog for Fake {
     async fn update_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {
         let mut kept = self.catalog()?;
         let kb = kept.kbs.get_mut(name).ok_or_else(|| missing("knowledge base", name.as_str()))?;
-        kb.settings = settings.clone();
+        // Its plugins change with a generation.
+        kb.settings = settings.clone().with_parts(kb.settings.parts());
         Ok(kb.clone())
     }
     async fn set_embedder(&self, name: &KbName, embedder: &str) -> Result<()> {

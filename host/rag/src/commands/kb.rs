@@ -162,7 +162,14 @@ async fn import(client: &Client, dir: &Path, name: Option<String>, json: bool) -
         bail!("{} is an export of format {}; this version reads format 1", dir.display(), manifest["format"]);
     }
     let name = name.unwrap_or_else(|| cell(&manifest["kb"]["name"]));
-    let new = json!({"name": name, "settings": manifest["kb"]["settings"]});
+    let mut settings = manifest["kb"]["settings"].clone();
+    for part in ["chunker", "store", "retriever"] {
+        // The very version may not be here; the newest of the same plugin is.
+        if let Some(choice) = settings[part].as_object_mut() {
+            choice.remove("digest");
+        }
+    }
+    let new = json!({"name": name, "settings": settings});
     client.post("/api/v1/kbs", &new).await?;
     let documents = list(&manifest, "documents");
     for (at, document) in documents.iter().enumerate() {
