@@ -208,7 +208,10 @@ export interface paths {
         delete: operations["delete_kb"];
         options?: never;
         head?: never;
-        /** Change a knowledge base's settings. Chunker and vector store change only while it is empty. */
+        /**
+         * Change a knowledge base's settings. Another retriever answers at once; for another chunker or vector store a job
+         *     fills a second index, and the present one answers until that is complete (see the plugins of a knowledge base).
+         */
         patch: operations["update_kb"];
         trace?: never;
     };
@@ -446,6 +449,109 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/kbs/{kb}/plugins": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a knowledge base binds, and what it could bind instead. */
+        get: operations["bound_plugins"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/plugins/generations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The history of a knowledge base's plugins. */
+        get: operations["list_generations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/plugins/generations/{generation}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One generation, with how it compares with the one that was live. */
+        get: operations["get_generation"];
+        put?: never;
+        post?: never;
+        /** Give up a generation that does not answer yet, with its index. */
+        delete: operations["abandon_generation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/plugins/generations/{generation}/publish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let a ready generation answer. */
+        post: operations["publish_generation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/plugins/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Go back to the plugins and the index before, at once. Documents that came or changed since are ingested again. */
+        post: operations["roll_back_plugins"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/plugins/swap": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Bind other plugins. Answers with the new generation: live or ready, or being built while the present one answers. */
+        post: operations["swap_plugins"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/kbs/{kb}/question-sets": {
         parameters: {
             query?: never;
@@ -665,11 +771,29 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Installed plugins. */
+        /** Installed plugins, by id; of several versions the newest first. */
         get: operations["list_plugins"];
         put?: never;
-        post?: never;
+        /** Put a component into the host: it is checked, tried and offered to every knowledge base, at every later start too. */
+        post: operations["install_plugin"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/plugins/{digest}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Take a component out of the host. Refused while a knowledge base binds it, or would on its way back. */
+        delete: operations["remove_plugin"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1355,6 +1479,27 @@ export interface components {
             /** @description Jobs that make documents searchable again. */
             jobs: components["schemas"]["JobView"][];
         };
+        /** @description The plugins that a knowledge base binds, with what else could be bound. */
+        BoundPlugins: {
+            /**
+             * Format: int64
+             * @description The live generation.
+             */
+            generation: number;
+            /**
+             * Format: int64
+             * @description The one before it, where there is a way back.
+             */
+            previous?: number | null;
+            /**
+             * Format: int64
+             * @description While the live generation is on probation: until when, in milliseconds since 1970 (UTC).
+             */
+            probation_until_ms?: number | null;
+            /** @description One for each part, fixed parsers last. */
+            slots: components["schemas"]["SlotView"][];
+            staged?: null | components["schemas"]["GenerationView"];
+        };
         /** @description What to change; what is left out stays. */
         ChangeUser: {
             /** @description Ends the user's sessions. */
@@ -1512,6 +1657,26 @@ export interface components {
             field: string;
             op: components["schemas"]["Op"];
             value: components["schemas"]["Scalar"];
+        };
+        ComparedHit: {
+            document: string;
+            /** Format: float */
+            score: number;
+            /** @description The beginning of its text. */
+            text: string;
+        };
+        ComparedView: {
+            after: components["schemas"]["ComparedHit"][];
+            /** @description Best first. */
+            before: components["schemas"]["ComparedHit"][];
+            /** @description Why the new generation has none. */
+            error?: string | null;
+            /**
+             * Format: int32
+             * @description How many of the passages before are among those after.
+             */
+            kept: number;
+            question: string;
         };
         /** @description A completion, or a piece of a streamed one. */
         Completion: {
@@ -1783,6 +1948,46 @@ export interface components {
             /** @description Folders first, then by name. */
             entries: components["schemas"]["FolderEntryView"][];
         };
+        GenerationList: {
+            /** @description Newest first. */
+            generations: components["schemas"]["GenerationView"][];
+        };
+        /** @description One generation. Times are milliseconds since 1970 (UTC). */
+        GenerationView: {
+            chunker: components["schemas"]["PluginView"];
+            /** Format: int64 */
+            created_ms: number;
+            /** Format: int64 */
+            ended_ms?: number | null;
+            /** @description Name of its index. */
+            index: string;
+            /** @description Fills its index: see `jobs`. */
+            job?: string | null;
+            /** Format: int64 */
+            number: number;
+            /**
+             * Format: int64
+             * @description The one that was live when this was staged.
+             */
+            parent?: number | null;
+            parsers: components["schemas"]["PluginView"][];
+            /**
+             * Format: int64
+             * @description Until then a failing plugin takes it back.
+             */
+            probation_until_ms?: number | null;
+            /** @description Whether it is published as soon as it is ready. */
+            publish: boolean;
+            /** Format: int64 */
+            published_ms?: number | null;
+            /** @description Why it failed, was given up or taken back; of one that takes another back, which. */
+            reason?: string | null;
+            report?: null | components["schemas"]["ReportView"];
+            retriever: components["schemas"]["PluginView"];
+            /** @description `building`, `ready`, `live`, `retired`, `rolled_back`, `failed` or `abandoned`. */
+            state: string;
+            store: components["schemas"]["PluginView"];
+        };
         GeneratorView: {
             /** @description The small model that only demonstrates. */
             demonstration: boolean;
@@ -1876,9 +2081,14 @@ export interface components {
              * @description Seconds until it is done, guessed from its progress so far; none while that is unknown.
              */
             eta_s?: number | null;
+            /**
+             * Format: int64
+             * @description The generation whose index it fills.
+             */
+            generation?: number | null;
             id: string;
             kb: string;
-            /** @description `ingest`, `delete_document`, `enable_document` or `evaluate`. */
+            /** @description `ingest`, `delete_document`, `enable_document`, `evaluate` or `reindex`. */
             kind: string;
             media_type?: string | null;
             /** @description Name of the document to ingest. */
@@ -1948,6 +2158,11 @@ export interface components {
             documents: number;
             /** @description The embedding model whose vectors it holds; none while it is empty. */
             embedder?: string | null;
+            /**
+             * Format: int64
+             * @description Of its plugins: counts up with every swap.
+             */
+            generation: number;
             /** @description 3 to 33 ASCII letters, digits and underscores. */
             name: string;
             settings: components["schemas"]["SettingsView"];
@@ -2108,6 +2323,12 @@ export interface components {
         NoneOf: {
             none: components["schemas"]["FilterTree"][];
         };
+        OfferedView: {
+            description: string;
+            digest: string;
+            id: string;
+            version: string;
+        };
         OneOf: {
             field: string;
             in: components["schemas"]["Scalar"][];
@@ -2184,6 +2405,11 @@ export interface components {
         };
         /** @description A plugin with its settings, as a JSON object. */
         PluginView: {
+            /**
+             * @description SHA-256 of the one version meant; left out, the version that is bound stays, and another plugin is taken in its
+             *     newest version.
+             */
+            digest?: string | null;
             id: string;
             settings?: Record<string, never>;
         };
@@ -2259,6 +2485,31 @@ export interface components {
         Rechunk: {
             chunker?: null | components["schemas"]["PluginView"];
         };
+        /** @description How a generation compares with the one that is live. */
+        ReportView: {
+            /**
+             * Format: int32
+             * @description Questions whose best passage is another one.
+             */
+            changed: number;
+            /** Format: int64 */
+            chunks_after: number;
+            /** Format: int64 */
+            chunks_before: number;
+            /**
+             * Format: int64
+             * @description Edited or disabled chunks, which the new index cuts anew.
+             */
+            edits_lost: number;
+            /** Format: double */
+            millis_after: number;
+            /**
+             * Format: double
+             * @description Milliseconds of one retrieval on average.
+             */
+            millis_before: number;
+            questions: components["schemas"]["ComparedView"][];
+        };
         RerankBody: {
             documents: components["schemas"]["Document"][];
             /** @description The reranker's name, or `default`, which is also meant when left out. */
@@ -2298,6 +2549,15 @@ export interface components {
          * @enum {string}
          */
         RoleName: "reader" | "editor" | "admin";
+        RollBack: {
+            /**
+             * Format: int64
+             * @description The generation that must be live; any when left out.
+             */
+            expected?: number | null;
+            /** @description For the history. */
+            reason?: string | null;
+        };
         /** @description An earlier round. */
         Round: {
             answer: string;
@@ -2422,6 +2682,15 @@ export interface components {
             retriever: components["schemas"]["PluginView"];
             store: components["schemas"]["PluginView"];
         };
+        SlotView: {
+            /** @description `chunker`, `vector-store`, `retriever` or `parser`. */
+            kind: string;
+            /** @description Other components of this kind that the host offers. */
+            others: components["schemas"]["OfferedView"][];
+            plugin: components["schemas"]["PluginView"];
+            /** @description Of the component that is bound; none when it is gone and another version stands in for it. */
+            version?: string | null;
+        };
         Status: {
             /** Format: int64 */
             chunks: number;
@@ -2446,6 +2715,21 @@ export interface components {
         StreamOptions: {
             /** @description Send the token counts in a last chunk. */
             include_usage?: boolean;
+        };
+        /** @description What to bind instead; what is left out stays. */
+        SwapBody: {
+            chunker?: null | components["schemas"]["PluginView"];
+            /**
+             * Format: int64
+             * @description The generation that must be live, as it was when this was decided; any when left out.
+             */
+            expected?: number | null;
+            /** @description Parsers whose version is to be fixed. */
+            parsers?: components["schemas"]["PluginView"][];
+            /** @description Whether it is published as soon as it is ready. Left out, it waits with its comparison. */
+            publish?: boolean;
+            retriever?: null | components["schemas"]["PluginView"];
+            store?: null | components["schemas"]["PluginView"];
         };
         TextView: {
             document: string;
@@ -3733,6 +4017,220 @@ export interface operations {
             };
         };
     };
+    bound_plugins: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BoundPlugins"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_generations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GenerationList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_generation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                generation: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GenerationView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    abandon_generation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                generation: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GenerationView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    publish_generation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+                generation: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GenerationView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    roll_back_plugins: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RollBack"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GenerationView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    swap_plugins: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SwapBody"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GenerationView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_question_sets: {
         parameters: {
             query?: never;
@@ -4363,6 +4861,64 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["PluginList"];
                 };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    install_plugin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/wasm": number[];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstalledPlugin"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove_plugin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             default: {
                 headers: {
