@@ -15,7 +15,7 @@ use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rag_engine::LanguageModelConfig;
+use rag_engine::{Device, LanguageModelConfig};
 use rag_engine::bench::{self, Plan, Source, What};
 use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::pool::Pool;
@@ -51,6 +51,7 @@ fn main() -> Result<()> {
 
 fn config(weights: &str, rest: &[&str]) -> LanguageModelConfig {
     LanguageModelConfig {
+        device: Device::Cpu,
         weights: weights.into(),
         vocabulary: "".into(),
         name: "bench".to_string(),

@@ -11,10 +11,12 @@
 #define DEVICE __device__ __forceinline__
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #define SHARED __shared__
-#define KERNEL(name, Params, threads, call)                                                     \
-    extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Params p) \
-    {                                                                                           \
-        call;                                                                                   \
+#define KERNEL(name, Params, threads, call) RESIDENT_KERNEL(name, Params, threads, 1, call)
+// For kernels of which a multiprocessor is to hold so many blocks.
+#define RESIDENT_KERNEL(name, Params, threads, resident, call)                                            \
+    extern "C" __global__ void __launch_bounds__(threads, resident) name(const __grid_constant__ Params p) \
+    {                                                                                                     \
+        call;                                                                                             \
     }
 #endif
 
@@ -118,33 +120,91 @@ template <class T> DEVICE T warp_sum(T x)
     return x;
 }
 
-DEVICE float warp_max(float x)
-{
-#pragma unroll
-    for (int step = WARP / 2; step > 0; step /= 2) {
-        x = fmaxf(x, __shfl_xor_sync(ALL, x, step));
-    }
-    return x;
-}
-
-// The sum over a block of at most 32 whole warps, in every thread. `scratch` has room for 33 values.
-template <class T> DEVICE T block_sum(T x, T *scratch)
+// The sums of two values over a block of at most 32 whole warps, in every thread. `scratch` is this call's alone.
+DEVICE void block_sums(float &x, float &y, float (&scratch)[2][WARP])
 {
     const int warps = blockDim.x / WARP, lane = threadIdx.x % WARP;
-    x = warp_sum(x);
-    __syncthreads();
+    x = warp_sum(x), y = warp_sum(y);
     if (lane == 0) {
-        scratch[threadIdx.x / WARP] = x;
+        scratch[0][threadIdx.x / WARP] = x, scratch[1][threadIdx.x / WARP] = y;
     }
     __syncthreads();
-    if (threadIdx.x < WARP) {
-        const T all = warp_sum(lane < warps ? scratch[lane] : T(0));
-        if (lane == 0) {
-            scratch[WARP] = all;
+    x = warp_sum(lane < warps ? scratch[0][lane] : 0.0f);
+    y = warp_sum(lane < warps ? scratch[1][lane] : 0.0f);
+}
+
+// ---- rows of elements
+
+// A row's elements as int8: levels, and a scale for each SCALED columns behind the levels of all rows.
+struct int8 {
+    signed char level;
+};
+
+constexpr int SCALED = 16;
+
+// Where the scale of an element is.
+DEVICE float *scale_at(void *levels, long long all, long long at)
+{
+    return reinterpret_cast<float *>(static_cast<signed char *>(levels) + all) + at / SCALED;
+}
+
+// Writes one element; for int8 16 lanes that begin at a multiple of 16 write theirs together, all lanes taking part.
+template <class E> DEVICE void store_one(void *out, long long, long long at, float value, bool valid)
+{
+    if (valid) {
+        static_cast<E *>(out)[at] = from_float<E>(value);
+    }
+}
+template <> DEVICE void store_one<int8>(void *out, long long all, long long at, float value, bool valid)
+{
+    float largest = valid ? fabsf(value) : 0.0f;
+#pragma unroll
+    for (int step = SCALED / 2; step > 0; step /= 2) {
+        largest = fmaxf(largest, __shfl_xor_sync(ALL, largest, step));
+    }
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    if (valid) {
+        static_cast<signed char *>(out)[at] = static_cast<signed char>(__float2int_rn(value * inverse));
+        if (threadIdx.x % SCALED == 0) {
+            *scale_at(out, all, at) = largest / 127.0f;
         }
     }
-    __syncthreads();
-    return scratch[WARP];
+}
+
+// Writes four elements from a multiple of four on; for int8 four lanes write theirs together, all lanes taking part.
+template <class E> DEVICE void store_four(void *out, long long all, long long at, const float (&values)[4], bool valid);
+template <>
+DEVICE void store_four<float>(void *out, long long, long long at, const float (&values)[4], bool valid)
+{
+    if (valid) {
+        store_floats(static_cast<float *>(out) + at, values);
+    }
+}
+template <> DEVICE void store_four<bf16>(void *out, long long, long long at, const float (&values)[4], bool valid)
+{
+    if (valid) {
+        *reinterpret_cast<uint2 *>(static_cast<bf16 *>(out) + at) =
+            make_uint2(bf16_pair(values[0], values[1]), bf16_pair(values[2], values[3]));
+    }
+}
+template <> DEVICE void store_four<int8>(void *out, long long all, long long at, const float (&values)[4], bool valid)
+{
+    float largest = fmaxf(fmaxf(fabsf(values[0]), fabsf(values[1])), fmaxf(fabsf(values[2]), fabsf(values[3])));
+    largest = valid ? largest : 0.0f;
+    largest = fmaxf(largest, __shfl_xor_sync(ALL, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(ALL, largest, 2));
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    unsigned word = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        word |= (static_cast<unsigned>(__float2int_rn(values[i] * inverse)) & 0xffu) << i * 8;
+    }
+    if (valid) {
+        *reinterpret_cast<unsigned *>(static_cast<signed char *>(out) + at) = word;
+        if (threadIdx.x % (SCALED / 4) == 0) {
+            *scale_at(out, all, at) = largest / 127.0f;
+        }
+    }
 }
 
 // ---- order between kernels

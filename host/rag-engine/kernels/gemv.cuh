@@ -1,20 +1,32 @@
 // Products of few inputs (one to eight) with a weight matrix: bound by the speed at which weights are read.
 //
-// A warp computes two rows of the matrix at a time for all inputs; several 16-byte loads a lane are under way before
-// the first is used, the first of them before the kernel ahead has ended. Quantised weights meet inputs quantised to
-// int8 in blocks of 32 columns, as on the CPU, and are multiplied as integers.
+// A block computes some rows of the matrix for all inputs. `split` of its eight warps share a row: each takes every
+// `split`-th piece of it, one 16-byte load a lane and row, all rows' loads under way before the first is used, the first
+// ones before the kernel ahead has ended. Quantised weights meet inputs that are int8 too, in blocks of 16 columns, and
+// are multiplied as integers.
 #pragma once
 #include "params.cuh"
 
 constexpr int GEMV_THREADS = 256;
 constexpr int GEMV_WARPS = GEMV_THREADS / WARP;
-constexpr int ROWS_AT_ONCE = 2;
-constexpr int INPUT_BLOCK = 32;
+// Rows of a warp by the number of inputs; forward.rs has the same.
+template <int B> constexpr int ROWS_OF = B <= 2 ? 8 : 4;
+// Blocks that a multiprocessor is to hold.
+template <int B> constexpr int RESIDENT = B <= 2 ? 4 : B == 4 ? 3 : 2;
 
-DEVICE void finish(const Gemv &p, const GemvJob &job, int input, int row, float sum, bool elements_are_bf16)
+// Finishes one output; all lanes take part, 16 beside each other have rows beside each other.
+template <class E> DEVICE void finish(const Gemv &p, const GemvJob &job, int input, int row, float sum, bool valid)
 {
     const long long at = static_cast<long long>(input) * job.rows + row;
     float *out = static_cast<float *>(job.out);
+    if (job.epilogue == RELU2) {
+        const float positive = fmaxf(sum, 0.0f);
+        store_one<E>(job.out, static_cast<long long>(p.batch) * job.rows, at, positive * positive, valid);
+        return;
+    }
+    if (!valid) {
+        return;
+    }
     switch (job.epilogue) {
     case STORE:
         out[at] = sum;
@@ -22,15 +34,6 @@ DEVICE void finish(const Gemv &p, const GemvJob &job, int input, int row, float 
     case TANH:
         out[at] = tanhf(sum);
         break;
-    case RELU2: {
-        const float positive = fmaxf(sum, 0.0f);
-        if (elements_are_bf16) {
-            static_cast<bf16 *>(job.out)[at] = from_float<bf16>(positive * positive);
-        } else {
-            out[at] = positive * positive;
-        }
-        break;
-    }
     case SIGMOID:
         out[at] = sigmoid(sum);
         break;
@@ -43,25 +46,53 @@ DEVICE void finish(const Gemv &p, const GemvJob &job, int input, int row, float 
     }
 }
 
-// Adds up every lane's sums; lane `i` then finishes the i-th of them.
-template <int B> DEVICE void reduce(const Gemv &p, const GemvJob &job, int row0, float (&sums)[ROWS_AT_ONCE][B],
-                                    bool elements_are_bf16)
+// Adds up N values over the lanes; lane `i * WARP / N` and those after it end with the i-th sum.
+template <int N> DEVICE float scatter_sums(float (&values)[N])
 {
     const int lane = threadIdx.x % WARP;
-    float own = 0.0f;
+    int mask = WARP / 2;
 #pragma unroll
-    for (int r = 0; r < ROWS_AT_ONCE; r++) {
+    for (int half = N / 2; half > 0; half /= 2, mask /= 2) {
+        const bool upper = lane & mask;
 #pragma unroll
-        for (int b = 0; b < B; b++) {
-            const float sum = warp_sum(sums[r][b]);
-            if (lane == r * B + b) {
-                own = sum;
-            }
+        for (int i = 0; i < half; i++) {
+            const float given = upper ? values[i] : values[i + half];
+            values[i] = (upper ? values[i + half] : values[i]) + __shfl_xor_sync(ALL, given, mask);
         }
     }
-    const int row = row0 + lane / B, input = lane % B;
-    if (lane < ROWS_AT_ONCE * B && row < job.rows && input < p.batch) {
-        finish(p, job, input, row, own, elements_are_bf16);
+    float sum = values[0];
+    for (; mask > 0; mask /= 2) {
+        sum += __shfl_xor_sync(ALL, sum, mask);
+    }
+    return sum;
+}
+
+// Adds up the warps' sums and finishes the block's outputs.
+template <class E, int B>
+DEVICE void finish_block(const Gemv &p, const GemvJob &job, int row0, float (&sums)[ROWS_OF<B> * B])
+{
+    constexpr int R = ROWS_OF<B>, N = R * B;
+    SHARED float partial[GEMV_WARPS][N];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const float own = scatter_sums<N>(sums);
+    if (lane % (WARP / N) == 0) {
+        partial[warp][lane / (WARP / N)] = own;
+    }
+    __syncthreads();
+    const int rows = GEMV_WARPS / job.split * R;
+    for (int base = 0; base < rows * B; base += GEMV_THREADS) {
+        const int index = base + threadIdx.x, input = index / rows, row = index % rows;
+        const bool valid = index < rows * B && row0 + row < job.rows && input < p.batch;
+        float sum = 0.0f;
+        if (valid) {
+            for (int part = 0; part < job.split; part++) {
+                sum += partial[row / R * job.split + part][row % R * B + input];
+            }
+        }
+        // Whole warps leave together.
+        if (base + warp * WARP < rows * B) {
+            finish<E>(p, job, input, row0 + row, sum, valid);
+        }
     }
 }
 
@@ -98,65 +129,69 @@ DEVICE void unpack(const uint4 &v, float (&out)[8])
     unpack_bf16<8>(words, out);
 }
 
-// One job with f32 or bf16 weights.
-template <class W, class X, int B> DEVICE void dense_job(const Gemv &p, const GemvJob &job)
+// The first row of the block and of the warp in a job, and which share of rows the warp has.
+struct Place {
+    int block_row, row, part;
+};
+
+template <int B> DEVICE Place place_of(const GemvJob &job)
 {
-    constexpr int EACH = 16 / sizeof(W), STEP = WARP * EACH, DEPTH = 4;
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const int groups = (job.rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, stride = job.blocks * GEMV_WARPS;
+    const int warp = threadIdx.x / WARP, rows = GEMV_WARPS / job.split * ROWS_OF<B>;
+    const int block_row = (static_cast<int>(blockIdx.x) - job.first) * rows;
+    return {block_row, block_row + warp / job.split * ROWS_OF<B>, warp % job.split};
+}
+
+// One job with f32 or bf16 weights; E is what RELU2 writes.
+template <class W, class X, class E, int B> DEVICE void dense_job(const Gemv &p, const GemvJob &job)
+{
+    constexpr int R = ROWS_OF<B>, EACH = 16 / sizeof(W), PIECE = WARP * EACH;
+    const int lane = threadIdx.x % WARP;
+    const Place place = place_of<B>(job);
     const W *weights = static_cast<const W *>(job.weights);
     const X *x = static_cast<const X *>(job.x);
+    float sums[R * B] = {};
     bool waited = false;
-    for (int group = (blockIdx.x - job.first) * GEMV_WARPS + warp; group < groups; group += stride) {
-        const int row0 = group * ROWS_AT_ONCE;
-        float sums[ROWS_AT_ONCE][B] = {};
-        for (int start = lane * EACH; start - lane * EACH < p.cols; start += STEP * DEPTH) {
-            uint4 loaded[DEPTH][ROWS_AT_ONCE];
+    for (int piece = place.part * PIECE; piece < p.cols; piece += job.split * PIECE) {
+        const int column = piece + lane * EACH;
+        const bool inside = column < p.cols;
+        uint4 loaded[R];
 #pragma unroll
-            for (int d = 0; d < DEPTH; d++) {
-#pragma unroll
-                for (int r = 0; r < ROWS_AT_ONCE; r++) {
-                    const int column = start + d * STEP, row = min(row0 + r, job.rows - 1);
-                    loaded[d][r] = make_uint4(0, 0, 0, 0);
-                    if (column < p.cols) {
-                        loaded[d][r] = load_once(weights + static_cast<long long>(row) * p.cols + column);
-                    }
-                }
+        for (int r = 0; r < R; r++) {
+            const int row = min(place.row + r, job.rows - 1);
+            loaded[r] = make_uint4(0, 0, 0, 0);
+            if (inside) {
+                loaded[r] = load_once(weights + static_cast<long long>(row) * p.cols + column);
             }
-            if (!waited) {
-                wait_previous();
-                waited = true;
-            }
+        }
+        if (!waited) {
+            wait_previous();
+            waited = true;
+        }
+        if (!inside) {
+            continue;
+        }
+        float in[B][EACH];
 #pragma unroll
-            for (int d = 0; d < DEPTH; d++) {
-                const int column = start + d * STEP;
-                if (column >= p.cols) {
-                    continue;
-                }
-                float w[ROWS_AT_ONCE][EACH];
+        for (int b = 0; b < B; b++) {
+            load_floats(x + static_cast<long long>(min(b, p.batch - 1)) * p.cols + column, in[b]);
+        }
 #pragma unroll
-                for (int r = 0; r < ROWS_AT_ONCE; r++) {
-                    unpack(loaded[d][r], w[r]);
-                }
+        for (int r = 0; r < R; r++) {
+            float w[EACH];
+            unpack(loaded[r], w);
 #pragma unroll
-                for (int b = 0; b < B; b++) {
-                    float in[EACH];
-                    load_floats(x + static_cast<long long>(min(b, p.batch - 1)) * p.cols + column, in);
+            for (int b = 0; b < B; b++) {
 #pragma unroll
-                    for (int e = 0; e < EACH; e++) {
-#pragma unroll
-                        for (int r = 0; r < ROWS_AT_ONCE; r++) {
-                            sums[r][b] += w[r][e] * in[e];
-                        }
-                    }
+                for (int e = 0; e < EACH; e++) {
+                    sums[r * B + b] += w[e] * in[b][e];
                 }
             }
         }
-        reduce<B>(p, job, row0, sums, sizeof(X) == 2);
     }
     if (!waited) {
         wait_previous();
     }
+    finish_block<E, B>(p, job, place.block_row, sums);
 }
 
 template <class W, class X, int B> DEVICE void gemv_dense(const Gemv &p)
@@ -165,7 +200,7 @@ template <class W, class X, int B> DEVICE void gemv_dense(const Gemv &p)
     if (fetches_ahead(p.ahead)) {
         return;
     }
-    dense_job<W, X, B>(p, find_job(p));
+    dense_job<W, X, X, B>(p, find_job(p));
 }
 
 // ---- quantised
@@ -201,140 +236,98 @@ DEVICE void levels_of_int4(unsigned word, int &low, int &high)
     high = (word >> 4) & 0x0f0f0f0fu;
 }
 
-// Inputs as int8 levels [B][K] and scales [B][K / INPUT_BLOCK] in shared memory; eight columns a thread.
-template <int B> DEVICE void quantise_inputs(const Gemv &p, const float *x, signed char *levels, float *scales)
+template <QuantFormat F, int B> DEVICE void quantised_job(const Gemv &p, const GemvJob &job)
 {
-    const int units = p.cols / 8, all = p.batch * units;
-    for (int base = 0; base < all; base += GEMV_THREADS) {
-        const int unit = base + threadIdx.x;
-        float values[8] = {};
-        if (unit < all) {
-            load_floats(x + static_cast<long long>(unit) * 8, values);
-        }
-        float largest = 0.0f;
+    constexpr int R = ROWS_OF<B>, EACH = EACH_OF<F>, PIECE = WARP * EACH;
+    const int lane = threadIdx.x % WARP;
+    const Place place = place_of<B>(job);
+    const int blocks = p.cols / job.block;
+    const long long row_bytes = F == INT8 ? p.cols : p.cols / 2;
+    const unsigned char *weights = static_cast<const unsigned char *>(job.weights);
+    const signed char *levels = static_cast<const signed char *>(job.x);
+    const float *scales = reinterpret_cast<const float *>(levels + static_cast<long long>(p.batch) * p.cols);
+    float sums[R * B] = {};
+    bool waited = false;
+    for (int piece = place.part * PIECE; piece < p.cols; piece += job.split * PIECE) {
+        const int column = piece + lane * EACH;
+        const bool inside = column < p.cols;
+        uint4 loaded[R];
+        unsigned short scale[R] = {}, minimum[R] = {};
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            largest = fmaxf(largest, fabsf(values[i]));
+        for (int r = 0; r < R; r++) {
+            const long long row = min(place.row + r, job.rows - 1);
+            loaded[r] = make_uint4(0, 0, 0, 0);
+            if (inside) {
+                loaded[r] = load_once(weights + row * row_bytes + (F == INT8 ? column : column / 2));
+                scale[r] = job.scales[row * blocks + column / job.block];
+                if (F == INT4) {
+                    minimum[r] = job.minima[row * blocks + column / job.block];
+                }
+            }
         }
-        largest = fmaxf(largest, __shfl_xor_sync(ALL, largest, 1));
-        largest = fmaxf(largest, __shfl_xor_sync(ALL, largest, 2));
-        const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-        unsigned words[2] = {};
+        if (!waited) {
+            wait_previous();
+            waited = true;
+        }
+        if (!inside) {
+            continue;
+        }
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            words[i / 4] |= (static_cast<unsigned>(__float2int_rn(values[i] * inverse)) & 0xffu) << i % 4 * 8;
-        }
-        if (unit < all) {
-            *reinterpret_cast<uint2 *>(levels + static_cast<long long>(unit) * 8) = make_uint2(words[0], words[1]);
-            if (unit % 4 == 0) {
-                scales[unit / 4] = largest / 127.0f;
+        for (int b = 0; b < B; b++) {
+            const int input = min(b, p.batch - 1);
+            const int4 *in = reinterpret_cast<const int4 *>(levels + static_cast<long long>(input) * p.cols + column);
+            const float *in_scales = scales + (static_cast<long long>(input) * p.cols + column) / SCALED;
+            int x[EACH / 4];
+            float x_scale[EACH / SCALED], x_sum = 0.0f;
+#pragma unroll
+            for (int i = 0; i < EACH / 16; i++) {
+                const int4 v = in[i];
+                x[4 * i] = v.x, x[4 * i + 1] = v.y, x[4 * i + 2] = v.z, x[4 * i + 3] = v.w;
+                x_scale[i] = in_scales[i];
+                if (F == INT4) {
+                    int total = 0;
+#pragma unroll
+                    for (int j = 0; j < 4; j++) {
+                        total = dot4(0x01010101, x[4 * i + j], total);
+                    }
+                    x_sum += x_scale[i] * static_cast<float>(total);
+                }
+            }
+#pragma unroll
+            for (int r = 0; r < R; r++) {
+                const unsigned words[4] = {loaded[r].x, loaded[r].y, loaded[r].z, loaded[r].w};
+                int w[EACH / 4];
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    if (F == INT8) {
+                        w[i] = words[i];
+                    } else if (F == INT4) {
+                        levels_of_int4(words[i], w[2 * i], w[2 * i + 1]);
+                    } else {
+                        levels_of_nf4(words[i], w[2 * i], w[2 * i + 1]);
+                    }
+                }
+                float value = 0.0f;
+#pragma unroll
+                for (int i = 0; i < EACH / 16; i++) {
+                    int dot = 0;
+#pragma unroll
+                    for (int j = 0; j < 4; j++) {
+                        dot = dot4(w[4 * i + j], x[4 * i + j], dot);
+                    }
+                    value += x_scale[i] * static_cast<float>(dot);
+                }
+                sums[r * B + b] += half_to_float(scale[r]) * value;
+                if (F == INT4) {
+                    sums[r * B + b] += half_to_float(minimum[r]) * x_sum;
+                }
             }
         }
     }
-}
-
-template <QuantFormat F, int B> DEVICE void quantised_job(const Gemv &p, const GemvJob &job)
-{
-    DYNAMIC_SHARED(shared);
-    constexpr int EACH = EACH_OF<F>, STEP = WARP * EACH, DEPTH = F == INT8 ? 4 : 2;
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const int groups = (job.rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, stride = job.blocks * GEMV_WARPS;
-    const int blocks = p.cols / job.block, input_blocks = p.cols / INPUT_BLOCK;
-    const long long row_bytes = F == INT8 ? p.cols : p.cols / 2;
-    const unsigned char *weights = static_cast<const unsigned char *>(job.weights);
-    signed char *levels = reinterpret_cast<signed char *>(shared);
-    float *input_scales = reinterpret_cast<float *>(shared + p.batch * p.cols);
-    bool waited = false;
-    // Every warp passes here at least once: the inputs are quantised by all of them.
-    int group = (blockIdx.x - job.first) * GEMV_WARPS + warp;
-    do {
-        const int row0 = min(group, groups - 1) * ROWS_AT_ONCE;
-        float sums[ROWS_AT_ONCE][B] = {};
-        for (int first = 0; first < p.cols; first += STEP * DEPTH) {
-            uint4 loaded[DEPTH][ROWS_AT_ONCE];
-            unsigned short scale[DEPTH][ROWS_AT_ONCE], minimum[DEPTH][ROWS_AT_ONCE];
-#pragma unroll
-            for (int d = 0; d < DEPTH; d++) {
-#pragma unroll
-                for (int r = 0; r < ROWS_AT_ONCE; r++) {
-                    const int column = first + d * STEP + lane * EACH;
-                    const long long row = min(row0 + r, job.rows - 1);
-                    if (column < p.cols) {
-                        loaded[d][r] = load_once(weights + row * row_bytes + (F == INT8 ? column : column / 2));
-                        scale[d][r] = job.scales[row * blocks + column / job.block];
-                        if (F == INT4) {
-                            minimum[d][r] = job.minima[row * blocks + column / job.block];
-                        }
-                    }
-                }
-            }
-            if (!waited) {
-                wait_previous();
-                quantise_inputs<B>(p, static_cast<const float *>(job.x), levels, input_scales);
-                __syncthreads();
-                waited = true;
-            }
-#pragma unroll
-            for (int d = 0; d < DEPTH; d++) {
-                const int column = first + d * STEP + lane * EACH;
-                if (column >= p.cols) {
-                    continue;
-                }
-                int w[ROWS_AT_ONCE][EACH / 4];
-                float factor[ROWS_AT_ONCE], offset[ROWS_AT_ONCE];
-#pragma unroll
-                for (int r = 0; r < ROWS_AT_ONCE; r++) {
-                    const unsigned words[4] = {loaded[d][r].x, loaded[d][r].y, loaded[d][r].z, loaded[d][r].w};
-#pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        if (F == INT8) {
-                            w[r][i] = words[i];
-                        } else if (F == INT4) {
-                            levels_of_int4(words[i], w[r][2 * i], w[r][2 * i + 1]);
-                        } else {
-                            levels_of_nf4(words[i], w[r][2 * i], w[r][2 * i + 1]);
-                        }
-                    }
-                    factor[r] = half_to_float(scale[d][r]);
-                    offset[r] = F == INT4 ? half_to_float(minimum[d][r]) : 0.0f;
-                }
-#pragma unroll
-                for (int b = 0; b < B; b++) {
-                    const int input = min(b, p.batch - 1);
-                    const int4 *in = reinterpret_cast<const int4 *>(levels + input * p.cols + column);
-                    const float input_scale = input_scales[input * input_blocks + column / INPUT_BLOCK];
-                    int dots[ROWS_AT_ONCE] = {}, total = 0;
-#pragma unroll
-                    for (int i = 0; i < EACH / 16; i++) {
-                        const int4 v = in[i];
-                        const int words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-                        for (int j = 0; j < 4; j++) {
-                            if (F == INT4) {
-                                total = dot4(0x01010101, words[j], total);
-                            }
-#pragma unroll
-                            for (int r = 0; r < ROWS_AT_ONCE; r++) {
-                                dots[r] = dot4(w[r][4 * i + j], words[j], dots[r]);
-                            }
-                        }
-                    }
-#pragma unroll
-                    for (int r = 0; r < ROWS_AT_ONCE; r++) {
-                        float value = factor[r] * static_cast<float>(dots[r]);
-                        if (F == INT4) {
-                            value += offset[r] * static_cast<float>(total);
-                        }
-                        sums[r][b] += input_scale * value;
-                    }
-                }
-            }
-        }
-        if (group < groups) {
-            reduce<B>(p, job, row0, sums, false);
-        }
-        group += stride;
-    } while (group < groups);
+    if (!waited) {
+        wait_previous();
+    }
+    finish_block<int8, B>(p, job, place.block_row, sums);
 }
 
 template <QuantFormat F, int B> DEVICE void gemv_quantised(const Gemv &p)
@@ -345,7 +338,7 @@ template <QuantFormat F, int B> DEVICE void gemv_quantised(const Gemv &p)
     }
     const GemvJob &job = find_job(p);
     if (job.dense) {
-        dense_job<bf16, float, B>(p, job);
+        dense_job<bf16, float, int8, B>(p, job);
     } else {
         quantised_job<F, B>(p, job);
     }
@@ -353,7 +346,7 @@ template <QuantFormat F, int B> DEVICE void gemv_quantised(const Gemv &p)
 
 // ---- for many inputs
 
-// Four columns a thread.
+// Eight columns a thread.
 template <QuantFormat F> DEVICE void dequantise(const Dequantise &p)
 {
     release_next();

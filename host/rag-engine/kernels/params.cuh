@@ -26,7 +26,7 @@ struct LnMix {
     long long shift;   // of the previous token's row in a state
     float *normed;     // [R, D]
     void *out[2];      // [R, D] elements; the second may be none
-    int width;
+    int rows, width;
     float epsilon;
     Ahead ahead;
 };
@@ -57,7 +57,7 @@ struct GemvJob {
     int rows, block;   // O; columns that share a scale
     int epilogue;
     int dense;         // weights are bf16 though the kernel's are quantised
-    int first, blocks; // of the grid
+    int first, split;  // of the grid's blocks; warps that share a row
 };
 
 constexpr int JOBS_MAX = 5;
@@ -83,7 +83,7 @@ struct WkvStep {
     float *const *states;
     long long shift, heads_at;
     void *out; // [R, D] elements
-    int width, heads, decay_rank;
+    int rows, width, heads, decay_rank;
     float epsilon;
     Ahead ahead;
 };
@@ -135,7 +135,7 @@ struct LastNorm {
     const int *wanted;
     const float *weight, *bias;
     void *out;
-    int width;
+    int rows, width;
     float epsilon;
 };
 

@@ -4,19 +4,21 @@
 #include "sample.cuh"
 #include "wkv.cuh"
 
-KERNEL(embed_f32, Embed, 512, embed<float>(p))
-KERNEL(embed_bf16, Embed, 512, embed<bf16>(p))
-KERNEL(ln_mix_f32, LnMix, 512, ln_mix<float>(p))
-KERNEL(ln_mix_bf16, LnMix, 512, ln_mix<bf16>(p))
+KERNEL(embed_f32, Embed, NORM_THREADS_MAX, embed<float>(p))
+KERNEL(embed_bf16, Embed, NORM_THREADS_MAX, embed<bf16>(p))
+KERNEL(ln_mix_f32, LnMix, NORM_THREADS_MAX, ln_mix<float>(p))
+KERNEL(ln_mix_bf16, LnMix, NORM_THREADS_MAX, ln_mix<bf16>(p))
+KERNEL(ln_mix_int8, LnMix, NORM_THREADS_MAX, ln_mix<int8>(p))
 // Named by the low-rank weights, then by what is written.
 KERNEL(lerp1_f32_f32, Lerp, LERP_THREADS, (lerp<float, float, 1>(p)))
-KERNEL(lerp1_bf16_f32, Lerp, LERP_THREADS, (lerp<bf16, float, 1>(p)))
+KERNEL(lerp1_bf16_int8, Lerp, LERP_THREADS, (lerp<bf16, int8, 1>(p)))
 KERNEL(lerp1_bf16_bf16, Lerp, LERP_THREADS, (lerp<bf16, bf16, 1>(p)))
 KERNEL(lerp8_f32_f32, Lerp, LERP_THREADS, (lerp<float, float, 8>(p)))
-KERNEL(lerp8_bf16_f32, Lerp, LERP_THREADS, (lerp<bf16, float, 8>(p)))
+KERNEL(lerp8_bf16_int8, Lerp, LERP_THREADS, (lerp<bf16, int8, 8>(p)))
 KERNEL(lerp8_bf16_bf16, Lerp, LERP_THREADS, (lerp<bf16, bf16, 8>(p)))
-KERNEL(last_norm_f32, LastNorm, 512, last_norm<float>(p))
-KERNEL(last_norm_bf16, LastNorm, 512, last_norm<bf16>(p))
+KERNEL(last_norm_f32, LastNorm, NORM_THREADS_MAX, last_norm<float>(p))
+KERNEL(last_norm_bf16, LastNorm, NORM_THREADS_MAX, last_norm<bf16>(p))
+KERNEL(last_norm_int8, LastNorm, NORM_THREADS_MAX, last_norm<int8>(p))
 KERNEL(combine_f32, Combine, 256, combine<float>(p))
 KERNEL(combine_bf16, Combine, 256, combine<bf16>(p))
 KERNEL(squared_positive_f32, Map, 256, squared_positive<float>(p))
@@ -27,11 +29,10 @@ KERNEL(tanh_bf16, Map, 256, tanh_of<bf16>(p))
 // Head sizes: 64 in every published model, 8 in a test model. Types are those of what is read, of what is written, and of
 // the low-rank weights.
 KERNEL(wkv_step64_f32_f32_f32, WkvStep, STEP_THREADS<64>, (wkv_step<64, float, float, float>(p)))
-KERNEL(wkv_step64_f32_f32_bf16, WkvStep, STEP_THREADS<64>, (wkv_step<64, float, float, bf16>(p)))
+KERNEL(wkv_step64_f32_int8_bf16, WkvStep, STEP_THREADS<64>, (wkv_step<64, float, int8, bf16>(p)))
 KERNEL(wkv_step64_f32_bf16_bf16, WkvStep, STEP_THREADS<64>, (wkv_step<64, float, bf16, bf16>(p)))
 KERNEL(wkv_step64_bf16_bf16_bf16, WkvStep, STEP_THREADS<64>, (wkv_step<64, bf16, bf16, bf16>(p)))
 KERNEL(wkv_step8_f32_f32_f32, WkvStep, STEP_THREADS<8>, (wkv_step<8, float, float, float>(p)))
-KERNEL(wkv_step8_f32_f32_bf16, WkvStep, STEP_THREADS<8>, (wkv_step<8, float, float, bf16>(p)))
 KERNEL(wkv_step8_f32_bf16_bf16, WkvStep, STEP_THREADS<8>, (wkv_step<8, float, bf16, bf16>(p)))
 KERNEL(wkv_step8_bf16_bf16_bf16, WkvStep, STEP_THREADS<8>, (wkv_step<8, bf16, bf16, bf16>(p)))
 KERNEL(wkv_seq64_f32, WkvSeq, SEQ_THREADS<64>, (wkv_seq<64, float>(p)))
@@ -43,14 +44,14 @@ KERNEL(gate64_bf16, Gate, GATE_THREADS, (gate_rows<64, bf16>(p)))
 KERNEL(gate8_f32, Gate, GATE_THREADS, (gate_rows<8, float>(p)))
 KERNEL(gate8_bf16, Gate, GATE_THREADS, (gate_rows<8, bf16>(p)))
 
-// Named by weights, inputs (quantised kernels take f32) and the number of inputs.
-#define GEMV(B)                                                                       \
-    KERNEL(gemv_f32_f32_##B, Gemv, GEMV_THREADS, (gemv_dense<float, float, B>(p)))    \
-    KERNEL(gemv_bf16_bf16_##B, Gemv, GEMV_THREADS, (gemv_dense<bf16, bf16, B>(p)))    \
-    KERNEL(gemv_bf16_f32_##B, Gemv, GEMV_THREADS, (gemv_dense<bf16, float, B>(p)))    \
-    KERNEL(gemv_int8_f32_##B, Gemv, GEMV_THREADS, (gemv_quantised<INT8, B>(p)))       \
-    KERNEL(gemv_int4_f32_##B, Gemv, GEMV_THREADS, (gemv_quantised<INT4, B>(p)))       \
-    KERNEL(gemv_nf4_f32_##B, Gemv, GEMV_THREADS, (gemv_quantised<NF4, B>(p)))
+// Named by weights, inputs and the number of inputs.
+#define GEMV(B)                                                                                              \
+    RESIDENT_KERNEL(gemv_f32_f32_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_dense<float, float, B>(p)))     \
+    RESIDENT_KERNEL(gemv_bf16_bf16_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_dense<bf16, bf16, B>(p)))     \
+    RESIDENT_KERNEL(gemv_bf16_f32_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_dense<bf16, float, B>(p)))     \
+    RESIDENT_KERNEL(gemv_int8_int8_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_quantised<INT8, B>(p)))       \
+    RESIDENT_KERNEL(gemv_int4_int8_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_quantised<INT4, B>(p)))       \
+    RESIDENT_KERNEL(gemv_nf4_int8_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_quantised<NF4, B>(p)))
 GEMV(1)
 GEMV(2)
 GEMV(4)

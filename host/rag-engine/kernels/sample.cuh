@@ -20,12 +20,15 @@ DEVICE void take_larger(float &value, int &id, float other, int other_id)
     }
 }
 
-// The largest value and its id, in every thread.
-DEVICE void block_largest(const float *values, int count, float &value, int &id, float *floats, int *ints)
+// The largest value that is not banned and its id, in every thread.
+DEVICE void block_largest(const float *__restrict__ values, const unsigned *__restrict__ banned, int count,
+                          float &value, int &id, float *floats, int *ints)
 {
     value = -INFINITY, id = 0x7fffffff;
+#pragma unroll 8
     for (int i = threadIdx.x; i < count; i += SAMPLE_THREADS) {
-        take_larger(value, id, values[i], i);
+        const bool out = banned[i / 32] >> i % 32 & 1;
+        take_larger(value, id, out ? -INFINITY : values[i], i);
     }
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     for (int round = 0; round < 2; round++) {
@@ -96,26 +99,31 @@ DEVICE void sample(const Sample &p)
         values[penalty.id] -= penalty.amount;
     }
     __syncthreads();
+    float top;
+    int best;
+    block_largest(values, p.banned, count, top, best, floats, ints);
+    if (draw.temperature == 0.0f || top == -INFINITY) {
+        if (threadIdx.x == 0) {
+            p.out[blockIdx.x] = top == -INFINITY ? 0 : best;
+        }
+        return;
+    }
     for (int i = threadIdx.x; i < count; i += SAMPLE_THREADS) {
         if (p.banned[i / 32] >> i % 32 & 1) {
             values[i] = -INFINITY;
         }
     }
     __syncthreads();
-    float top;
-    int best;
-    block_largest(values, count, top, best, floats, ints);
-    if (draw.temperature == 0.0f || best == 0x7fffffff) {
-        if (threadIdx.x == 0) {
-            p.out[blockIdx.x] = best == 0x7fffffff ? 0 : best;
-        }
-        return;
-    }
     u64 all = 0;
     for (int i = threadIdx.x; i < count; i += SAMPLE_THREADS) {
         all += mass_of(expf(values[i] - top));
     }
-    all = block_sum(all, histogram);
+    all = warp_sum(all);
+    if (lane == 0) {
+        sums[warp] = all;
+    }
+    __syncthreads();
+    all = warp_sum(sums[lane]);
     __syncthreads();
     unsigned bound = 1;
     if (draw.top_p < 1.0f) {

@@ -8,18 +8,21 @@
 
 template <int N> constexpr int STEP_THREADS = N * N / 16 < WARP ? WARP : N * N / 16;
 
+// Values of the low-rank product that a thread keeps: for ranks of up to 128.
+constexpr int UPS = 32;
+
 template <int N, class In, class Out, class Low> DEVICE void wkv_step(const WkvStep &p)
 {
     constexpr int COLUMNS = N / 4, KEYS = N / 4; // threads along values and along keys, four of each a thread
     constexpr int THREADS = STEP_THREADS<N>;
     constexpr int GROUPS = THREADS / N, PARTIALS = KEYS > GROUPS ? KEYS : GROUPS;
-    SHARED __align__(16) float rs[N], ks[N], vs[N], ws[N], partial[PARTIALS][N], scratch[33];
+    SHARED __align__(16) float rs[N], ks[N], vs[N], ws[N], partial[PARTIALS][N], os[N < WARP ? WARP : N];
     release_next();
     if (fetches_ahead(p.ahead)) {
         return;
     }
     const int row = blockIdx.x / p.heads, head = blockIdx.x % p.heads, tid = threadIdx.x;
-    const int column = tid % COLUMNS * 4, key = tid / COLUMNS;
+    const int column = tid % COLUMNS * 4, key = tid / COLUMNS, first = head * N, own = first + tid % N;
     const bool active = key < KEYS;
     float *state = p.states[row] + p.heads_at + static_cast<long long>(head) * N * N;
     float4 s[4];
@@ -29,37 +32,51 @@ template <int N, class In, class Out, class Low> DEVICE void wkv_step(const WkvS
             s[q] = *reinterpret_cast<const float4 *>(state + (key + KEYS * q) * N + column);
         }
     }
-    const long long base = static_cast<long long>(row) * p.width;
-    const int first = head * N;
-    wait_previous();
-    // omega, from the low-rank product unless it is there already: groups of N threads take a share of the rank.
-    if (p.omega) {
-        for (int i = tid; i < N; i += THREADS) {
-            ws[i] = decay_of(p.decay[first + i] + p.omega[base + first + i]);
-        }
-    } else {
+    float ups[UPS];
+    if (!p.omega) {
         const Low *up = static_cast<const Low *>(p.decay_up);
-        float sum = 0.0f;
-        for (int j = tid / N; j < p.decay_rank; j += GROUPS) {
-            sum += p.decay_low[static_cast<long long>(row) * p.decay_rank + j] *
-                   to_float(up[static_cast<long long>(j) * p.width + first + tid % N]);
-        }
-        partial[tid / N][tid % N] = sum;
-        __syncthreads();
-        for (int i = tid; i < N; i += THREADS) {
-            float omega = p.decay[first + i];
-            for (int j = 0; j < GROUPS; j++) {
-                omega += partial[j][i];
-            }
-            ws[i] = decay_of(omega);
+#pragma unroll
+        for (int i = 0; i < UPS; i++) {
+            const int j = tid / N + i * GROUPS;
+            ups[i] = j < p.decay_rank ? to_float(up[static_cast<long long>(j) * p.width + own]) : 0.0f;
         }
     }
+    const float decay = p.decay[own], norm_weight = p.norm_weight[own], norm_bias = p.norm_bias[own];
+    float us[4];
+#pragma unroll
+    for (int q = 0; q < 4; q++) {
+        us[q] = active ? p.bonus[first + key + KEYS * q] : 0.0f;
+    }
+    wait_previous();
+    const long long base = static_cast<long long>(row) * p.width;
     float *kept = p.states[row] + p.shift;
-    for (int i = tid; i < N; i += THREADS) {
-        rs[i] = to_float(static_cast<const In *>(p.r)[base + first + i]);
-        ks[i] = to_float(static_cast<const In *>(p.k)[base + first + i]);
-        vs[i] = to_float(static_cast<const In *>(p.v)[base + first + i]);
-        kept[first + i] = p.normed[base + first + i];
+    if (tid < N) {
+        rs[tid] = to_float(static_cast<const In *>(p.r)[base + own]);
+        ks[tid] = to_float(static_cast<const In *>(p.k)[base + own]);
+        vs[tid] = to_float(static_cast<const In *>(p.v)[base + own]);
+        kept[own] = p.normed[base + own];
+    }
+    const float g = tid < N ? to_float(static_cast<const In *>(p.g)[base + own]) : 0.0f;
+    // omega, from the low-rank product unless it is there already: groups of N threads take a share of the rank.
+    float omega = 0.0f;
+    if (!p.omega) {
+        const float *low = p.decay_low + static_cast<long long>(row) * p.decay_rank;
+#pragma unroll
+        for (int i = 0; i < UPS; i++) {
+            const int j = tid / N + i * GROUPS;
+            omega += j < p.decay_rank ? low[j] * ups[i] : 0.0f;
+        }
+        partial[tid / N][tid % N] = omega;
+        __syncthreads();
+        omega = 0.0f;
+        for (int j = 0; j < GROUPS; j++) {
+            omega += partial[j][tid % N];
+        }
+    } else if (tid < N) {
+        omega = p.omega[base + own];
+    }
+    if (tid < N) {
+        ws[tid] = decay_of(decay + omega);
     }
     __syncthreads();
     if (active) {
@@ -68,7 +85,7 @@ template <int N, class In, class Out, class Low> DEVICE void wkv_step(const WkvS
 #pragma unroll
         for (int q = 0; q < 4; q++) {
             const int i = key + KEYS * q;
-            const float r = rs[i], w = ws[i], k = ks[i], u = p.bonus[first + i];
+            const float r = rs[i], w = ws[i], k = ks[i], u = us[q];
             const float4 kv = make_float4(k * v.x, k * v.y, k * v.z, k * v.w);
             o.x += r * (s[q].x + u * kv.x), o.y += r * (s[q].y + u * kv.y);
             o.z += r * (s[q].z + u * kv.z), o.w += r * (s[q].w + u * kv.w);
@@ -78,24 +95,34 @@ template <int N, class In, class Out, class Low> DEVICE void wkv_step(const WkvS
         *reinterpret_cast<float4 *>(&partial[key][column]) = o;
     }
     __syncthreads();
-    float value = 0.0f;
     if (tid < N) {
+        float value = 0.0f;
+#pragma unroll
         for (int j = 0; j < KEYS; j++) {
             value += partial[j][tid];
         }
+        os[tid] = value;
     }
-    const float mean = block_sum(value, scratch) / N;
-    const float off = tid < N ? value - mean : 0.0f;
-    const float scale = rsqrtf(block_sum(off * off, scratch) / N + p.epsilon);
-    if (tid < N) {
-        const int i = first + tid;
-        const float g = to_float(static_cast<const In *>(p.g)[base + i]);
-        const float normed = off * scale * p.norm_weight[i] + p.norm_bias[i];
-        static_cast<Out *>(p.out)[base + i] = from_float<Out>(normed * silu(g));
+    __syncthreads();
+    if (tid >= (N < WARP ? WARP : N)) {
+        return;
     }
+    // Each warp adds up the whole head.
+    float sum = 0.0f, squares = 0.0f;
+    for (int i = tid % WARP; i < N; i += WARP) {
+        sum += os[i];
+    }
+    const float mean = warp_sum(sum) / N;
+    for (int i = tid % WARP; i < N; i += WARP) {
+        squares += (os[i] - mean) * (os[i] - mean);
+    }
+    const float scale = rsqrtf(warp_sum(squares) / N + p.epsilon);
+    const float normed = (tid < N ? os[tid] - mean : 0.0f) * scale * norm_weight + norm_bias;
+    store_one<Out>(p.out, static_cast<long long>(p.rows) * p.width, base + own, normed * silu(g), tid < N);
 }
 
-constexpr int STAGE = 16;
+constexpr int STAGE = 32;
+constexpr int TOGETHER = 8; // tokens whose outputs are added up over the keys at once
 
 template <int N> constexpr int SEQ_COLUMNS = N < 16 ? N : 16;
 template <int N> constexpr int SEQ_THREADS = SEQ_COLUMNS<N> * N / 8 < WARP ? WARP : SEQ_COLUMNS<N> * N / 8;
@@ -105,13 +132,18 @@ template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
     constexpr int COLUMNS = SEQ_COLUMNS<N>, KEYS = N / 8, THREADS = SEQ_THREADS<N>, PARTS = N / COLUMNS;
     constexpr int EACH = (STAGE * N + THREADS - 1) / THREADS, V_EACH = (STAGE * COLUMNS + THREADS - 1) / THREADS;
     SHARED __align__(16) float rs[STAGE][N], ks[STAGE][N], ws[STAGE][N];
-    SHARED float vs[STAGE][COLUMNS], os[STAGE][COLUMNS], bonus[STAGE];
+    SHARED float vs[STAGE][COLUMNS], os[STAGE][COLUMNS], bonus[STAGE], decays[N], bonuses[N];
+    static_assert(KEYS == 1 || KEYS == TOGETHER, "a head of 8 or of 64");
     release_next();
     const int tid = threadIdx.x, part = blockIdx.x % PARTS, head = blockIdx.x / PARTS % p.heads;
     const int sequence = blockIdx.x / PARTS / p.heads;
     const int key = tid % KEYS, column = tid / KEYS;
     const bool active = column < COLUMNS;
     const int first = head * N, first_column = first + part * COLUMNS;
+    for (int i = tid; i < N; i += THREADS) {
+        decays[i] = p.decay[first + i], bonuses[i] = p.bonus[first + i];
+    }
+    __syncthreads();
     wait_previous();
     const int start = p.offsets[sequence], end = p.offsets[sequence + 1];
     if (start == end) {
@@ -151,24 +183,28 @@ template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
 #pragma unroll
         for (int e = 0; e < EACH; e++) {
             const int at = tid + e * THREADS;
-            if (at < rows * N) {
-                rs[at / N][at % N] = to_float(r_next[e]);
-                ks[at / N][at % N] = to_float(k_next[e]);
-                ws[at / N][at % N] = decay_of(p.decay[first + at % N] + w_next[e]);
+            // What is beyond the last token changes nothing.
+            const bool valid = at < rows * N;
+            if (at < STAGE * N) {
+                rs[at / N][at % N] = valid ? to_float(r_next[e]) : 0.0f;
+                ks[at / N][at % N] = valid ? to_float(k_next[e]) : 0.0f;
+                ws[at / N][at % N] = valid ? decay_of(decays[at % N] + w_next[e]) : 1.0f;
             }
         }
 #pragma unroll
         for (int e = 0; e < V_EACH; e++) {
             const int at = tid + e * THREADS;
-            if (at < rows * COLUMNS) {
-                vs[at / COLUMNS][at % COLUMNS] = to_float(v_next[e]);
+            if (at < STAGE * COLUMNS) {
+                vs[at / COLUMNS][at % COLUMNS] = at < rows * COLUMNS ? to_float(v_next[e]) : 0.0f;
             }
         }
         __syncthreads();
-        for (int t = tid / WARP; t < rows; t += THREADS / WARP) {
+#pragma unroll
+        for (int t = tid / WARP; t < STAGE; t += THREADS / WARP) {
             float sum = 0.0f;
+#pragma unroll
             for (int i = tid % WARP; i < N; i += WARP) {
-                sum += rs[t][i] * p.bonus[first + i] * ks[t][i];
+                sum += rs[t][i] * bonuses[i] * ks[t][i];
             }
             sum = warp_sum(sum);
             if (tid % WARP == 0) {
@@ -179,28 +215,43 @@ template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
         if (row0 + STAGE < end) {
             fetch(row0 + STAGE);
         }
-#pragma unroll 2
-        for (int t = 0; t < rows; t++) {
-            const float v = vs[t][active ? column : 0];
-            float o = 0.0f;
+        for (int t0 = 0; t0 < rows; t0 += TOGETHER) {
+            float o[TOGETHER];
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                const int i = half * (N / 2) + key * 4;
-                const float4 r = *reinterpret_cast<const float4 *>(&rs[t][i]);
-                const float4 k = *reinterpret_cast<const float4 *>(&ks[t][i]);
-                const float4 w = *reinterpret_cast<const float4 *>(&ws[t][i]);
-                float *own = s + half * 4;
-                o += r.x * own[0], own[0] = w.x * own[0] + k.x * v;
-                o += r.y * own[1], own[1] = w.y * own[1] + k.y * v;
-                o += r.z * own[2], own[2] = w.z * own[2] + k.z * v;
-                o += r.w * own[3], own[3] = w.w * own[3] + k.w * v;
-            }
+            for (int t = 0; t < TOGETHER; t++) {
+                const float v = vs[t0 + t][active ? column : 0];
+                float sum[2] = {};
 #pragma unroll
-            for (int step = KEYS / 2; step > 0; step /= 2) {
-                o += __shfl_xor_sync(ALL, o, step);
+                for (int half = 0; half < 2; half++) {
+                    const int i = half * (N / 2) + key * 4;
+                    const float4 r = *reinterpret_cast<const float4 *>(&rs[t0 + t][i]);
+                    const float4 k = *reinterpret_cast<const float4 *>(&ks[t0 + t][i]);
+                    const float4 w = *reinterpret_cast<const float4 *>(&ws[t0 + t][i]);
+                    float *own = s + half * 4;
+                    sum[half] += r.x * own[0], own[0] = w.x * own[0] + k.x * v;
+                    sum[half] += r.y * own[1], own[1] = w.y * own[1] + k.y * v;
+                    sum[half] += r.z * own[2], own[2] = w.z * own[2] + k.z * v;
+                    sum[half] += r.w * own[3], own[3] = w.w * own[3] + k.w * v;
+                }
+                o[t] = sum[0] + sum[1];
             }
-            if (active && key == 0) {
-                os[t][column] = o + bonus[t] * v;
+            if constexpr (KEYS == TOGETHER) {
+                // Lanes swap halves: the k-th of the keys' lanes ends with the k-th token's sum.
+#pragma unroll
+                for (int half = TOGETHER / 2; half > 0; half /= 2) {
+                    const bool upper = key & half;
+#pragma unroll
+                    for (int i = 0; i < half; i++) {
+                        const float given = upper ? o[i] : o[i + half];
+                        o[i] = (upper ? o[i + half] : o[i]) + __shfl_xor_sync(ALL, given, half);
+                    }
+                }
+                os[t0 + key][column] = o[0] + bonus[t0 + key] * vs[t0 + key][column];
+            } else if (active) {
+#pragma unroll
+                for (int t = 0; t < TOGETHER; t++) {
+                    os[t0 + t][column] = o[t] + bonus[t0 + t] * vs[t0 + t][column];
+                }
             }
         }
         __syncthreads();

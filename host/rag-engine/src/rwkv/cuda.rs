@@ -16,7 +16,7 @@ mod state;
 mod weights;
 
 pub use driver::{count, use_kernels};
-pub use engine::{Drawing, Engine, Piece};
+pub use engine::{Engine, Piece};
 pub use state::DeviceState;
 
 use crate::rwkv::Formats;

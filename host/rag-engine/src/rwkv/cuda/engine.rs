@@ -15,26 +15,17 @@ use super::weights::{Choice, Loader, ModelWeights, Source, Storage};
 use super::{Dense, DeviceState, Options, Tuning};
 use crate::rwkv::config::{Config, Version};
 use crate::rwkv::weights::Weights;
-use crate::rwkv::{Logits, State};
+use crate::cpu::matrix::Format;
+use crate::rwkv::{Formats, Logits, State};
+use crate::sampler::Drawing;
 
 /// Numbers of sequences that batches of single tokens are filled up to, each a recording of its own.
 const BATCHES: [usize; 17] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512];
+/// What the kernels are made for.
+const WIDTH_MAX: usize = 8192;
+const RANK_MAX: usize = 128;
 /// Of the driver, of cuBLAS's own code, and room for what other programs do meanwhile.
 const RESERVE_BYTES: usize = 400 << 20;
-
-/// How a sequence's next token is drawn; see `sampler`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Drawing {
-    /// 0 takes the largest.
-    pub temperature: f32,
-    pub top_p: f32,
-    /// 0 is none.
-    pub top_k: u32,
-    /// Random, in [0, 1).
-    pub unit: f32,
-    /// What ids lose; each id once.
-    pub penalties: Vec<(u32, f32)>,
-}
 
 /// Tokens that continue one sequence.
 #[derive(Debug)]
@@ -88,9 +79,10 @@ impl Engine {
     ) -> Result<Self> {
         check_config(config)?;
         let gpu = Gpu::open(options.device)?;
+        let quantised = packed.is_some() || options.formats != Formats::of(Format::F32);
         let dense = match options.dense {
-            Dense::Bf16 => Element::Bf16,
-            Dense::F32 => Element::F32,
+            Dense::F32 if !quantised => Element::F32,
+            Dense::F32 | Dense::Bf16 => Element::Bf16,
         };
         let choice = Choice { formats: options.formats, dense };
         let sequences = options.sequences.clamp(1, BATCHES[BATCHES.len() - 1]);
@@ -470,8 +462,12 @@ fn check_config(config: &Config) -> Result<()> {
     if ![8, 64].contains(&config.head_size) {
         return Err(Error::invalid(format!("a GPU runs heads of 64, this model's have {}", config.head_size)));
     }
-    if !config.width.is_multiple_of(32) || !config.hidden.is_multiple_of(32) {
-        return Err(Error::invalid("a GPU runs models whose widths are multiples of 32"));
+    let Version::V6 { decay_rank, .. } = config.version else { return Ok(()) };
+    let widths = [config.width, config.hidden];
+    if widths.iter().any(|width| !width.is_multiple_of(32)) || config.width > WIDTH_MAX || decay_rank > RANK_MAX {
+        return Err(Error::invalid(format!(
+            "a GPU runs models whose widths are multiples of 32, up to {WIDTH_MAX}, with decays of rank {RANK_MAX} at most"
+        )));
     }
     Ok(())
 }
@@ -487,7 +483,12 @@ fn build_forward(
     let storages = weights.storages();
     let quantised = storages.iter().any(|storage| matches!(storage, Storage::Quantised(_)));
     // Quantised weights meet inputs that are quantised from f32.
-    let few = if quantised { Element::F32 } else { dense };
+    let quantised_few = quantised && config.head_size == 64;
+    let few = if quantised_few { Element::Int8 } else { dense };
+    let mut tuning = options.tuning;
+    if quantised && !quantised_few {
+        tuning.few_max = 0;
+    }
     Ok(Forward {
         gpu: gpu.clone(),
         blas: Blas::new(gpu)?,
@@ -497,6 +498,6 @@ fn build_forward(
         many: Path::load(gpu, [dense, dense, dense], config.head_size, &storages)?,
         buffers: Buffers::new(gpu, config, limits, dense.bytes(), weights.dense_max())?,
         weights,
-        tuning: options.tuning,
+        tuning,
     })
 }

@@ -17,6 +17,7 @@ use super::params::{
     Ahead, Combine, Dequantise, Embed, Epilogue, Gate, Gemv, GemvJob, LastNorm, Lerp, LnMix, Map, Sample, WkvSeq,
     WkvStep,
 };
+use crate::cpu::matrix::Format;
 use super::weights::{Layer, Matrix, ModelWeights, Place, Storage, Vector};
 use crate::rwkv::config::{Config, Version};
 
@@ -25,9 +26,11 @@ const NORM_EPSILON: f32 = 1e-5;
 const GROUP_EPSILON: f32 = 64e-5;
 /// As in the kernels.
 const GEMV_THREADS: usize = 256;
-const GEMV_ROWS: usize = 2 * GEMV_THREADS / 32;
+const GEMV_WARPS: usize = GEMV_THREADS / 32;
 const LERP_THREADS: usize = 64;
-const INPUT_BLOCK: usize = 32;
+const NORM_THREADS_MAX: usize = 1024;
+/// Rows whose elements an int8 scale is for.
+const SCALED: usize = 16;
 const SAMPLE_THREADS: usize = 1024;
 const GATE_WARPS: usize = 8;
 const SEQ_COLUMNS: usize = 16;
@@ -112,7 +115,7 @@ impl Forward {
             width: self.config.width as i32,
             epsilon: NORM_EPSILON,
         };
-        self.launch(self.common.embed, [rows.rows, 1], 512, 0, &embed)?;
+        self.launch(self.common.embed, [rows.rows, 1], self.norm_threads(), 0, &embed)?;
         for index in 0..self.config.layers {
             if self.is_few(rows) {
                 self.queue_few(index, rows)?;
@@ -187,12 +190,12 @@ impl Forward {
         };
         let main = jobs[0].matrix.storage;
         let quantised = matches!(main, Storage::Quantised(_));
-        let groups: usize = jobs.iter().map(|job| job.outputs.div_ceil(GEMV_ROWS)).sum();
-        // Blocks of quantised products quantise their inputs first: fewer blocks, each with more rows.
-        let turns = if quantised { groups.div_ceil(self.gpu.multiprocessors * 4).max(1) } else { 1 };
+        // Rows of one warp.
+        let each = if rows.rows <= 2 { 8 } else { 4 };
         let mut first = 0;
         for (job, out) in jobs.iter().zip(&mut params.jobs) {
-            let blocks = job.outputs.div_ceil(GEMV_ROWS).div_ceil(turns);
+            let split = split_of(job.matrix.storage, cols, each);
+            let blocks = job.outputs.div_ceil(GEMV_WARPS / split * each);
             let Place { values, scales, minima } = job.matrix.from_row(job.first_row);
             *out = GemvJob {
                 weights: values,
@@ -206,18 +209,17 @@ impl Forward {
                 epilogue: job.epilogue as i32,
                 dense: i32::from(quantised && job.matrix.storage != main),
                 first,
-                blocks: blocks as i32,
+                split: split as i32,
             };
             first += blocks as i32;
         }
         params.ahead.blocks = first;
         let blocks = first as usize + params.ahead.extra as usize;
-        let shared = if quantised { rows.rows * (cols + cols / INPUT_BLOCK * 4) } else { 0 };
         let Some(kernel) = self.few.gemv(main, rows.rows) else {
             let message = format!("CUDA: no product of few rows with {main:?}");
             return Err(rag_core::Error::Unavailable { message });
         };
-        self.launch(kernel, [blocks, 1], GEMV_THREADS, shared, &params)
+        self.launch(kernel, [blocks, 1], GEMV_THREADS, 0, &params)
     }
 
     // ---- both ways
@@ -256,12 +258,14 @@ impl Forward {
             shift: if channel { self.channel_shift(layer) } else { self.layer_at(layer) },
             normed: self.buffers.normed.at(0),
             out,
+            rows: rows.rows as i32,
             width: self.config.width as i32,
             epsilon: NORM_EPSILON,
             ahead,
         };
         let blocks = rows.rows + ahead.extra as usize;
-        self.launch(self.path(few).ln_mix, [blocks, 1], 512, self.config.width * 8, &params)
+        let kernel = self.path(few).ln_mix[usize::from(channel)];
+        self.launch(kernel, [blocks, 1], self.norm_threads(), 0, &params)
     }
 
     fn queue_lerp(
@@ -295,7 +299,7 @@ impl Forward {
             ahead,
         };
         let blocks = [work + ahead.extra as usize, 5];
-        self.launch(path.lerp[usize::from(eight)], blocks, LERP_THREADS, tile * mix_rank * 4, &params)
+        self.launch(path.lerp[usize::from(eight)], blocks, LERP_THREADS, 0, &params)
     }
 
     /// The recurrence of one token a sequence, with all that follows it up to the gate.
@@ -321,6 +325,7 @@ impl Forward {
             shift: self.layer_at(index),
             heads_at: self.layer_at(index) + width as i64,
             out: b.mixed.at(0),
+            rows: rows.rows as i32,
             width: width as i32,
             heads: heads as i32,
             decay_rank: decay_rank as i32,
@@ -516,17 +521,29 @@ impl Forward {
             wanted: self.control(self.buffers.layout.wanted),
             norm: self.weights.last_norm(),
             out,
+            rows: wanted as i32,
             width: self.config.width as i32,
             epsilon: NORM_EPSILON,
         };
-        self.launch(kernel, [wanted, 1], 512, self.config.width * 4, &params)
+        self.launch(kernel, [wanted, 1], self.norm_threads(), 0, &params)
+    }
+
+    /// Threads of a normalisation: four columns each, or more.
+    fn norm_threads(&self) -> usize {
+        (self.config.width / 4).next_multiple_of(32).min(NORM_THREADS_MAX)
     }
 
     /// Queues the logits of the wanted rows: `scratch` [wanted, rows of the head] f32.
     pub(super) fn queue_head(&self, wanted: usize) -> Result<()> {
-        let few = wanted <= FEW[FEW.len() - 1].min(self.tuning.few_max.max(1));
+        let few = wanted <= self.tuning.few_max.max(1) && self.few.gemv(self.weights.head.storage, wanted).is_some();
         let (head, x, out) = (&self.weights.head, self.buffers.mixed.at(0), self.buffers.scratch.at(0));
-        self.queue_last_norm(self.path(few).last_norm, x, wanted)?;
+        let dense = matches!(head.storage, Storage::Dense(_));
+        let norm = if few && dense && self.few.element == Element::Int8 {
+            self.common.last_norm
+        } else {
+            self.path(few).last_norm
+        };
+        self.queue_last_norm(norm, x, wanted)?;
         if !few {
             return self.queue_parts(head, x, (out, Element::F32, head.rows), wanted, 1, false);
         }
@@ -548,6 +565,21 @@ impl Forward {
         };
         self.launch(self.common.sample, [wanted, 1], SAMPLE_THREADS, 0, &params)
     }
+}
+
+/// Warps that share a row: as many as it has pieces of one load a lane, but so many rows a block that those of an int8
+/// scale are in one.
+fn split_of(storage: Storage, cols: usize, each: usize) -> usize {
+    let (piece, quantised) = match storage {
+        Storage::Dense(element) => (32 * 16 / element.bytes(), false),
+        Storage::Quantised(Format::Int8) => (32 * 16, true),
+        Storage::Quantised(_) => (32 * 32, true),
+    };
+    let mut split = GEMV_WARPS;
+    while split > 1 && (split > cols.div_ceil(piece) || quantised && !(GEMV_WARPS / split * each).is_multiple_of(SCALED)) {
+        split /= 2;
+    }
+    split
 }
 
 /// The `place`-th piece of a matrix to fetch ahead, of at most `bytes`.

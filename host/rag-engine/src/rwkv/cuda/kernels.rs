@@ -17,7 +17,8 @@ pub(super) const FEW: [usize; 4] = [1, 2, 4, 8];
 pub(super) struct Path {
     /// Of the inputs of products.
     pub(super) element: Element,
-    pub(super) ln_mix: Kernel,
+    /// Before the time mix's low-rank product, and before the channel mix.
+    pub(super) ln_mix: [Kernel; 2],
     /// For one row at a time and for eight.
     pub(super) lerp: [Kernel; 2],
     pub(super) step: Kernel,
@@ -41,12 +42,14 @@ impl Path {
         storages: &[Storage],
     ) -> Result<Self> {
         let [e, i, l] = [element, inputs, low].map(name_of);
+        // Low-rank weights are dense: their inputs are not int8, nor is anything of many rows.
+        let dense = if element == Element::Int8 { "f32" } else { e };
         let mut gemv = Vec::new();
         for &storage in storages {
             let Some(weights) = weights_name(storage, element) else { continue };
             let mut kernels = Vec::with_capacity(FEW.len());
             for inputs in FEW {
-                kernels.push(gpu.kernel(&format!("gemv_{weights}_{e}_{inputs}"))?);
+                kernels.push(gpu.kernel(&format!("gemv_{weights}_{inputs}"))?);
             }
             if let Ok(kernels) = kernels.try_into() {
                 gemv.push((storage, kernels));
@@ -54,14 +57,14 @@ impl Path {
         }
         Ok(Self {
             element,
-            ln_mix: gpu.kernel(&format!("ln_mix_{e}"))?,
+            ln_mix: [gpu.kernel(&format!("ln_mix_{dense}"))?, gpu.kernel(&format!("ln_mix_{e}"))?],
             lerp: [gpu.kernel(&format!("lerp1_{l}_{e}"))?, gpu.kernel(&format!("lerp8_{l}_{e}"))?],
             step: gpu.kernel(&format!("wkv_step{head_size}_{i}_{e}_{l}"))?,
-            seq: gpu.kernel(&format!("wkv_seq{head_size}_{e}"))?,
-            gate: gpu.kernel(&format!("gate{head_size}_{e}"))?,
-            combine: gpu.kernel(&format!("combine_{e}"))?,
-            squares: gpu.kernel(&format!("squared_positive_{e}"))?,
-            tanh: gpu.kernel(&format!("tanh_{e}"))?,
+            seq: gpu.kernel(&format!("wkv_seq{head_size}_{dense}"))?,
+            gate: gpu.kernel(&format!("gate{head_size}_{dense}"))?,
+            combine: gpu.kernel(&format!("combine_{dense}"))?,
+            squares: gpu.kernel(&format!("squared_positive_{dense}"))?,
+            tanh: gpu.kernel(&format!("tanh_{dense}"))?,
             last_norm: gpu.kernel(&format!("last_norm_{e}"))?,
             gemv,
         })
@@ -79,17 +82,21 @@ fn name_of(element: Element) -> &'static str {
     match element {
         Element::F32 => "f32",
         Element::Bf16 => "bf16",
+        Element::Int8 => "int8",
     }
 }
 
-/// Which weights kernels exist for with inputs of this type.
+/// What kernels are called by their weights and inputs, where there are some.
 fn weights_name(storage: Storage, inputs: Element) -> Option<&'static str> {
     match (storage, inputs) {
-        (Storage::Dense(Element::F32), Element::F32) => Some("f32"),
-        (Storage::Dense(Element::Bf16), _) => Some("bf16"),
-        (Storage::Quantised(format), Element::F32) => match format {
+        (Storage::Dense(Element::F32), Element::F32) => Some("f32_f32"),
+        (Storage::Dense(Element::Bf16), Element::Bf16) => Some("bf16_bf16"),
+        (Storage::Dense(Element::Bf16), Element::Int8) => Some("bf16_f32"),
+        (Storage::Quantised(format), Element::Int8) => match format {
             Format::F32 => None,
-            Format::Int8 | Format::Int4 | Format::Nf4 => Some(format.name()),
+            Format::Int8 => Some("int8_int8"),
+            Format::Int4 => Some("int4_int8"),
+            Format::Nf4 => Some("nf4_int8"),
         },
         _ => None,
     }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use rag_core::Result;
 
 use super::driver::{Gpu, Memory};
-use super::{DeviceState, Drawing, Engine, Piece};
+use super::{DeviceState, Engine, Piece};
 use crate::random::Random;
 use crate::rwkv::Logits;
+use crate::sampler::Drawing;
 
 /// Each figure is the median of this many rounds.
 const ROUNDS: usize = 5;

@@ -34,6 +34,7 @@ pub(super) struct LnMix {
     pub(super) shift: i64,
     pub(super) normed: u64,
     pub(super) out: [u64; 2],
+    pub(super) rows: i32,
     pub(super) width: i32,
     pub(super) epsilon: f32,
     pub(super) ahead: Ahead,
@@ -84,7 +85,7 @@ pub(super) struct GemvJob {
     pub(super) epilogue: i32,
     pub(super) dense: i32,
     pub(super) first: i32,
-    pub(super) blocks: i32,
+    pub(super) split: i32,
 }
 
 #[repr(C)]
@@ -116,6 +117,7 @@ pub(super) struct WkvStep {
     pub(super) shift: i64,
     pub(super) heads_at: i64,
     pub(super) out: u64,
+    pub(super) rows: i32,
     pub(super) width: i32,
     pub(super) heads: i32,
     pub(super) decay_rank: i32,
@@ -182,6 +184,7 @@ pub(super) struct LastNorm {
     pub(super) wanted: u64,
     pub(super) norm: [u64; 2],
     pub(super) out: u64,
+    pub(super) rows: i32,
     pub(super) width: i32,
     pub(super) epsilon: f32,
 }
