@@ -16,12 +16,7 @@ fn main() -> Result<(), String> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     // Machine code for the GPUs that the kernels are tuned for; for others the driver compiles the intermediate code.
     compile(&nvcc, &["-gencode=arch=compute_90,code=sm_90", "-cubin"], &out.join("rwkv6.cubin"))?;
-    compile(&nvcc, &["-gencode=arch=compute_80,code=compute_80", "-ptx"], &out.join("rwkv6.ptx"))?;
-    // The driver wants a text that ends in 0.
-    let path = out.join("rwkv6.ptx");
-    let mut text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    text.push(0);
-    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
+    compile(&nvcc, &["-gencode=arch=compute_80,code=compute_80", "-ptx"], &out.join("rwkv6.ptx"))
 }
 
 /// `$NVCC`, the one in `$CUDA_HOME` or `$CUDA_PATH`, or whichever is on the path.

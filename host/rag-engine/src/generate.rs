@@ -22,8 +22,8 @@ use crate::cpu::product::Cpu;
 use crate::cpu::simd::Simd;
 use crate::memory;
 use crate::profile::{self, DEFAULT_PROFILE, Profile, ProfileConfig};
-use crate::rwkv::{Config, Engine, Formats, Model};
 use crate::runner::{Device, Runner};
+use crate::rwkv::{Config, Engine, Formats, Model};
 use crate::sampler::Sampler;
 use crate::slot::{EVENTS_BESIDE_TOKENS, Job, Task, Writing};
 use crate::state_cache::{Disk, DiskCache, Scope, StateCache};
@@ -288,11 +288,7 @@ fn load_runner(config: &LanguageModelConfig) -> Result<Runner> {
         #[cfg(feature = "cuda")]
         Device::Cuda(index) => load_on_gpu(config, index),
         #[cfg(not(feature = "cuda"))]
-        Device::Cuda(index) => Err(Error::Unavailable {
-            message: format!(
-                "models.device is cuda:{index}, and this program was built without CUDA; build it with `--features cuda`"
-            ),
-        }),
+        Device::Cuda(_) => Err(crate::runner::without_cuda()),
         #[cfg(not(feature = "cuda"))]
         Device::Auto => Ok(load_engine(config)?.into()),
         #[cfg(feature = "cuda")]

@@ -10,8 +10,8 @@ use rag_core::{Error, Result};
 use sha2::{Digest, Sha256};
 
 use crate::cpu::maths;
-use crate::rwkv::{AdapterId, AdapterScale, State, Weights};
 use crate::runner::Runner;
+use crate::rwkv::{AdapterId, AdapterScale, State, Weights};
 use crate::{checkpoint, memory};
 
 /// Name of the profile that plain generation uses.

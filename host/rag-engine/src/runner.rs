@@ -136,7 +136,8 @@ impl Runner {
             Runner::Cpu(engine) => engine.add_adapter(adapter, pissa_start, scale),
             #[cfg(feature = "cuda")]
             Runner::Cuda(_) => Err(Error::Unsupported {
-                message: "adapters work on the CPU only: merge the adapter, or set models.device to cpu".to_string(),
+                message: "adapters work on the CPU only: merge the adapter, or set models.device to cpu"
+                    .to_string(),
             }),
         }
     }
@@ -208,14 +209,21 @@ impl Runner {
         }
     }
 
-    /// Does the work; `told` then gives the results, in its order.
+    /// Does the work; `results` then gives what came of it, in its order.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(clippy::infallible_destructuring_match, reason = "without a GPU there is one kind of place")
+    )]
     pub(crate) fn run(&mut self, works: Vec<Work<'_>>) -> Result<()> {
         match self {
             Runner::Cpu(engine) => {
                 let mut pieces = Vec::with_capacity(works.len());
                 for Work { tokens, place, logits, adapter, .. } in works {
-                    #[cfg_attr(not(feature = "cuda"), expect(irrefutable_let_patterns, reason = "one kind of place"))]
-                    let Place::Host(state) = place else { return Err(elsewhere()) };
+                    let state = match place {
+                        Place::Host(state) => state,
+                        #[cfg(feature = "cuda")]
+                        Place::Device(_) => return Err(elsewhere()),
+                    };
                     pieces.push(Piece { tokens, state, logits, adapter });
                 }
                 engine.forward(&mut pieces);
@@ -269,6 +277,16 @@ impl<'a> Results<'a> {
     }
 }
 
+/// What a program without the feature says to a GPU's name.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn without_cuda() -> Error {
+    Error::Unavailable {
+        message: "this program was built without CUDA: set models.device to cpu, or build it with `--features cuda`"
+            .to_string(),
+    }
+}
+
+#[cfg(feature = "cuda")]
 fn elsewhere() -> Error {
     Error::Unavailable { message: "a state of another device".to_string() }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use rag_core::{Error, Result};
 use rag_core::ports::{FinishReason, GenerationEvent, Usage};
+use rag_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::profile::{Pool, Pooling, Profile, ReadOut};
-use crate::rwkv::Logits;
 use crate::runner::{Place, Told};
+use crate::rwkv::Logits;
 use crate::sampler::{Drawing, Sampler};
 use crate::state_cache::Scope;
 use crate::text_stream::TextStream;

@@ -71,7 +71,12 @@ impl StateCache {
     }
 
     /// The state after the longest known prefix of `tokens`, and the prefix's length. `config` is that of the model.
-    pub(crate) fn find(&mut self, scope: Scope, tokens: &[u32], config: &Config) -> Option<(Arc<State>, usize)> {
+    pub(crate) fn find(
+        &mut self,
+        scope: Scope,
+        tokens: &[u32],
+        config: &Config,
+    ) -> Option<(Arc<State>, usize)> {
         let mut hash = HASH_START;
         let (mut in_memory, mut on_disk) = (None, Vec::new());
         for (index, &token) in tokens.iter().enumerate() {

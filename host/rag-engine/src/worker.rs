@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
 use rag_core::{Error, Result};
 
 use crate::generate::Counters;
-use crate::rwkv::Logits;
 use crate::runner::{Place, Runner, Told, Work};
+use crate::rwkv::Logits;
 use crate::slot::{Job, Keep, Slot};
 use crate::state_cache::StateCache;
 use crate::tokenizer::Tokenizer;

@@ -10,7 +10,9 @@ use rag_engine::cpu::product::Cpu;
 use rag_engine::cpu::simd::Simd;
 use rag_engine::random::Random;
 use rag_engine::rwkv::cuda::{Dense, DeviceState, Engine, Options, Piece, Tuning};
-use rag_engine::rwkv::{Config, Engine as CpuEngine, Formats, Logits, Model, RandomModel, State, Version, Weights};
+use rag_engine::rwkv::{
+    Config, Engine as CpuEngine, Formats, Logits, Model, RandomModel, State, Version, Weights,
+};
 use rag_engine::sampler::Drawing;
 
 use super::ggml::GgmlFile;
@@ -23,7 +25,8 @@ pub(crate) fn run(models: &[String], tuning: Tuning) {
     let odd = RandomModel::new(&config(192, 1000), 2);
     models_of("random-128", &small, tuning);
     models_of("random-192", &odd, tuning);
-    let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/oracle/tiny-rwkv-6v0-3m-Q5_1.bin");
+    let oracle =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/oracle/tiny-rwkv-6v0-3m-Q5_1.bin");
     let oracle = std::env::var_os("ORACLE").map_or(oracle, PathBuf::from);
     if oracle.is_file() {
         models_of("oracle", &GgmlFile::open(&oracle), tuning);
@@ -38,7 +41,15 @@ pub(crate) fn run(models: &[String], tuning: Tuning) {
 
 fn config(width: usize, vocabulary: usize) -> Config {
     let version = Version::V6 { mix_rank: 32, decay_rank: 64 };
-    Config { vocabulary, width, layers: 2, heads: width / 64, head_size: 64, hidden: width * 7 / 2 / 32 * 32, version }
+    Config {
+        vocabulary,
+        width,
+        layers: 2,
+        heads: width / 64,
+        head_size: 64,
+        hidden: width * 7 / 2 / 32 * 32,
+        version,
+    }
 }
 
 /// What errors are relative to: the length of the right vector.
@@ -280,7 +291,8 @@ impl Pair {
         for _ in 0..steps {
             same += usize::from(token == want);
             // Follow the CPU's text, so that one different choice is one difference.
-            let piece = Piece { tokens: &[want], state: &mut state, logits: Logits::Last, draw: draw.clone() };
+            let piece =
+                Piece { tokens: &[want], state: &mut state, logits: Logits::Last, draw: draw.clone() };
             self.gpu.forward(&mut [piece])?;
             token = self.gpu.drawn()[0];
             want = largest(self.cpu.read(&[want], &mut cpu_state).ok_or("no logits")?);
@@ -325,7 +337,8 @@ impl Pair {
                 self.gpu.forward(&mut pieces)?;
                 self.gpu.drawn().iter().for_each(|&id| counts[id as usize] += 1.0);
             }
-            let off = (counts.iter().zip(&want)).map(|(count, share)| f64::abs(count - share * trials as f64));
+            let off =
+                (counts.iter().zip(&want)).map(|(count, share)| f64::abs(count - share * trials as f64));
             let off = off.fold(0.0, f64::max);
             let report = format!("T {temperature} p {top_p} k {top_k}: {off:.1} off; ");
             // Rounding of logits between two groupings may move a share a little.

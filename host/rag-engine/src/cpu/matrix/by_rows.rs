@@ -99,14 +99,18 @@ mod tests {
                     let got = match format {
                         Format::Int8 | Format::F32 => scale * f32::from(levels[at] as i8),
                         Format::Int4 => {
-                            scale * f32::from(byte(word + within % 4, within >= 4)) + half_to_f32(minima[half])
+                            scale * f32::from(byte(word + within % 4, within >= 4))
+                                + half_to_f32(minima[half])
                         }
                         Format::Nf4 => {
                             let name = byte(word + within / 2, within % 2 == 1);
                             scale * (f32::from(NF4[usize::from(name)]) - f32::from(LEVEL_ZERO))
                         }
                     };
-                    assert!((got - want).abs() <= want.abs() * 1e-6, "{format:?} {row} {column}: {got} for {want}");
+                    assert!(
+                        (got - want).abs() <= want.abs() * 1e-6,
+                        "{format:?} {row} {column}: {got} for {want}"
+                    );
                 }
             }
         }

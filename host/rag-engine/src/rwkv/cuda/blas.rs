@@ -91,9 +91,10 @@ impl Blas {
         // SAFETY: opens libraries by their names.
         if !unsafe { sys::is_culib_present() } {
             return Err(Error::Unavailable {
-                message: "CUDA: libcublas is not on this machine; install it (CUDA toolkit, or the PyPI package \
+                message:
+                    "CUDA: libcublas is not on this machine; install it (CUDA toolkit, or the PyPI package \
                           nvidia-cublas with its folder in LD_LIBRARY_PATH)"
-                    .to_string(),
+                        .to_string(),
             });
         }
         gpu.enter()?;
@@ -122,7 +123,8 @@ impl Blas {
         } else {
             (sys::cublasOperation_t::CUBLAS_OP_N, outputs)
         };
-        let [m, n, k, leading, out_stride_int] = [outputs, rows, inputs, leading, out_stride].map(|n| n as c_int);
+        let [m, n, k, leading, out_stride_int] =
+            [outputs, rows, inputs, leading, out_stride].map(|n| n as c_int);
         let element = product.element.code();
         let strides = [outputs * inputs, rows * inputs, rows * out_stride].map(|n| n as i64);
         self.gpu.enter()?;

@@ -17,8 +17,6 @@ static CUBIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rwkv6.cubin"));
 static PTX: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rwkv6.ptx"));
 /// What is loaded instead, if anything.
 static INSTEAD: OnceLock<Vec<u8>> = OnceLock::new();
-/// Shared memory that any kernel may ask for.
-const SHARED_MAX: c_int = 200 << 10;
 
 /// Loads these kernels (a cubin, or PTX that ends in 0) from now on, to try changed ones without building all again.
 /// Only the first call counts.
@@ -117,11 +115,12 @@ impl Gpu {
             return Err(failed(&name, &format!("its compute capability is {major}.{minor}; 8.0 is needed")));
         }
         let (mut stream, mut module) = (null_mut(), null_mut());
+        let text = CString::new(PTX).map_err(|e| failed("loading kernels", &e.to_string()))?;
         // SAFETY: the context is current; both images are whole, and the text ends in 0.
         unsafe {
             let own = sys::CUstream_flags_enum::CU_STREAM_NON_BLOCKING as u32;
             check(sys::cuStreamCreate(&raw mut stream, own), "making a stream")?;
-            let image = if (major, minor) == (9, 0) { CUBIN } else { PTX };
+            let image = if (major, minor) == (9, 0) { CUBIN } else { text.as_bytes_with_nul() };
             let image = INSTEAD.get().map_or(image, Vec::as_slice);
             check(sys::cuModuleLoadData(&raw mut module, image.as_ptr().cast()), "loading kernels")?;
         }
@@ -161,12 +160,9 @@ impl Gpu {
         let mut function = null_mut();
         let text = CString::new(name).map_err(|e| failed(name, &e.to_string()))?;
         self.enter()?;
-        let shared = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the module is loaded; the name ends in 0.
         unsafe {
             check(sys::cuModuleGetFunction(&raw mut function, self.module, text.as_ptr()), name)?;
-            // Cards with less keep what they have; a launch that needs more says so.
-            let _ = sys::cuFuncSetAttribute(function, shared, SHARED_MAX);
         }
         Ok(Kernel(function))
     }

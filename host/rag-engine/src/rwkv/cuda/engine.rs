@@ -13,9 +13,9 @@ use super::kernels::{Common, Path};
 use super::params::{Draw, Penalty};
 use super::weights::{Choice, Loader, ModelWeights, Source, Storage};
 use super::{Dense, DeviceState, Options, Tuning};
+use crate::cpu::matrix::Format;
 use crate::rwkv::config::{Config, Version};
 use crate::rwkv::weights::Weights;
-use crate::cpu::matrix::Format;
 use crate::rwkv::{Formats, Logits, State};
 use crate::sampler::Drawing;
 
@@ -330,7 +330,8 @@ impl Engine {
     fn describe(&mut self, pieces: &[Piece<'_>], rows: &Rows, wanted: &[usize]) -> Result<()> {
         let layout = self.forward.buffers.layout;
         let spare = self.spare.at();
-        let embedded: Vec<i32> = pieces.iter().flat_map(|p| p.tokens).map(|&id| self.embedding_row(id)).collect();
+        let embedded: Vec<i32> =
+            pieces.iter().flat_map(|p| p.tokens).map(|&id| self.embedding_row(id)).collect();
         let mut penalties: Vec<Penalty> = Vec::new();
         let mut draws = Vec::with_capacity(pieces.len());
         for piece in pieces.iter().filter(|piece| piece.logits == Logits::Last) {
@@ -460,11 +461,17 @@ fn check_config(config: &Config) -> Result<()> {
         )));
     }
     if ![8, 64].contains(&config.head_size) {
-        return Err(Error::invalid(format!("a GPU runs heads of 64, this model's have {}", config.head_size)));
+        return Err(Error::invalid(format!(
+            "a GPU runs heads of 64, this model's have {}",
+            config.head_size
+        )));
     }
     let Version::V6 { decay_rank, .. } = config.version else { return Ok(()) };
     let widths = [config.width, config.hidden];
-    if widths.iter().any(|width| !width.is_multiple_of(32)) || config.width > WIDTH_MAX || decay_rank > RANK_MAX {
+    if widths.iter().any(|width| !width.is_multiple_of(32))
+        || config.width > WIDTH_MAX
+        || decay_rank > RANK_MAX
+    {
         return Err(Error::invalid(format!(
             "a GPU runs models whose widths are multiples of 32, up to {WIDTH_MAX}, with decays of rank {RANK_MAX} at most"
         )));

@@ -14,11 +14,11 @@ use super::buffers::Buffers;
 use super::driver::{Gpu, Kernel, Shape};
 use super::kernels::{Common, FEW, Path};
 use super::params::{
-    Ahead, Combine, Dequantise, Embed, Epilogue, Gate, Gemv, GemvJob, LastNorm, Lerp, LnMix, Map, Sample, WkvSeq,
-    WkvStep,
+    Ahead, Combine, Dequantise, Embed, Epilogue, Gate, Gemv, GemvJob, LastNorm, Lerp, LnMix, Map, Sample,
+    WkvSeq, WkvStep,
 };
-use crate::cpu::matrix::Format;
 use super::weights::{Layer, Matrix, ModelWeights, Place, Storage, Vector};
+use crate::cpu::matrix::Format;
 use crate::rwkv::config::{Config, Version};
 
 const NORM_EPSILON: f32 = 1e-5;
@@ -89,7 +89,14 @@ impl Forward {
         if few { &self.few } else { &self.many }
     }
 
-    fn launch<P>(&self, kernel: Kernel, blocks: [usize; 2], threads: usize, shared: usize, p: &P) -> Result<()> {
+    fn launch<P>(
+        &self,
+        kernel: Kernel,
+        blocks: [usize; 2],
+        threads: usize,
+        shared: usize,
+        p: &P,
+    ) -> Result<()> {
         let shape = Shape { blocks, threads, shared, overlap: self.tuning.overlap };
         // SAFETY: each caller hands a kernel its own structure with addresses inside of buffers of the right sizes,
         // which live as long as `self`.
@@ -177,7 +184,14 @@ impl Forward {
         self.buffers.scratch.at(after + index * few * self.config.width * 4)
     }
 
-    fn queue_gemv(&self, jobs: &[Job<'_>], cols: usize, rows: &Rows, layer: usize, ahead: Ahead) -> Result<()> {
+    fn queue_gemv(
+        &self,
+        jobs: &[Job<'_>],
+        cols: usize,
+        rows: &Rows,
+        layer: usize,
+        ahead: Ahead,
+    ) -> Result<()> {
         let mut params = Gemv {
             job_count: jobs.len() as i32,
             cols: cols as i32,
@@ -303,7 +317,14 @@ impl Forward {
     }
 
     /// The recurrence of one token a sequence, with all that follows it up to the gate.
-    fn queue_step(&self, few: bool, index: usize, layer: &Layer, rows: &Rows, mut ahead: Ahead) -> Result<()> {
+    fn queue_step(
+        &self,
+        few: bool,
+        index: usize,
+        layer: &Layer,
+        rows: &Rows,
+        mut ahead: Ahead,
+    ) -> Result<()> {
         let Version::V6 { decay_rank, .. } = self.config.version else { return Ok(()) };
         let Config { width, heads, head_size, .. } = self.config;
         let path = self.path(few);
@@ -382,7 +403,8 @@ impl Forward {
         self.queue_ln_mix(false, index, true, [part(0), part(1)], Ahead::default(), rows)?;
         self.queue_product(&layer.key, part(0), (part(5), element), rows, 1)?;
         let squares = Map { input: part(5), out: part(5), count: (n * hidden) as i64 };
-        let blocks = (n * hidden * element.bytes() / 16).div_ceil(256).min(self.gpu.multiprocessors * 8).max(1);
+        let blocks =
+            (n * hidden * element.bytes() / 16).div_ceil(256).min(self.gpu.multiprocessors * 8).max(1);
         self.launch(self.many.squares, [blocks, 1], 256, 0, &squares)?;
         self.queue_product(&layer.receptance, part(1), (b.omega.at(0), element), rows, 1)?;
         self.queue_product(&layer.value, part(5), (b.value.at(0), element), rows, 1)?;
@@ -535,7 +557,8 @@ impl Forward {
 
     /// Queues the logits of the wanted rows: `scratch` [wanted, rows of the head] f32.
     pub(super) fn queue_head(&self, wanted: usize) -> Result<()> {
-        let few = wanted <= self.tuning.few_max.max(1) && self.few.gemv(self.weights.head.storage, wanted).is_some();
+        let few = wanted <= self.tuning.few_max.max(1)
+            && self.few.gemv(self.weights.head.storage, wanted).is_some();
         let (head, x, out) = (&self.weights.head, self.buffers.mixed.at(0), self.buffers.scratch.at(0));
         let dense = matches!(head.storage, Storage::Dense(_));
         let norm = if few && dense && self.few.element == Element::Int8 {
@@ -576,7 +599,9 @@ fn split_of(storage: Storage, cols: usize, each: usize) -> usize {
         Storage::Quantised(_) => (32 * 32, true),
     };
     let mut split = GEMV_WARPS;
-    while split > 1 && (split > cols.div_ceil(piece) || quantised && !(GEMV_WARPS / split * each).is_multiple_of(SCALED)) {
+    while split > 1
+        && (split > cols.div_ceil(piece) || quantised && !(GEMV_WARPS / split * each).is_multiple_of(SCALED))
+    {
         split /= 2;
     }
     split

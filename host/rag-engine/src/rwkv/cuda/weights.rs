@@ -261,15 +261,18 @@ impl Loader<'_> {
                 mix_up: self.low_rank(&name("att.time_maa_w2"), [5 * width, mix_rank], true)?,
                 decay_down: self.low_rank(&name("att.time_decay_w1"), [decay_rank, width], false)?,
                 decay_up: self.low_rank(&name("att.time_decay_w2"), [width, decay_rank], true)?,
-                projections: self.matrix(&projections.each_ref().map(String::as_str), square, Kind::TimeMix)?,
+                projections: self.matrix(
+                    &projections.each_ref().map(String::as_str),
+                    square,
+                    Kind::TimeMix,
+                )?,
                 output: self.matrix(&[&att("output")], square, Kind::TimeMix)?,
                 key: self.matrix(&[&ffn("key")], [hidden, width], Kind::ChannelMix)?,
                 receptance: self.matrix(&[&ffn("receptance")], square, Kind::ChannelMix)?,
                 value: self.matrix(&[&ffn("value")], [width, hidden], Kind::ChannelMix)?,
             });
         }
-        let head =
-            self.matrix(&["head.weight"], [self.kept.unwrap_or(vocabulary), width], Kind::Head)?;
+        let head = self.matrix(&["head.weight"], [self.kept.unwrap_or(vocabulary), width], Kind::Head)?;
         let vectors = Memory::of(self.gpu, &self.vectors(has_first_norm)?)?;
         Ok(ModelWeights { embedding, head, layers: all, has_first_norm, vectors, width })
     }
@@ -331,7 +334,8 @@ impl Loader<'_> {
     /// Tensors of the same size below each other.
     fn matrix(&mut self, names: &[&str], [out, cols]: [usize; 2], kind: Kind) -> Result<Matrix> {
         if !cols.is_multiple_of(32) {
-            return Err(self.error(format!("{} has {cols} columns, on a GPU they must be a multiple of 32", names[0])));
+            return Err(self
+                .error(format!("{} has {cols} columns, on a GPU they must be a multiple of 32", names[0])));
         }
         let rows = out * names.len();
         let wanted = self.choice.storage(kind);
@@ -348,7 +352,9 @@ impl Loader<'_> {
                     let values = self.values(weights, name, &[out, cols])?;
                     match wanted {
                         Storage::Dense(_) => Part::Dense(values),
-                        Storage::Quantised(format) => Part::Packed(CpuMatrix::pack(&values, out, cols, format)),
+                        Storage::Quantised(format) => {
+                            Part::Packed(CpuMatrix::pack(&values, out, cols, format))
+                        }
                     }
                 }
             });
@@ -357,8 +363,10 @@ impl Loader<'_> {
     }
 
     fn upload(&self, parts: &[Part], rows: usize, cols: usize) -> Result<Matrix> {
-        let dense: Option<Vec<&Vec<f32>>> =
-            parts.iter().map(|part| if let Part::Dense(values) = part { Some(values) } else { None }).collect();
+        let dense: Option<Vec<&Vec<f32>>> = parts
+            .iter()
+            .map(|part| if let Part::Dense(values) = part { Some(values) } else { None })
+            .collect();
         if let Some(parts) = dense {
             return self.dense(&parts, rows, cols);
         }
@@ -370,7 +378,9 @@ impl Loader<'_> {
             return Err(self.error("matrices that belong together are of different formats".to_string()));
         };
         let (format, block) = (first.format, first.block);
-        if parts.iter().any(|part| (part.format, part.block) != (format, block)) || !cols.is_multiple_of(block) {
+        if parts.iter().any(|part| (part.format, part.block) != (format, block))
+            || !cols.is_multiple_of(block)
+        {
             return Err(self.error("matrices that belong together are of different formats".to_string()));
         }
         let all = |field: fn(&ByRows) -> &[u16]| parts.iter().flat_map(field).copied().collect::<Vec<u16>>();
@@ -401,13 +411,23 @@ impl Loader<'_> {
             }
             offset += part.len() * element.bytes();
         }
-        Ok(Matrix { storage: Storage::Dense(element), rows, cols, block: 0, values, scales: None, minima: None })
+        Ok(Matrix {
+            storage: Storage::Dense(element),
+            rows,
+            cols,
+            block: 0,
+            values,
+            scales: None,
+            minima: None,
+        })
     }
 
     fn values(&self, weights: &dyn Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let found = weights.shape(name).unwrap_or_default();
         if found != shape {
-            return Err(self.error(format!("{name} has the shape {found:?}, not the {shape:?} that others imply")));
+            return Err(
+                self.error(format!("{name} has the shape {found:?}, not the {shape:?} that others imply"))
+            );
         }
         weights.read(name)
     }
@@ -458,7 +478,13 @@ impl Loader<'_> {
         let format = match storage {
             Storage::Dense(element) => {
                 let values = Memory::new(self.gpu, count * element.bytes())?;
-                fill(if element == Element::F32 { "fill_f32" } else { "fill_bf16" }, &values, count, seed, reach)?;
+                fill(
+                    if element == Element::F32 { "fill_f32" } else { "fill_bf16" },
+                    &values,
+                    count,
+                    seed,
+                    reach,
+                )?;
                 return Ok(Matrix { storage, rows, cols, block: 0, values, scales: None, minima: None });
             }
             Storage::Quantised(format) => format,
