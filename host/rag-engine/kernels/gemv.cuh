@@ -11,8 +11,9 @@ constexpr int GEMV_THREADS = 256;
 constexpr int GEMV_WARPS = GEMV_THREADS / WARP;
 // Rows of a warp by the number of inputs; forward.rs has the same.
 template <int B> constexpr int ROWS_OF = B <= 2 ? 8 : 4;
-// Blocks that a multiprocessor is to hold.
-template <int B> constexpr int RESIDENT = B <= 2 ? 4 : B == 4 ? 3 : 2;
+// Blocks that a multiprocessor is to hold: as many as leave the registers that a thread needs.
+template <int B> constexpr int RESIDENT_DENSE = B == 1 ? 4 : B == 2 ? 3 : 2;
+template <int B> constexpr int RESIDENT_QUANTISED = B <= 4 ? 2 : 1;
 
 // Finishes one output; all lanes take part, 16 beside each other have rows beside each other.
 template <class E> DEVICE void finish(const Gemv &p, const GemvJob &job, int input, int row, float sum, bool valid)
@@ -46,22 +47,27 @@ template <class E> DEVICE void finish(const Gemv &p, const GemvJob &job, int inp
     }
 }
 
+// Lanes swap halves of N values until each has one, added up over the lanes that had it.
+template <int N, int MASK, int ALL_OF> DEVICE void swap_halves(float (&values)[ALL_OF])
+{
+    if constexpr (N > 1) {
+        const bool upper = threadIdx.x & MASK;
+#pragma unroll
+        for (int i = 0; i < N / 2; i++) {
+            const float given = upper ? values[i] : values[i + N / 2];
+            values[i] = (upper ? values[i + N / 2] : values[i]) + __shfl_xor_sync(ALL, given, MASK);
+        }
+        swap_halves<N / 2, MASK / 2>(values);
+    }
+}
+
 // Adds up N values over the lanes; lane `i * WARP / N` and those after it end with the i-th sum.
 template <int N> DEVICE float scatter_sums(float (&values)[N])
 {
-    const int lane = threadIdx.x % WARP;
-    int mask = WARP / 2;
-#pragma unroll
-    for (int half = N / 2; half > 0; half /= 2, mask /= 2) {
-        const bool upper = lane & mask;
-#pragma unroll
-        for (int i = 0; i < half; i++) {
-            const float given = upper ? values[i] : values[i + half];
-            values[i] = (upper ? values[i + half] : values[i]) + __shfl_xor_sync(ALL, given, mask);
-        }
-    }
+    swap_halves<N, WARP / 2>(values);
     float sum = values[0];
-    for (; mask > 0; mask /= 2) {
+#pragma unroll
+    for (int mask = WARP / N / 2; mask > 0; mask /= 2) {
         sum += __shfl_xor_sync(ALL, sum, mask);
     }
     return sum;

@@ -153,10 +153,12 @@ template <> DEVICE void store_two<int8>(void *out, long long all, long long at, 
     }
 }
 
-constexpr int RANK_PIECE = 32;
+// Of the low-rank mix, taken at once: with one row all that is to be read is under way, with eight registers are short.
+template <int ROWS> constexpr int RANK_PIECES = ROWS == 1 ? 32 : 8;
 
 template <class W, class E, int ROWS> DEVICE void lerp(const Lerp &p)
 {
+    constexpr int RANK_PIECE = RANK_PIECES<ROWS>;
     SHARED __align__(16) float low[RANK_PIECE][ROWS < 4 ? 4 : ROWS];
     release_next();
     if (fetches_ahead(p.ahead)) {

@@ -45,13 +45,15 @@ KERNEL(gate8_f32, Gate, GATE_THREADS, (gate_rows<8, float>(p)))
 KERNEL(gate8_bf16, Gate, GATE_THREADS, (gate_rows<8, bf16>(p)))
 
 // Named by weights, inputs and the number of inputs.
-#define GEMV(B)                                                                                              \
-    RESIDENT_KERNEL(gemv_f32_f32_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_dense<float, float, B>(p)))     \
-    RESIDENT_KERNEL(gemv_bf16_bf16_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_dense<bf16, bf16, B>(p)))     \
-    RESIDENT_KERNEL(gemv_bf16_f32_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_dense<bf16, float, B>(p)))     \
-    RESIDENT_KERNEL(gemv_int8_int8_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_quantised<INT8, B>(p)))       \
-    RESIDENT_KERNEL(gemv_int4_int8_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_quantised<INT4, B>(p)))       \
-    RESIDENT_KERNEL(gemv_nf4_int8_##B, Gemv, GEMV_THREADS, RESIDENT<B>, (gemv_quantised<NF4, B>(p)))
+#define DENSE(W, X, B, ...) RESIDENT_KERNEL(gemv_##W##_##X##_##B, Gemv, GEMV_THREADS, RESIDENT_DENSE<B>, __VA_ARGS__)
+#define QUANTISED(W, B, ...) RESIDENT_KERNEL(gemv_##W##_int8_##B, Gemv, GEMV_THREADS, RESIDENT_QUANTISED<B>, __VA_ARGS__)
+#define GEMV(B)                                              \
+    DENSE(f32, f32, B, (gemv_dense<float, float, B>(p)))     \
+    DENSE(bf16, bf16, B, (gemv_dense<bf16, bf16, B>(p)))     \
+    DENSE(bf16, f32, B, (gemv_dense<bf16, float, B>(p)))     \
+    QUANTISED(int8, B, (gemv_quantised<INT8, B>(p)))         \
+    QUANTISED(int4, B, (gemv_quantised<INT4, B>(p)))         \
+    QUANTISED(nf4, B, (gemv_quantised<NF4, B>(p)))
 GEMV(1)
 GEMV(2)
 GEMV(4)

@@ -57,6 +57,6 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { overlap: true, ahead_bytes: 6 << 20, recorded: true, few_max: 8 }
+        Self { overlap: true, ahead_bytes: 2 << 20, recorded: true, few_max: 8 }
     }
 }
