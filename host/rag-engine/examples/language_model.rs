@@ -15,7 +15,6 @@ use std::io::BufRead;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rag_engine::LanguageModelConfig;
 use rag_engine::bench::{self, Plan, Source, What};
 use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::pool::Pool;
@@ -25,6 +24,7 @@ use rag_engine::generate::load_engine;
 use rag_engine::packed::{self, quantize_with};
 use rag_engine::rwkv::{Config, Engine, Formats, Logits, Model, Piece, RandomModel, State};
 use rag_engine::tokenizer::{END_OF_TEXT, Tokenizer};
+use rag_engine::{Device, LanguageModelConfig};
 
 /// Tokens over which a loss is taken, and how many are read before each document starts anew.
 const LOSS_TOKENS: usize = 16_384;
@@ -51,6 +51,7 @@ fn main() -> Result<()> {
 
 fn config(weights: &str, rest: &[&str]) -> LanguageModelConfig {
     LanguageModelConfig {
+        device: Device::Cpu,
         weights: weights.into(),
         vocabulary: "".into(),
         name: "bench".to_string(),
@@ -72,7 +73,7 @@ fn speed(what: What, weights: &str, rest: &[&str]) -> Result<()> {
     let counts: Vec<usize> = counts.map(str::parse).collect::<std::result::Result<_, _>>()?;
     let threads = rest.get(1).and_then(|threads| threads.parse().ok()).unwrap_or(0);
     let source = match Config::published(weights) {
-        Some(_) => Source::Random { size: weights.to_string(), threads },
+        Some(_) => Source::Random { size: weights.to_string(), threads, device: Device::Cpu },
         None => Source::File(config(weights, &["", *rest.get(1).unwrap_or(&"0")])),
     };
     let plan = Plan {

@@ -9,6 +9,7 @@ use crate::cpu::matrix::Format;
 use crate::generate::{LanguageModelConfig, cpu_with, load_engine};
 pub use crate::measure::{Measurement, peak_memory};
 use crate::random::Random;
+use crate::runner::Device;
 use crate::rwkv::engine::ROWS_MAX;
 use crate::rwkv::random_model::size_names;
 use crate::rwkv::{Config, Engine, Formats, Logits, Model, Piece, RandomModel, State, weights};
@@ -27,10 +28,11 @@ pub enum What {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
     File(LanguageModelConfig),
-    /// A published size by name with random weights, and threads (0: one a core).
+    /// A published size by name with random weights, threads (0: one a core), and where to compute.
     Random {
         size: String,
         threads: usize,
+        device: Device,
     },
 }
 
@@ -71,6 +73,14 @@ pub fn run(what: What, plan: &Plan) -> Result<Vec<Measurement>> {
             Source::Random { .. } => Some(Format::Int8),
         });
     }
+    #[cfg(feature = "cuda")]
+    if let Some(device) = gpu_of(&plan.source) {
+        return on_gpu(what, plan, device);
+    }
+    #[cfg(not(feature = "cuda"))]
+    if let Device::Cuda(_) = device_of(&plan.source) {
+        return Err(crate::runner::without_cuda());
+    }
     let mut results = Vec::new();
     for format in formats {
         let start = Instant::now();
@@ -104,6 +114,76 @@ pub fn run(what: What, plan: &Plan) -> Result<Vec<Measurement>> {
     Ok(results)
 }
 
+fn device_of(source: &Source) -> Device {
+    match source {
+        Source::File(config) => config.device,
+        Source::Random { device, .. } => *device,
+    }
+}
+
+/// The GPU that is meant, if one is.
+#[cfg(feature = "cuda")]
+fn gpu_of(source: &Source) -> Option<usize> {
+    match device_of(source) {
+        Device::Cpu => None,
+        Device::Cuda(index) => Some(index),
+        Device::Auto => matches!(crate::rwkv::cuda::count(), Ok(1..)).then_some(0),
+    }
+}
+
+/// `run` on a GPU; f32, or no format, stands for bf16.
+#[cfg(feature = "cuda")]
+fn on_gpu(what: What, plan: &Plan, device: usize) -> Result<Vec<Measurement>> {
+    use crate::rwkv::cuda::{Dense, Engine as GpuEngine, Options, Tuning};
+    let counts = if what == What::Decode { &plan.batches } else { &plan.lengths };
+    let sequences = if what == What::Decode { counts.iter().copied().max().unwrap_or(1) } else { 1 };
+    let formats = if plan.formats.is_empty() { vec![Format::F32] } else { plan.formats.clone() };
+    let mut results = Vec::new();
+    for format in formats {
+        let start = Instant::now();
+        let options = Options {
+            device,
+            sequences,
+            formats: Formats::of(format),
+            dense: Dense::Bf16,
+            tuning: Tuning::default(),
+        };
+        let mut engine = match &plan.source {
+            Source::File(config) => GpuEngine::load(&*checkpoint::open(&config.weights)?, &options)?,
+            Source::Random { size, .. } => GpuEngine::random(&published(size)?, SEED, &options)?,
+        };
+        let name = if format == Format::F32 { "bf16" } else { format.name() };
+        let bandwidth = engine.memory_bandwidth()?;
+        let (bytes, state) = (engine.bytes_read(), engine.config().state_len() * 4);
+        results.push(Measurement::new(format!("{name}, load"), start.elapsed().as_secs_f64(), "s"));
+        results.push(Measurement::new(format!("{name}, weights read a token"), bytes as f64 / 1e6, "MB"));
+        results.push(Measurement::new(format!("{name}, GPU memory copied"), bandwidth / 1e9, "GB/s"));
+        let taken = engine.memory_taken()? as f64 / f64::from(1 << 20);
+        results.push(Measurement::new(format!("{name}, GPU memory taken"), taken, "MiB"));
+        for &count in counts {
+            if what == What::Prefill {
+                let rate = engine.prefill_rate(1, count, plan.round)?;
+                results.push(Measurement::new(format!("{name}, prefill, {count} tokens"), rate, "tokens/s"));
+                continue;
+            }
+            let label = format!("{name}, decode, batch {count}");
+            let rate = engine.decode_rate(count, plan.round)?;
+            let bound = count as f64 * bandwidth / (bytes + 2 * count * state) as f64;
+            results.push(Measurement::new(&label, rate, "tokens/s"));
+            results.push(Measurement::new(format!("{label}, of the memory bound"), rate / bound, "share"));
+        }
+    }
+    Ok(results)
+}
+
+/// A size by its name.
+fn published(size: &str) -> Result<Config> {
+    Config::published(size).ok_or_else(|| {
+        let known: Vec<&str> = size_names().collect();
+        Error::invalid(format!("there is no size {size}; known are {}", known.join(", ")))
+    })
+}
+
 /// The engine, and the bytes of weights that one token reads.
 fn load(source: &Source, format: Option<Format>) -> Result<(Engine, usize)> {
     match source {
@@ -113,11 +193,8 @@ fn load(source: &Source, format: Option<Format>) -> Result<(Engine, usize)> {
             let bytes = engine.bytes_read();
             Ok((engine, bytes))
         }
-        Source::Random { size, threads } => {
-            let sizes = Config::published(size).ok_or_else(|| {
-                let known: Vec<&str> = size_names().collect();
-                Error::invalid(format!("there is no size {size}; known are {}", known.join(", ")))
-            })?;
+        Source::Random { size, threads, .. } => {
+            let sizes = published(size)?;
             let weights = RandomModel::new(&sizes, SEED);
             let formats = Formats::of(format.unwrap_or(Format::Int8));
             memory::require(size.as_ref(), memory::of_model(&weights, &sizes, &formats))?;

@@ -22,7 +22,7 @@ use crate::cpu::product::Cpu;
 use crate::cpu::simd::Simd;
 use crate::memory;
 use crate::profile::{self, DEFAULT_PROFILE, Profile, ProfileConfig};
-use crate::rwkv::engine::ROWS_MAX;
+use crate::runner::{Device, Runner};
 use crate::rwkv::{Config, Engine, Formats, Model};
 use crate::sampler::Sampler;
 use crate::slot::{EVENTS_BESIDE_TOKENS, Job, Task, Writing};
@@ -48,7 +48,9 @@ pub struct LanguageModelConfig {
     pub vocabulary: PathBuf,
     /// As shown to people.
     pub name: String,
-    /// Sequences that run at once, 1 to `ROWS_MAX / 2`.
+    /// Where it computes.
+    pub device: Device,
+    /// Sequences that run at once, 1 to `ROWS_MAX / 2` (on a GPU, to 512).
     pub slots: usize,
     /// Requests that wait at most.
     pub queue_max: usize,
@@ -108,13 +110,18 @@ impl LanguageModel {
     /// file that is no RWKV, `Error::Unavailable` when there is too little memory.
     pub fn load(config: LanguageModelConfig) -> Result<Arc<Self>> {
         let tokenizer = Tokenizer::load(&config.vocabulary)?;
-        let engine = load_engine(&config)?;
-        Self::start(engine, tokenizer, config)
+        let runner = load_runner(&config)?;
+        Self::start(runner, tokenizer, config)
     }
 
     /// Starts the worker of a model that is in memory already; of `config`, what says how to load is not used.
-    pub fn start(mut engine: Engine, tokenizer: Tokenizer, config: LanguageModelConfig) -> Result<Arc<Self>> {
-        let profiles = load_profiles(&mut engine, &config.profiles)?;
+    pub fn start(
+        runner: impl Into<Runner>,
+        tokenizer: Tokenizer,
+        config: LanguageModelConfig,
+    ) -> Result<Arc<Self>> {
+        let mut runner = runner.into();
+        let profiles = load_profiles(&mut runner, &config.profiles)?;
         let disk = config.state_cache_disk.as_ref().map(Disk::open).transpose()?;
         // Within one process a cache belongs to one model: only files need to know which.
         let model_hash = match &disk {
@@ -123,14 +130,16 @@ impl LanguageModel {
         };
         let tokenizer = Arc::new(tokenizer);
         let counters = Arc::new(Counters::default());
-        let vocabulary = engine.config().vocabulary;
+        let vocabulary = runner.config().vocabulary;
+        let banned = textless_ids(&tokenizer, vocabulary);
+        runner.ban(&banned)?;
         let worker = Worker {
-            banned: textless_ids(&tokenizer, vocabulary),
+            banned,
             tokenizer: tokenizer.clone(),
             cache: StateCache::new(config.state_cache_bytes, disk),
-            slots_max: config.slots.clamp(1, ROWS_MAX / 2),
+            slots_max: config.slots.clamp(1, runner.slots_max()),
             counters: counters.clone(),
-            engine,
+            runner,
         };
         let queue_max = config.queue_max.max(1);
         let (queue, requests) = sync_channel(queue_max);
@@ -272,6 +281,46 @@ pub fn load_engine(config: &LanguageModelConfig) -> Result<Engine> {
     Ok(Engine::new(model, cpu_with(config.threads)?))
 }
 
+/// Loads weights to where they are to be computed with.
+fn load_runner(config: &LanguageModelConfig) -> Result<Runner> {
+    match config.device {
+        Device::Cpu => Ok(load_engine(config)?.into()),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(index) => load_on_gpu(config, index),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => Err(crate::runner::without_cuda()),
+        #[cfg(not(feature = "cuda"))]
+        Device::Auto => Ok(load_engine(config)?.into()),
+        #[cfg(feature = "cuda")]
+        Device::Auto => {
+            let there = crate::rwkv::cuda::count();
+            let adapted = config.profiles.iter().any(|profile| profile.adapter.is_some());
+            if !matches!(there, Ok(1..)) || adapted {
+                return Ok(load_engine(config)?.into());
+            }
+            load_on_gpu(config, 0).or_else(|error| {
+                tracing::warn!("the language model runs on the CPU: {error}");
+                Ok(load_engine(config)?.into())
+            })
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn load_on_gpu(config: &LanguageModelConfig, device: usize) -> Result<Runner> {
+    use crate::rwkv::cuda::{Dense, Engine, Options, Tuning};
+    let options = Options {
+        device,
+        sequences: config.slots,
+        formats: config.quantize.unwrap_or(Formats::of(Format::F32)),
+        dense: Dense::Bf16,
+        tuning: Tuning::default(),
+    };
+    let engine = Engine::load(&*checkpoint::open(&config.weights)?, &options)?;
+    tracing::info!("the language model runs on {}", engine.name());
+    Ok(Runner::Cuda(Box::new(engine)))
+}
+
 /// The processor with so many threads; 0 takes one a core.
 pub(crate) fn cpu_with(threads: usize) -> Result<Cpu> {
     let threads = match threads {
@@ -282,7 +331,7 @@ pub(crate) fn cpu_with(threads: usize) -> Result<Cpu> {
 }
 
 /// The configured profiles, and the plain one where none takes its name.
-fn load_profiles(engine: &mut Engine, configs: &[ProfileConfig]) -> Result<Vec<Arc<Profile>>> {
+fn load_profiles(engine: &mut Runner, configs: &[ProfileConfig]) -> Result<Vec<Arc<Profile>>> {
     if configs.len() > PROFILES_MAX {
         return Err(Error::invalid(format!("{} profiles; {PROFILES_MAX} are allowed", configs.len())));
     }

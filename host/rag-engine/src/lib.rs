@@ -11,6 +11,7 @@ pub mod packed;
 pub mod profile;
 pub mod pth;
 pub mod random;
+mod runner;
 pub mod rwkv;
 pub mod sampler;
 mod slot;
@@ -22,6 +23,7 @@ mod worker;
 
 pub use generate::{LanguageModel, LanguageModelConfig, Totals};
 pub use packed::quantize;
+pub use runner::{Device, Runner};
 pub use state_cache::DiskCache;
 
 /// The instruction sets that the kernels use here, e.g. for a benchmark's report.

@@ -10,7 +10,8 @@ use rag_core::{Error, Result};
 use sha2::{Digest, Sha256};
 
 use crate::cpu::maths;
-use crate::rwkv::{AdapterId, AdapterScale, Engine, State, Weights};
+use crate::runner::Runner;
+use crate::rwkv::{AdapterId, AdapterScale, State, Weights};
 use crate::{checkpoint, memory};
 
 /// Name of the profile that plain generation uses.
@@ -91,7 +92,7 @@ pub(crate) struct ReadOut {
 
 impl Profile {
     /// The model as it is.
-    pub(crate) fn plain(engine: &Engine) -> Arc<Self> {
+    pub(crate) fn plain(engine: &Runner) -> Arc<Self> {
         let state = engine.initial_state();
         let hash = Sha256::digest(state.to_bytes()).into();
         let name = DEFAULT_PROFILE.to_string();
@@ -99,7 +100,7 @@ impl Profile {
     }
 
     /// Reads a profile's files; adapters are added to the engine.
-    pub(crate) fn load(config: &ProfileConfig, engine: &mut Engine) -> Result<Arc<Self>> {
+    pub(crate) fn load(config: &ProfileConfig, engine: &mut Runner) -> Result<Arc<Self>> {
         let width = engine.config().width;
         let state = match &config.state {
             Some(path) => State::tuned(&*checkpoint::open(path)?, engine.config())?,

@@ -7,6 +7,8 @@
 pub mod adapter;
 mod channel_mix;
 pub mod config;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod engine;
 mod linear;
 pub mod model;

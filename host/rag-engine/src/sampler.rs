@@ -16,6 +16,20 @@ use crate::cpu::maths::exp_below;
 use crate::cpu::simd::Simd;
 use crate::random::Random;
 
+/// How a sequence's next token is drawn by an engine that draws itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Drawing {
+    /// 0 takes the largest.
+    pub temperature: f32,
+    pub top_p: f32,
+    /// 0 is none.
+    pub top_k: u32,
+    /// Random, in [0, 1).
+    pub unit: f32,
+    /// What ids lose; each id once.
+    pub penalties: Vec<(u32, f32)>,
+}
+
 /// Settings and memory of one generation.
 #[derive(Debug)]
 pub struct Sampler {
@@ -67,6 +81,21 @@ impl Sampler {
         }
         // Rounding may leave a little: it belongs to the last one.
         candidates.last().map_or_else(|| largest(&self.values), |&(id, _)| id)
+    }
+
+    /// What an engine needs to choose the next token itself.
+    pub(crate) fn drawing(&mut self) -> Drawing {
+        let Sampling { temperature, top_p, top_k, presence_penalty, frequency_penalty, .. } = self.sampling;
+        let lost = |(&id, count): (&u32, &f32)| (id, presence_penalty + count * frequency_penalty);
+        let unit = if temperature == 0.0 { 0.0 } else { self.random.unit() as f32 };
+        // A f32 may round up to 1.
+        let unit = unit.min(1.0 - f32::EPSILON / 2.0);
+        Drawing { temperature, top_p, top_k, unit, penalties: self.counts.iter().map(lost).collect() }
+    }
+
+    /// How many penalties that has.
+    pub(crate) fn penalties(&self) -> usize {
+        self.counts.len()
     }
 
     /// Notes the chosen token. `counted` is false for tokens that may repeat freely: blanks and digits.

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use rag_core::Result;
 use rag_core::ports::{FinishReason, GenerationEvent, Usage};
+use rag_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::profile::{Pool, Pooling, Profile, ReadOut};
-use crate::rwkv::{Logits, State};
-use crate::sampler::Sampler;
+use crate::runner::{Place, Told};
+use crate::rwkv::Logits;
+use crate::sampler::{Drawing, Sampler};
 use crate::state_cache::Scope;
 use crate::text_stream::TextStream;
 use crate::tokenizer::{END_OF_TEXT, Tokenizer};
 use crate::within::Within;
 
-/// A state is kept after each such number of prompt tokens, beside those at the prompt's and the answer's end.
-const KEEP_EVERY: usize = 256;
 /// Events of a generation that belong to no token: the text held back until the end, and the end.
 pub(crate) const EVENTS_BESIDE_TOKENS: usize = 2;
 
@@ -45,6 +44,13 @@ pub(crate) enum Task {
     },
 }
 
+impl Job {
+    /// Answers with an error what cannot start.
+    pub(crate) fn fail(self, error: &Error) {
+        self.task.fail(error);
+    }
+}
+
 /// A text being written.
 #[derive(Debug)]
 pub(crate) struct Writing {
@@ -72,6 +78,15 @@ impl Task {
             Task::Keep { reply } => reply.is_closed(),
         }
     }
+
+    /// The caller may have left; then nobody misses it.
+    fn fail(self, error: &Error) {
+        match self {
+            Task::Write(writing) => drop(writing.events.try_send(Err(error.clone()))),
+            Task::ReadOut { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Task::Keep { reply } => drop(reply.send(Err(error.clone()))),
+        }
+    }
 }
 
 /// A sequence being read or written.
@@ -82,10 +97,12 @@ pub(crate) struct Slot {
     prompt_len: usize,
     /// How many of `tokens` the state has seen.
     pub(crate) read: usize,
-    pub(crate) state: State,
+    pub(crate) place: Place,
     pub(crate) profile: Arc<Profile>,
     pub(crate) scope: Scope,
     task: Task,
+    /// A state is kept after each such number of prompt tokens, beside those at the prompt's and the answer's end.
+    keep_every: usize,
 }
 
 /// What is to be done with a slot after a step.
@@ -104,10 +121,10 @@ pub(crate) enum Keep {
 }
 
 impl Slot {
-    /// Starts a job whose first `read` tokens `state` has seen.
-    pub(crate) fn new(job: Job, state: State, read: usize) -> Self {
+    /// Starts a job whose first `read` tokens `place` has seen.
+    pub(crate) fn new(job: Job, place: Place, read: usize, keep_every: usize) -> Self {
         let Job { tokens, profile, scope, task } = job;
-        Self { prompt_len: tokens.len(), tokens, read, state, profile, scope, task }
+        Self { prompt_len: tokens.len(), tokens, read, place, profile, scope, task, keep_every }
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
@@ -141,7 +158,7 @@ impl Slot {
         if self.is_writing() {
             return 1;
         }
-        let to_next_kept = KEEP_EVERY - self.read % KEEP_EVERY;
+        let to_next_kept = self.keep_every - self.read % self.keep_every;
         let last_apart = usize::from(matches!(self.task, Task::Write(_)));
         budget.min(to_next_kept).min(self.left() - last_apart)
     }
@@ -158,22 +175,39 @@ impl Slot {
         }
     }
 
-    /// Takes in what a step gave for `len` tokens: logits, or hidden rows [len, D].
+    /// How an engine that draws itself is to choose the next token; none where the choice needs more than a sampler.
+    pub(crate) fn drawing(&mut self) -> Option<Drawing> {
+        match &mut self.task {
+            Task::Write(writing) if writing.within.is_none() => Some(writing.sampler.drawing()),
+            _ => None,
+        }
+    }
+
+    /// How many penalties that may have.
+    pub(crate) fn penalties(&self) -> usize {
+        if let Task::Write(writing) = &self.task { writing.sampler.penalties() } else { 0 }
+    }
+
+    /// Takes in what a step gave for `len` tokens.
     pub(crate) fn advance(
         &mut self,
         len: usize,
-        result: Option<&[f32]>,
+        told: Told<'_>,
         banned: &[u32],
         tokenizer: &Tokenizer,
     ) -> After {
         self.read += len;
         let left = self.left();
-        let at_mark = len > 0 && self.read.is_multiple_of(KEEP_EVERY);
+        let at_mark = len > 0 && self.read.is_multiple_of(self.keep_every);
         match &mut self.task {
             Task::Write(writing) if left == 0 => {
-                let Some(logits) = result else { return After { keep: Keep::No, ended: false } };
+                let id = match told {
+                    Told::Token(id) => id,
+                    Told::Logits(logits) => writing.choose(logits, banned, tokenizer),
+                    Told::Nothing | Told::Rows(_) => return After { keep: Keep::No, ended: false },
+                };
                 let written = self.tokens.len() - self.prompt_len;
-                let (token, reason) = writing.write(logits, written as u32, banned, tokenizer);
+                let (token, reason) = writing.write(id, written as u32, tokenizer);
                 self.tokens.extend(token);
                 let Some(reason) = reason else { return After { keep: Keep::No, ended: false } };
                 let output_tokens = (self.tokens.len() - self.prompt_len) as u32;
@@ -185,7 +219,7 @@ impl Slot {
                 After { keep: if whole_prompt || at_mark { Keep::Yes } else { Keep::No }, ended: false }
             }
             Task::ReadOut { pool, .. } => {
-                if let (Some(rows), Some(read_out)) = (result, &self.profile.read_out) {
+                if let (Told::Rows(rows), Some(read_out)) = (told, &self.profile.read_out) {
                     let skipped = if read_out.pooling == Pooling::Last { len - 1 } else { 0 };
                     let width = rows.len() / len;
                     rows.chunks(width).skip(skipped).for_each(|row| pool.add(read_out.pooling, row));
@@ -199,7 +233,7 @@ impl Slot {
 
     /// Ends a slot that has done its work: tells the caller, gives back the state. A caller may have left; then
     /// nobody misses the answer.
-    pub(crate) fn end(self) -> State {
+    pub(crate) fn end(self) -> Place {
         match self.task {
             Task::Write(_) => {}
             Task::ReadOut { pool, reply } => {
@@ -209,23 +243,25 @@ impl Slot {
             }
             Task::Keep { reply } => drop(reply.send(Ok(self.tokens.len() as u32))),
         }
-        self.state
+        self.place
+    }
+
+    /// Ends a slot that cannot go on.
+    pub(crate) fn fail(self, error: &Error) {
+        self.task.fail(error);
     }
 }
 
 impl Writing {
-    /// Chooses the next token and sends its text; the reason when the text ends.
-    fn write(
-        &mut self,
-        logits: &[f32],
-        written: u32,
-        banned: &[u32],
-        tokenizer: &Tokenizer,
-    ) -> (Option<u32>, Option<FinishReason>) {
-        let id = match &self.within {
+    fn choose(&mut self, logits: &[f32], banned: &[u32], tokenizer: &Tokenizer) -> u32 {
+        match &self.within {
             Some(within) => self.sampler.choose(&within.mask(logits, tokenizer), banned),
             None => self.sampler.choose(logits, banned),
-        };
+        }
+    }
+
+    /// Sends the next token's text; the reason when the text ends.
+    fn write(&mut self, id: u32, written: u32, tokenizer: &Tokenizer) -> (Option<u32>, Option<FinishReason>) {
         if id == END_OF_TEXT {
             return (None, Some(FinishReason::Stop));
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::rwkv::State;
+use crate::rwkv::{Config, State};
 pub(crate) use disk::Disk;
 pub use disk::DiskCache;
 
@@ -70,9 +70,13 @@ impl StateCache {
         Self { entries: HashMap::new(), bytes_max, bytes: 0, clock: 0, disk }
     }
 
-    /// Sets `state` to that after the longest known prefix of `tokens`; returns the prefix's length, 0 for none, which
-    /// leaves `state` alone.
-    pub(crate) fn restore(&mut self, scope: Scope, tokens: &[u32], state: &mut State) -> usize {
+    /// The state after the longest known prefix of `tokens`, and the prefix's length. `config` is that of the model.
+    pub(crate) fn find(
+        &mut self,
+        scope: Scope,
+        tokens: &[u32],
+        config: &Config,
+    ) -> Option<(Arc<State>, usize)> {
         let mut hash = HASH_START;
         let (mut in_memory, mut on_disk) = (None, Vec::new());
         for (index, &token) in tokens.iter().enumerate() {
@@ -87,37 +91,44 @@ impl StateCache {
         let known = in_memory.map_or(0, |(_, len)| len);
         // The longest first; a file may turn out to be damaged.
         for (key, len) in on_disk.into_iter().rev().take_while(|&(_, len)| len > known) {
-            let found = self.disk.as_mut().and_then(|disk| disk.read(key, &tokens[..len], state));
+            let found = self.disk.as_mut().and_then(|disk| disk.read(key, &tokens[..len], config));
             if let Some(found) = found {
-                state.copy_from(&found);
-                self.keep(key, &tokens[..len], Arc::new(found));
-                return len;
+                let found = Arc::new(found);
+                self.keep(key, &tokens[..len], found.clone());
+                return Some((found, len));
             }
         }
-        let Some((key, len)) = in_memory else { return 0 };
+        let (key, len) = in_memory?;
         self.clock += 1;
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.used = self.clock;
-            state.copy_from(&entry.state);
-        }
-        len
+        let entry = self.entries.get_mut(&key)?;
+        entry.used = self.clock;
+        Some((entry.state.clone(), len))
     }
 
-    /// Keeps a copy of the state after `tokens`.
-    pub(crate) fn insert(&mut self, scope: Scope, tokens: &[u32], state: &State) {
-        let key = key_of(scope, tokens);
+    /// Whether anything is kept at all.
+    pub(crate) fn keeps(&self) -> bool {
+        self.bytes_max > 0 || self.disk.is_some()
+    }
+
+    /// Whether the state after `tokens` is in memory; it counts as used then.
+    pub(crate) fn knows(&mut self, scope: Scope, tokens: &[u32]) -> bool {
         self.clock += 1;
-        match self.entries.get_mut(&key) {
-            Some(entry) if *entry.tokens == *tokens => entry.used = self.clock,
-            _ => self.keep(key, tokens, Arc::new(state.clone())),
+        let entry = self.entries.get_mut(&key_of(scope, tokens)).filter(|entry| *entry.tokens == *tokens);
+        entry.map(|entry| entry.used = self.clock).is_some()
+    }
+
+    /// Keeps the state after `tokens`.
+    pub(crate) fn insert(&mut self, scope: Scope, tokens: &[u32], state: Arc<State>) {
+        if !self.knows(scope, tokens) {
+            self.keep(key_of(scope, tokens), tokens, state);
         }
     }
 
     /// `insert`, and writes it to the folder at once where there is one.
-    pub(crate) fn insert_lasting(&mut self, scope: Scope, tokens: &[u32], state: &State) {
-        self.insert(scope, tokens, state);
+    pub(crate) fn insert_lasting(&mut self, scope: Scope, tokens: &[u32], state: Arc<State>) {
+        self.insert(scope, tokens, state.clone());
         if let Some(disk) = &mut self.disk {
-            disk.write(key_of(scope, tokens), tokens.into(), Arc::new(state.clone()));
+            disk.write(key_of(scope, tokens), tokens.into(), state);
         }
     }
 

@@ -8,22 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
 
-use rag_core::Error;
+use rag_core::{Error, Result};
 
 use crate::generate::Counters;
-use crate::rwkv::engine::ROWS_MAX;
-use crate::rwkv::{Engine, Logits, Piece, State};
+use crate::runner::{Place, Runner, Told, Work};
+use crate::rwkv::Logits;
 use crate::slot::{Job, Keep, Slot};
 use crate::state_cache::StateCache;
 use crate::tokenizer::Tokenizer;
 
-/// Prompt tokens read in one step while others write: some 20 ms of delay for them.
-const PROMPT_PIECE_MAX: usize = 64;
-
 /// The worker's belongings.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    pub(crate) engine: Engine,
+    pub(crate) runner: Runner,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) cache: StateCache,
     pub(crate) slots_max: usize,
@@ -36,19 +33,26 @@ impl Worker {
     /// Serves the queue until every sender is gone and all sequences have ended.
     pub(crate) fn run(mut self, queue: &Receiver<Job>) {
         let mut slots: Vec<Slot> = Vec::new();
-        let mut idle_states: Vec<State> = Vec::new();
-        while self.admit(queue, &mut slots, &mut idle_states).is_ok() {
+        let mut idle: Vec<Place> = Vec::new();
+        while self.admit(queue, &mut slots, &mut idle).is_ok() {
             let mut index = 0;
             while index < slots.len() {
                 if slots[index].is_abandoned() {
-                    idle_states.push(slots.remove(index).state);
+                    idle.push(slots.remove(index).place);
                 } else {
                     index += 1;
                 }
             }
             if !slots.is_empty() {
-                for index in self.step(&mut slots).into_iter().rev() {
-                    idle_states.push(slots.remove(index).end());
+                match self.step(&mut slots) {
+                    Ok(ended) => {
+                        ended.into_iter().rev().for_each(|index| idle.push(slots.remove(index).end()));
+                    }
+                    Err(error) => {
+                        tracing::error!("the language model failed: {error}");
+                        // What the states hold is unknown: new ones are made.
+                        slots.drain(..).for_each(|slot| slot.fail(&error));
+                    }
                 }
             }
             self.counters.running.store(slots.len() as u64, Ordering::Relaxed);
@@ -60,8 +64,8 @@ impl Worker {
         &mut self,
         queue: &Receiver<Job>,
         slots: &mut Vec<Slot>,
-        idle_states: &mut Vec<State>,
-    ) -> Result<(), RecvError> {
+        idle: &mut Vec<Place>,
+    ) -> std::result::Result<(), RecvError> {
         while slots.len() < self.slots_max {
             let job = if slots.is_empty() {
                 queue.recv()?
@@ -71,32 +75,40 @@ impl Worker {
                     Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
                 }
             };
-            if !job.is_abandoned() {
-                let state = idle_states.pop().unwrap_or_else(|| State::zero(self.engine.config()));
-                slots.push(self.open(job, state));
+            if job.is_abandoned() {
+                continue;
+            }
+            match idle.pop().map_or_else(|| self.runner.place(), Ok) {
+                Ok(place) => slots.extend(self.open(job, place)),
+                Err(error) => job.fail(&error),
             }
         }
         Ok(())
     }
 
     /// Starts from the longest known prefix, else from the profile's initial state.
-    fn open(&mut self, job: Job, mut state: State) -> Slot {
+    fn open(&mut self, job: Job, mut place: Place) -> Option<Slot> {
         let known = &job.tokens[..Slot::known_max(&job)];
-        let read = self.cache.restore(job.scope, known, &mut state);
-        if read == 0 {
-            state.copy_from(&job.profile.state);
+        let found = self.cache.find(job.scope, known, self.runner.config());
+        let (state, read) = found.as_ref().map_or((&job.profile.state, 0), |(state, read)| (&**state, *read));
+        if let Err(error) = place.restore(state) {
+            job.fail(&error);
+            return None;
         }
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         self.counters.prompt_tokens.fetch_add(job.tokens.len() as u64, Ordering::Relaxed);
         self.counters.prompt_tokens_known.fetch_add(read as u64, Ordering::Relaxed);
-        Slot::new(job, state, read)
+        Some(Slot::new(job, place, read, self.runner.keep_every()))
     }
 
     /// Moves every slot on; returns the places of those that ended, ascending.
-    fn step(&mut self, slots: &mut [Slot]) -> Vec<usize> {
+    fn step(&mut self, slots: &mut [Slot]) -> Result<Vec<usize>> {
         let writing = slots.iter().filter(|slot| slot.is_writing()).count();
-        let mut budget = if writing > 0 { PROMPT_PIECE_MAX } else { ROWS_MAX }.min(ROWS_MAX - writing);
-        let mut pieces = Vec::new();
+        let rows = self.runner.rows_max();
+        let piece = if writing > 0 { self.runner.prompt_piece_max() } else { rows };
+        let mut budget = piece.min(rows - writing);
+        let draws = self.runner.draws(slots.iter().map(Slot::penalties).sum());
+        let mut works = Vec::new();
         let mut plans = Vec::with_capacity(slots.len());
         for slot in slots.iter_mut() {
             let len = slot.next_piece(budget);
@@ -104,42 +116,43 @@ impl Worker {
                 budget -= len;
             }
             let logits = slot.wanted(len);
-            plans.push((len, logits));
+            let draw = if draws && len > 0 && logits == Logits::Last { slot.drawing() } else { None };
+            plans.push((len, logits, draw.is_some()));
             if len > 0 {
                 let tokens = &slot.tokens[slot.read..slot.read + len];
                 let adapter = slot.profile.adapter;
-                pieces.push(Piece { tokens, state: &mut slot.state, logits, adapter });
+                works.push(Work { tokens, place: &mut slot.place, logits, adapter, draw });
             }
         }
-        if !pieces.is_empty() {
-            self.engine.forward(&mut pieces);
+        if !works.is_empty() {
+            self.runner.run(works)?;
         }
-        let (vocabulary, width) = (self.engine.config().vocabulary, self.engine.config().width);
-        let (mut logits, mut hidden) = (self.engine.logits(), self.engine.hidden());
+        let mut results = self.runner.results();
         let mut ended = Vec::new();
-        for (index, (slot, (len, wanted))) in slots.iter_mut().zip(plans).enumerate() {
-            let result = match wanted {
-                _ if len == 0 => None,
-                Logits::Last => logits.split_off(..vocabulary),
-                Logits::Hidden => hidden.split_off(..len * width),
-                Logits::None | Logits::All => None,
-            };
+        for (index, (slot, (len, logits, drawn))) in slots.iter_mut().zip(plans).enumerate() {
+            let told = if len == 0 { Told::Nothing } else { results.next(logits, len, drawn) };
             let before = slot.tokens.len();
-            let after = slot.advance(len, result, &self.banned, &self.tokenizer);
+            let after = slot.advance(len, told, &self.banned, &self.tokenizer);
             self.counters.output_tokens.fetch_add((slot.tokens.len() - before) as u64, Ordering::Relaxed);
-            match after.keep {
-                Keep::No => {}
-                Keep::Yes => self.cache.insert(slot.scope, &slot.tokens[..slot.read], &slot.state),
-                Keep::Lasting => {
-                    self.cache.insert_lasting(slot.scope, &slot.tokens[..slot.read], &slot.state);
-                }
-            }
+            keep(&mut self.cache, slot, after.keep)?;
             if after.ended {
                 ended.push(index);
             }
         }
-        ended
+        Ok(ended)
     }
+}
+
+/// Keeps a copy of a slot's state where that is worth it.
+fn keep(cache: &mut StateCache, slot: &Slot, keep: Keep) -> Result<()> {
+    let (scope, tokens) = (slot.scope, &slot.tokens[..slot.read]);
+    match keep {
+        Keep::No => {}
+        Keep::Yes if !cache.keeps() || cache.knows(scope, tokens) => {}
+        Keep::Yes => cache.insert(scope, tokens, Arc::new(slot.place.snapshot()?)),
+        Keep::Lasting => cache.insert_lasting(scope, tokens, Arc::new(slot.place.snapshot()?)),
+    }
+    Ok(())
 }
 
 /// What a caller sees when the worker ended before the answer did.

@@ -14,7 +14,7 @@ use rag_engine::cpu::matrix::Format;
 use rag_engine::encoder::EncoderConfig;
 use rag_engine::profile::{AdapterConfig, DEFAULT_PROFILE, ProfileConfig, ReadOutConfig};
 use rag_engine::rwkv::{AdapterScale, Formats};
-use rag_engine::{DiskCache, LanguageModelConfig};
+use rag_engine::{Device, DiskCache, LanguageModelConfig};
 use rag_store::{Store, StoreConfig};
 use rag_tune::{Tuner, TunerConfig};
 use rag_wasm::{PluginHost, WasmConfig};
@@ -128,6 +128,7 @@ pub(crate) fn language_config(config: &Config) -> Result<LanguageModelConfig> {
         },
         profiles: default_profile(config)?.into_iter().collect(),
         quantize: formats(&models.quantize, models.quantize_head)?,
+        device: device(&models.device)?,
         demonstration: models.demonstration,
     })
 }
@@ -150,6 +151,11 @@ fn default_profile(config: &Config) -> Result<Option<ProfileConfig>> {
     let adapter = adapter.map(|path| AdapterConfig { path, pissa_start, scale });
     let (name, read_out) = (DEFAULT_PROFILE.to_owned(), ReadOutConfig::Language);
     Ok(Some(ProfileConfig { name, state, adapter, read_out }))
+}
+
+/// Where a model computes by the configured name.
+pub(crate) fn device(name: &str) -> Result<Device> {
+    Device::parse(name).with_context(|| format!("the device '{name}' is none of auto, cpu, cuda:N"))
 }
 
 /// What tunes: data sets and jobs in `tuning` of the data folder, or where `bus.tuning_dir` says.

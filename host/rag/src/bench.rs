@@ -9,6 +9,7 @@ mod search;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rag_engine::LanguageModelConfig;
 use rag_engine::bench::{Measurement, Plan, Source, What, peak_memory};
 use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::simd::Simd;
@@ -51,10 +52,11 @@ fn language(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
     let formats = args.format.iter().map(|name| {
         Format::parse(name).with_context(|| format!("--format {name} is none of f32, int8, int4, nf4"))
     });
+    let device = assemble::device(args.device.as_deref().unwrap_or(&config.models.device))?;
     let plan = Plan {
         source: match &args.random {
-            Some(size) => Source::Random { size: size.clone(), threads: config.engine_threads() },
-            None => Source::File(assemble::language_config(config)?),
+            Some(size) => Source::Random { size: size.clone(), threads: config.engine_threads(), device },
+            None => Source::File(LanguageModelConfig { device, ..assemble::language_config(config)? }),
         },
         formats: formats.collect::<Result<_>>()?,
         batches: args.batch.clone(),

@@ -484,6 +484,9 @@ pub(crate) struct Bench {
     /// For decode and prefill: a model of this size with random weights (0b1, 0b4, 1b6, 3b, 7b, 14b), nothing to download
     #[arg(long)]
     pub(crate) random: Option<String>,
+    /// For decode and prefill: cpu or cuda:N, where the default is the configuration's
+    #[arg(long)]
+    pub(crate) device: Option<String>,
     /// For decode and prefill: formats to convert to, e.g. f32,int8,int4,nf4
     #[arg(long, value_delimiter = ',')]
     pub(crate) format: Vec<String>,

@@ -69,6 +69,8 @@ pub(crate) struct Models {
     pub(crate) quantize: String,
     /// Whether the language head gets this format too; else it gets 8 bits at least.
     pub(crate) quantize_head: bool,
+    /// Where the language model computes: `auto`, `cpu`, or `cuda:N` in a program built with CUDA.
+    pub(crate) device: String,
     /// Tuned state that every answer starts from; empty is none.
     pub(crate) state: PathBuf,
     /// LoRA or PiSSA adapter that answers are written under; empty is none.
@@ -176,6 +178,7 @@ impl Default for Models {
             language: "rwkv6-demo.safetensors".into(),
             quantize: String::new(),
             quantize_head: false,
+            device: "auto".to_owned(),
             state: PathBuf::new(),
             adapter: PathBuf::new(),
             adapter_alpha: 0.0,

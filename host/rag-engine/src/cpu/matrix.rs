@@ -16,9 +16,13 @@
 //! `d` and `m` are half-precision, one for each row of each block: 16 of them stand together. A matrix whose columns
 //! are no multiple of the block has a smaller one (64 or 32). Quantised files hold exactly these bytes (`packed`).
 
+#[cfg(any(test, feature = "cuda"))]
+mod by_rows;
 mod quantise;
 
 use crate::pth::half_to_f32;
+#[cfg(feature = "cuda")]
+pub(crate) use by_rows::ByRows;
 use quantise::pack_rows;
 
 /// Rows of a panel: the lanes of a 512-bit register.

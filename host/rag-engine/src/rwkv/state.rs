@@ -99,6 +99,17 @@ impl State {
         &self.config
     }
 
+    /// All values in their order, for copies to and from a GPU.
+    #[cfg(feature = "cuda")]
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(super) fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
     pub(super) fn layer(&mut self, layer: usize) -> LayerState<'_> {
         let len = self.config.layer_state_len();
         let values = &mut self.values[layer * len..(layer + 1) * len];

@@ -14,7 +14,7 @@ use rag_core::{Error, Result};
 use sha2::{Digest, Sha256};
 
 use super::{Key, Scope};
-use crate::rwkv::State;
+use crate::rwkv::{Config, State};
 
 const MARK: &[u8; 8] = b"RKSTATE1";
 const HASH_BYTES: usize = 32;
@@ -86,11 +86,11 @@ impl Disk {
     }
 
     /// The state after exactly these tokens, of the sizes of `like`. A damaged file is removed.
-    pub(super) fn read(&mut self, key: Key, tokens: &[u32], like: &State) -> Option<State> {
+    pub(super) fn read(&mut self, key: Key, tokens: &[u32], config: &Config) -> Option<State> {
         let path = self.path(key);
         // It may not be written yet.
         let bytes = fs_err::read(&path).ok()?;
-        let Some((stored, state)) = parse(&bytes, like) else {
+        let Some((stored, state)) = parse(&bytes, config) else {
             tracing::warn!(path = %path.display(), "a damaged state was removed");
             self.forget(key);
             return None;
@@ -173,7 +173,7 @@ fn write_file(path: &Path, tokens: &[u32], state: &State) -> std::io::Result<()>
 }
 
 /// Tokens and state of a file; none when it is damaged or of another model.
-fn parse(bytes: &[u8], like: &State) -> Option<(Vec<u32>, State)> {
+fn parse(bytes: &[u8], config: &Config) -> Option<(Vec<u32>, State)> {
     let (content, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
     if *hash != *Sha256::digest(content) {
         return None;
@@ -182,5 +182,5 @@ fn parse(bytes: &[u8], like: &State) -> Option<(Vec<u32>, State)> {
     let (count, rest) = rest.split_first_chunk::<4>()?;
     let (tokens, state) = rest.split_at_checked((u32::from_le_bytes(*count) as usize).checked_mul(4)?)?;
     let tokens = tokens.as_chunks().0.iter().map(|&token| u32::from_le_bytes(token)).collect();
-    Some((tokens, State::from_bytes(state, like.config())?))
+    Some((tokens, State::from_bytes(state, config)?))
 }

@@ -21,20 +21,24 @@ fn state(value: f32) -> State {
     State::from_bytes(&values, &config()).unwrap()
 }
 
+fn kept(value: f32) -> Arc<State> {
+    Arc::new(state(value))
+}
+
 fn scope(tenant: &str) -> Scope {
     Scope::of(&[b"model", tenant.as_bytes()])
 }
 
 /// Length of the prefix found.
 fn found(cache: &mut StateCache, tokens: &[u32]) -> usize {
-    cache.restore(scope("a"), tokens, &mut State::zero(&config()))
+    cache.find(scope("a"), tokens, &config()).map_or(0, |(_, len)| len)
 }
 
 #[test]
 fn the_longest_prefix_is_found() {
     let mut cache = StateCache::new(10_000, None);
-    cache.insert(scope("a"), &[1, 2], &state(1.0));
-    cache.insert(scope("a"), &[1, 2, 3, 4], &state(2.0));
+    cache.insert(scope("a"), &[1, 2], kept(1.0));
+    cache.insert(scope("a"), &[1, 2, 3, 4], kept(2.0));
     for (tokens, len) in [
         (&[1, 2, 3, 4, 5][..], 4),
         (&[1, 2, 3, 4], 4),
@@ -46,18 +50,15 @@ fn the_longest_prefix_is_found() {
     ] {
         assert_eq!(found(&mut cache, tokens), len, "{tokens:?}");
     }
-    let mut restored = State::zero(&config());
-    cache.restore(scope("a"), &[1, 2, 3], &mut restored);
-    assert_eq!(restored, state(1.0));
+    let (restored, _) = cache.find(scope("a"), &[1, 2, 3], &config()).unwrap();
+    assert_eq!(*restored, state(1.0));
 }
 
 #[test]
 fn tenants_share_nothing() {
     let mut cache = StateCache::new(10_000, None);
-    cache.insert(scope("a"), &[1, 2], &state(1.0));
-    let mut restored = state(7.0);
-    assert_eq!(cache.restore(scope("b"), &[1, 2, 3], &mut restored), 0);
-    assert_eq!(restored, state(7.0));
+    cache.insert(scope("a"), &[1, 2], kept(1.0));
+    assert_eq!(cache.find(scope("b"), &[1, 2, 3], &config()), None);
     assert_ne!(Scope::of(&[b"ab", b"c"]), Scope::of(&[b"a", b"bc"]));
 }
 
@@ -66,19 +67,19 @@ fn the_budget_holds_and_the_least_used_goes() {
     let one = state(0.0).bytes() + 4;
     let mut cache = StateCache::new(one * 3, None);
     for token in 1..=3 {
-        cache.insert(scope("a"), &[token], &state(0.0));
+        cache.insert(scope("a"), &[token], kept(0.0));
     }
     assert_eq!(found(&mut cache, &[1]), 1);
-    cache.insert(scope("a"), &[4], &state(0.0));
+    cache.insert(scope("a"), &[4], kept(0.0));
     assert_eq!([1, 2, 3, 4].map(|token| found(&mut cache, &[token])), [1, 0, 1, 1]);
     assert!(cache.bytes <= cache.bytes_max);
     // The same prefix again takes no more room.
     let bytes = cache.bytes;
-    cache.insert(scope("a"), &[4], &state(0.0));
+    cache.insert(scope("a"), &[4], kept(0.0));
     assert_eq!(cache.bytes, bytes);
 
     let mut none = StateCache::new(0, None);
-    none.insert(scope("a"), &[1], &state(0.0));
+    none.insert(scope("a"), &[1], kept(0.0));
     assert_eq!(found(&mut none, &[1]), 0);
 }
 
@@ -103,21 +104,18 @@ fn wait_for_files(dir: &std::path::Path, count: usize) {
 fn what_memory_has_no_room_for_comes_back_from_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let mut cache = over(folder.path(), 10);
-    cache.insert(scope("a"), &[1, 2], &state(0.1));
-    cache.insert(scope("a"), &[3], &state(5.0));
+    cache.insert(scope("a"), &[1, 2], kept(0.1));
+    cache.insert(scope("a"), &[3], kept(5.0));
     wait_for_files(folder.path(), 1);
-    let mut restored = State::zero(&config());
-    assert_eq!(cache.restore(scope("a"), &[1, 2, 3], &mut restored), 2);
-    assert_eq!(restored, state(0.1));
-    cache.insert_lasting(scope("a"), &[9], &state(9.0));
+    assert_eq!(cache.find(scope("a"), &[1, 2, 3], &config()), Some((kept(0.1), 2)));
+    cache.insert_lasting(scope("a"), &[9], kept(9.0));
     wait_for_files(folder.path(), 3);
     drop(cache);
 
     // Another process finds it, for the same scope only.
     let mut cache = over(folder.path(), 10);
-    assert_eq!(cache.restore(scope("b"), &[9], &mut restored), 0);
-    assert_eq!(cache.restore(scope("a"), &[9, 9], &mut restored), 1);
-    assert_eq!(restored, state(9.0));
+    assert_eq!(cache.find(scope("b"), &[9], &config()), None);
+    assert_eq!(cache.find(scope("a"), &[9, 9], &config()), Some((kept(9.0), 1)));
 }
 
 #[test]
@@ -125,7 +123,7 @@ fn damaged_files_are_removed_and_the_folder_s_budget_holds() {
     let folder = tempfile::tempdir().unwrap();
     let mut cache = over(folder.path(), 10);
     for token in 0..4 {
-        cache.insert_lasting(scope("a"), &[token], &state(token as f32));
+        cache.insert_lasting(scope("a"), &[token], kept(token as f32));
         wait_for_files(folder.path(), token as usize + 1);
     }
     drop(cache);

@@ -14,7 +14,7 @@ use rag_engine::cpu::product::Cpu;
 use rag_engine::cpu::simd::Simd;
 use rag_engine::rwkv::{Engine, Model, State, Weights};
 use rag_engine::tokenizer::Tokenizer;
-use rag_engine::{LanguageModel, LanguageModelConfig};
+use rag_engine::{Device, LanguageModel, LanguageModelConfig};
 
 mod profiles;
 mod streams;
@@ -36,6 +36,7 @@ fn engine_of(weights: &dyn Weights) -> Engine {
 
 fn config() -> LanguageModelConfig {
     LanguageModelConfig {
+        device: Device::Cpu,
         weights: "unused".into(),
         vocabulary: "unused".into(),
         name: "synthetic".into(),

@@ -1,0 +1,180 @@
+// The structures that the host hands to kernels. `cuda/params.rs` has the same, in the same order.
+//
+// R are the rows of a call: tokens of all sequences, below each other. D is the model's width, H and N its heads and
+// their size, m and d the ranks of its mixes, K and O the inputs and outputs of a matrix. `element` types are f32 or
+// bf16 as the kernel's name says.
+#pragma once
+#include "common.cuh"
+
+// x <- LN(table[token]).
+struct Embed {
+    const void *table;
+    const int *tokens;
+    const float *weight, *bias; // none: the table is normalised
+    float *x;
+    int width;
+    float epsilon;
+};
+
+// Normalises rows and mixes each with the one before.
+struct LnMix {
+    const float *x;
+    const float *weight, *bias;
+    const float *maa[2];
+    float *const *states;
+    const int *starts; // [R]: the sequence that begins with this row, else -1
+    long long shift;   // of the previous token's row in a state
+    float *normed;     // [R, D]
+    void *out[2];      // [R, D] elements; the second may be none
+    int rows, width;
+    float epsilon;
+    Ahead ahead;
+};
+
+// The five mixed inputs out of the low-rank product.
+struct Lerp {
+    const float *low; // [R, 5m], before its tanh if `tanh_low`
+    const void *up;   // [5][m][D] elements
+    const float *maa; // [5][D]
+    const float *normed;
+    float *const *states;
+    const int *starts;
+    long long shift;
+    void *out; // [5][R, D] elements
+    int rows, width, rank, tanh_low;
+    Ahead ahead;
+};
+
+enum Epilogue { STORE, TANH, RELU2, SIGMOID, ADD, ADD_GATED };
+
+// out [batch, O] = epilogue(x [batch, K] . weights [O, K]).
+struct GemvJob {
+    const void *weights;
+    const unsigned short *scales, *minima; // f16, [O, K / block]
+    const void *x;
+    void *out;
+    const float *gate; // of ADD_GATED, [batch, O]
+    int rows, block;   // O; columns that share a scale
+    int epilogue;
+    int dense;         // weights are bf16 though the kernel's are quantised
+    int first, split;  // of the grid's blocks; warps that share a row
+};
+
+constexpr int JOBS_MAX = 5;
+
+struct Gemv {
+    GemvJob jobs[JOBS_MAX];
+    int job_count, cols, batch;
+    // With ADD_GATED: the rows that sequences keep of the channel mix's inputs.
+    float *const *states;
+    long long shift;
+    const float *normed;
+    Ahead ahead;
+};
+
+// One token of every sequence: decay, recurrence, normalisation per head, gate.
+struct WkvStep {
+    const void *k, *v, *r, *g; // [R, D] elements
+    const float *omega;        // [R, D] without w0; none: from `decay_low`
+    const float *decay_low;    // [R, d], after its tanh
+    const void *decay_up;      // [d, D] low-rank elements
+    const float *decay, *bonus, *norm_weight, *norm_bias;
+    const float *normed; // kept as the time mix's previous row
+    float *const *states;
+    long long shift, heads_at;
+    void *out; // [R, D] elements
+    int rows, width, heads, decay_rank;
+    float epsilon;
+    Ahead ahead;
+};
+
+// Any number of tokens of every sequence.
+struct WkvSeq {
+    const void *k, *v, *r;
+    const float *omega;
+    const float *decay, *bonus;
+    const float *normed;
+    float *const *states;
+    const int *offsets; // [sequences + 1], rows
+    long long shift, heads_at;
+    float *out; // [R, D]
+    int width, heads;
+};
+
+// out = groupnorm(o) * silu(g).
+struct Gate {
+    const float *o;
+    const void *g;
+    const float *weight, *bias;
+    void *out;
+    int rows, width, heads;
+    float epsilon;
+};
+
+// x += sigmoid(gate) * value; keeps the last rows of sequences.
+struct Combine {
+    float *x;
+    const void *gate, *value; // [R, D] elements
+    const float *normed;
+    float *const *states;
+    const int *ends; // [R]: the sequence that ends with this row, else -1
+    long long shift;
+    int width;
+};
+
+// In place or to another type.
+struct Map {
+    const void *in;
+    void *out;
+    long long count;
+};
+
+// out [i] = LN(x [wanted[i]]).
+struct LastNorm {
+    const float *x;
+    const int *wanted;
+    const float *weight, *bias;
+    void *out;
+    int rows, width;
+    float epsilon;
+};
+
+// out = bf16 of a quantised matrix.
+struct Dequantise {
+    const void *levels;
+    const unsigned short *scales, *minima;
+    bf16 *out;
+    long long rows;
+    int cols, block;
+};
+
+// How one sequence's next token is drawn.
+struct Draw {
+    float temperature; // 0 takes the largest
+    float top_p;
+    int top_k; // 0 is none
+    int penalties, penalties_at;
+    float unit; // in [0, 1)
+};
+
+struct Penalty {
+    int id;
+    float amount;
+};
+
+struct Sample {
+    float *logits; // [R, vocabulary]
+    const Draw *draws;
+    const Penalty *penalties;
+    const unsigned *banned; // a bit an id
+    int *out;
+    int vocabulary;
+};
+
+// Random weights.
+struct Fill {
+    void *out;
+    unsigned long long count; // elements
+    unsigned long long seed;
+    float middle, reach;
+};

@@ -1,0 +1,70 @@
+// Every kernel by name. `cuda/kernels.rs` looks them up; build.rs compiles this file.
+#include "gemv.cuh"
+#include "norm.cuh"
+#include "sample.cuh"
+#include "wkv.cuh"
+
+KERNEL(embed_f32, Embed, NORM_THREADS_MAX, embed<float>(p))
+KERNEL(embed_bf16, Embed, NORM_THREADS_MAX, embed<bf16>(p))
+KERNEL(ln_mix_f32, LnMix, NORM_THREADS_MAX, ln_mix<float>(p))
+KERNEL(ln_mix_bf16, LnMix, NORM_THREADS_MAX, ln_mix<bf16>(p))
+KERNEL(ln_mix_int8, LnMix, NORM_THREADS_MAX, ln_mix<int8>(p))
+// Named by the low-rank weights, then by what is written.
+KERNEL(lerp1_f32_f32, Lerp, LERP_THREADS, (lerp<float, float, 1>(p)))
+KERNEL(lerp1_bf16_int8, Lerp, LERP_THREADS, (lerp<bf16, int8, 1>(p)))
+KERNEL(lerp1_bf16_bf16, Lerp, LERP_THREADS, (lerp<bf16, bf16, 1>(p)))
+KERNEL(lerp8_f32_f32, Lerp, LERP_THREADS, (lerp<float, float, 8>(p)))
+KERNEL(lerp8_bf16_int8, Lerp, LERP_THREADS, (lerp<bf16, int8, 8>(p)))
+KERNEL(lerp8_bf16_bf16, Lerp, LERP_THREADS, (lerp<bf16, bf16, 8>(p)))
+KERNEL(last_norm_f32, LastNorm, NORM_THREADS_MAX, last_norm<float>(p))
+KERNEL(last_norm_bf16, LastNorm, NORM_THREADS_MAX, last_norm<bf16>(p))
+KERNEL(last_norm_int8, LastNorm, NORM_THREADS_MAX, last_norm<int8>(p))
+KERNEL(combine_f32, Combine, 256, combine<float>(p))
+KERNEL(combine_bf16, Combine, 256, combine<bf16>(p))
+KERNEL(squared_positive_f32, Map, 256, squared_positive<float>(p))
+KERNEL(squared_positive_bf16, Map, 256, squared_positive<bf16>(p))
+KERNEL(tanh_f32, Map, 256, tanh_of<float>(p))
+KERNEL(tanh_bf16, Map, 256, tanh_of<bf16>(p))
+
+// Head sizes: 64 in every published model, 8 in a test model. Types are those of what is read, of what is written, and of
+// the low-rank weights.
+KERNEL(wkv_step64_f32_f32_f32, WkvStep, STEP_THREADS<64>, (wkv_step<64, float, float, float>(p)))
+KERNEL(wkv_step64_f32_int8_bf16, WkvStep, STEP_THREADS<64>, (wkv_step<64, float, int8, bf16>(p)))
+KERNEL(wkv_step64_f32_bf16_bf16, WkvStep, STEP_THREADS<64>, (wkv_step<64, float, bf16, bf16>(p)))
+KERNEL(wkv_step64_bf16_bf16_bf16, WkvStep, STEP_THREADS<64>, (wkv_step<64, bf16, bf16, bf16>(p)))
+KERNEL(wkv_step8_f32_f32_f32, WkvStep, STEP_THREADS<8>, (wkv_step<8, float, float, float>(p)))
+KERNEL(wkv_step8_f32_bf16_bf16, WkvStep, STEP_THREADS<8>, (wkv_step<8, float, bf16, bf16>(p)))
+KERNEL(wkv_step8_bf16_bf16_bf16, WkvStep, STEP_THREADS<8>, (wkv_step<8, bf16, bf16, bf16>(p)))
+KERNEL(wkv_seq64_f32, WkvSeq, SEQ_THREADS<64>, (wkv_seq<64, float>(p)))
+KERNEL(wkv_seq64_bf16, WkvSeq, SEQ_THREADS<64>, (wkv_seq<64, bf16>(p)))
+KERNEL(wkv_seq8_f32, WkvSeq, SEQ_THREADS<8>, (wkv_seq<8, float>(p)))
+KERNEL(wkv_seq8_bf16, WkvSeq, SEQ_THREADS<8>, (wkv_seq<8, bf16>(p)))
+KERNEL(gate64_f32, Gate, GATE_THREADS, (gate_rows<64, float>(p)))
+KERNEL(gate64_bf16, Gate, GATE_THREADS, (gate_rows<64, bf16>(p)))
+KERNEL(gate8_f32, Gate, GATE_THREADS, (gate_rows<8, float>(p)))
+KERNEL(gate8_bf16, Gate, GATE_THREADS, (gate_rows<8, bf16>(p)))
+
+// Named by weights, inputs and the number of inputs.
+#define DENSE(W, X, B, ...) RESIDENT_KERNEL(gemv_##W##_##X##_##B, Gemv, GEMV_THREADS, RESIDENT_DENSE<B>, __VA_ARGS__)
+#define QUANTISED(W, B, ...) RESIDENT_KERNEL(gemv_##W##_int8_##B, Gemv, GEMV_THREADS, RESIDENT_QUANTISED<B>, __VA_ARGS__)
+#define GEMV(B)                                              \
+    DENSE(f32, f32, B, (gemv_dense<float, float, B>(p)))     \
+    DENSE(bf16, bf16, B, (gemv_dense<bf16, bf16, B>(p)))     \
+    DENSE(bf16, f32, B, (gemv_dense<bf16, float, B>(p)))     \
+    QUANTISED(int8, B, (gemv_quantised<INT8, B>(p)))         \
+    QUANTISED(int4, B, (gemv_quantised<INT4, B>(p)))         \
+    QUANTISED(nf4, B, (gemv_quantised<NF4, B>(p)))
+GEMV(1)
+GEMV(2)
+GEMV(4)
+GEMV(8)
+
+KERNEL(dequantise_int8, Dequantise, 256, dequantise<INT8>(p))
+KERNEL(dequantise_int4, Dequantise, 256, dequantise<INT4>(p))
+KERNEL(dequantise_nf4, Dequantise, 256, dequantise<NF4>(p))
+
+KERNEL(sample_rows, Sample, SAMPLE_THREADS, sample(p))
+KERNEL(fill_f32, Fill, 256, fill_numbers<float>(p))
+KERNEL(fill_bf16, Fill, 256, fill_numbers<bf16>(p))
+KERNEL(fill_bytes, Fill, 256, fill_with_bytes(p))
+KERNEL(fill_halves, Fill, 256, fill_with_halves(p))
