@@ -6,3 +6,5 @@ mod crash;
 mod dropin;
 mod host;
 mod main_job;
+mod pictures;
+mod web;

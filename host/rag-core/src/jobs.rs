@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::crawl;
 use crate::curate;
 use crate::document::DocumentId;
 use crate::error::{Error, ErrorCode, Result};
@@ -33,6 +34,7 @@ pub async fn run_next(rag: &Rag) -> Result<bool> {
         JobKind::DeleteDocument(document) => run_delete(rag, document).await,
         JobKind::EnableDocument(document) => curate::enable_document(rag, &job, document).await,
         JobKind::Evaluate(run) => evaluate::evaluate(rag, &job, run).await,
+        JobKind::Crawl(order) => crawl::crawl(rag, &job, order).await,
     };
     let end = match outcome {
         Ok(state) => End::Ended(state),

@@ -59,6 +59,8 @@ pub struct KbSettings {
     pub retriever: PluginChoice,
     /// Whether candidates are reranked by the host's reranker before they reach the prompt.
     pub rerank: bool,
+    /// Languages of text in pictures, as tesseract names them.
+    pub ocr_languages: Vec<String>,
     pub answer: AnswerSettings,
 }
 
@@ -109,6 +111,7 @@ impl Default for KbSettings {
             store: plugin("store-local"),
             retriever: plugin("retrieve-hybrid"),
             rerank: true,
+            ocr_languages: vec!["chi_sim".to_owned(), "eng".to_owned()],
             answer: AnswerSettings::default(),
         }
     }

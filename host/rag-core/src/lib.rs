@@ -5,6 +5,7 @@
 //! where they enter.
 
 pub mod ask;
+pub mod crawl;
 mod curate;
 pub mod document;
 pub mod error;

@@ -17,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    ask, conversations, curate, documents, folders, jobs, kbs, keys, login, questions, resumable, search,
-    status, tuning, upload, users,
+    ask, conversations, curate, documents, folders, jobs, kbs, keys, login, plugins, questions, resumable,
+    search, status, tuning, upload, users, web,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
@@ -99,6 +99,7 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(documents::chunk, documents::delete_chunk, curate::chunk))
         .routes(routes!(folders::list))
         .routes(routes!(folders::add))
+        .merge(web_routes())
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get, jobs::change))
         .routes(routes!(jobs::pause))
@@ -116,7 +117,8 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(users::list, users::create))
         .routes(routes!(users::change, users::delete))
         .routes(routes!(users::audit))
-        .routes(routes!(status::plugins))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::grants, plugins::grant))
         .routes(routes!(status::models))
         .routes(routes!(status::status))
         .routes(routes!(status::metrics))
@@ -128,6 +130,14 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(models::list))
         .routes(routes!(models::get))
         .routes(routes!(rerank::rerank))
+}
+
+fn web_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(web::add))
+        .routes(routes!(web::search))
+        .routes(routes!(web::preview))
+        .routes(routes!(web::engines))
 }
 
 fn conversation_routes() -> OpenApiRouter<AppState> {

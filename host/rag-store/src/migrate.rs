@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_catalog.sql"),
     include_str!("migrations/0002_vectors.sql"),
     include_str!("migrations/0003_management.sql"),
+    include_str!("migrations/0004_web.sql"),
 ];
 
 /// Marks the file as ours ("RWKR").

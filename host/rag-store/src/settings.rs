@@ -2,6 +2,7 @@
 
 use rag_core::Error;
 use rag_core::kb::{AnswerSettings, KbSettings, PluginChoice};
+use rag_core::ports::CrawlOrder;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,31 @@ pub(crate) fn choice_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Option
     json.map(parse).transpose()
 }
 
+/// Which pages of the web a job reads.
+pub(crate) fn order_to_json(order: &CrawlOrder) -> Step<String> {
+    let CrawlOrder { url, depth, pages_max, same_host } = order.clone();
+    let json = serde_json::to_string(&OrderJson { url, depth, pages_max, same_host });
+    json.map_err(|error| Error::invalid(format!("the crawl cannot be written: {error}")).into())
+}
+
+/// Such an order in a column of a result.
+pub(crate) fn order_in(row: &Row<'_>, column: usize) -> rusqlite::Result<CrawlOrder> {
+    let json: String = row.get(column)?;
+    let order: OrderJson = serde_json::from_str(&json).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })?;
+    let OrderJson { url, depth, pages_max, same_host } = order;
+    Ok(CrawlOrder { url, depth, pages_max, same_host })
+}
+
+#[derive(Serialize, Deserialize)]
+struct OrderJson {
+    url: String,
+    depth: u32,
+    pages_max: u32,
+    same_host: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ChoiceJson {
     id: String,
@@ -67,6 +93,7 @@ struct SettingsJson {
     store: ChoiceJson,
     retriever: ChoiceJson,
     rerank: bool,
+    ocr_languages: Vec<String>,
     answer: AnswerJson,
 }
 
@@ -131,6 +158,7 @@ impl From<&KbSettings> for SettingsJson {
             store: (&settings.store).into(),
             retriever: (&settings.retriever).into(),
             rerank: settings.rerank,
+            ocr_languages: settings.ocr_languages.clone(),
             answer: (&settings.answer).into(),
         }
     }
@@ -143,6 +171,7 @@ impl From<SettingsJson> for KbSettings {
             store: settings.store.into(),
             retriever: settings.retriever.into(),
             rerank: settings.rerank,
+            ocr_languages: settings.ocr_languages,
             answer: settings.answer.into(),
         }
     }
@@ -159,6 +188,7 @@ mod tests {
         settings.answer.template = "问：{question}\n{context}".into();
         settings.answer.relevance_min = Some(0.1);
         settings.rerank = false;
+        settings.ocr_languages = vec!["jpn".into()];
         assert_eq!(from_json(&to_json(&settings).unwrap()).unwrap(), settings);
         assert_eq!(from_json("{}").unwrap(), KbSettings::default());
         assert_eq!(from_json(r#"{"answer":{"passages":7}}"#).unwrap().answer.passages, 7);

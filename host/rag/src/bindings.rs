@@ -8,11 +8,15 @@ use rag_core::Result;
 use rag_core::kb::{Kb, KbSettings};
 use rag_core::kb_search::BoundSearch;
 use rag_core::ports::{
-    Binding, Bindings, Catalog, Chunk, Embed, Generate, GenerateRequest, GenerationStream, KbSearch, Parse,
-    PluginInfo, Rerank, Retrieve, VectorStore,
+    Binding, Bindings, Catalog, Chunk, Embed, Generate, GenerateRequest, GenerationStream, Grants, Http,
+    KbSearch, Parse, PluginInfo, Rerank, Retrieve, Sql, VectorStore,
 };
 use rag_store::Store;
-use rag_wasm::{Kind, PluginHost, RetrieverImports, StoreImports};
+use rag_wasm::{Kind, ParserImports, PluginHost, RetrieverImports, StoreImports};
+
+use crate::egress::Egress;
+use crate::ocr::Tesseract;
+use crate::sql::Databases;
 
 /// Knowledge bases whose parts are kept bound; the rest is bound again when asked.
 const BOUND_MAX: usize = 256;
@@ -24,6 +28,11 @@ pub(crate) struct PluginBindings {
     pub(crate) embedder: Arc<dyn Embed>,
     pub(crate) reranker: Arc<dyn Rerank>,
     pub(crate) generator: Arc<dyn Generate>,
+    pub(crate) grants: Arc<dyn Grants>,
+    pub(crate) egress: Egress,
+    pub(crate) ocr: Option<Arc<Tesseract>>,
+    /// Of one statement of a plugin, in milliseconds.
+    pub(crate) sql_timeout_ms: u64,
     pub(crate) bound: Mutex<HashMap<String, Bound>>,
 }
 
@@ -32,6 +41,8 @@ pub(crate) struct PluginBindings {
 pub(crate) struct Bound {
     settings: KbSettings,
     collection: String,
+    /// The book of grants as it was then.
+    grants: u64,
     /// Parsers that were installed then.
     parsers: Vec<Arc<dyn Parse>>,
     chunker: Arc<dyn Chunk>,
@@ -39,15 +50,20 @@ pub(crate) struct Bound {
     retriever: Arc<dyn Retrieve>,
 }
 
+/// Servers and databases of one plugin.
+type Reach = (Option<Arc<dyn Http>>, Option<Arc<dyn Sql>>);
+
 impl PluginBindings {
     fn parts(&self, kb: &Kb) -> Result<Bound> {
         let settings = &kb.settings;
+        let grants = self.grants.version();
+        let (http, sql) = self.outside(&settings.store.id)?;
         let key_value = |plugin: &str| self.store.key_value(&kb.name, plugin);
         let index = self.store.vector_index(&kb.name);
         let store = self.plugins.vector_store(
             &settings.store.id,
             &settings.store.settings,
-            StoreImports { index: index.clone(), kv: key_value(&settings.store.id) },
+            StoreImports { index: index.clone(), kv: key_value(&settings.store.id), http, sql },
         )?;
         let catalog: Arc<dyn Catalog> = self.store.clone();
         let search: Arc<dyn KbSearch> = Arc::new(BoundSearch {
@@ -71,13 +87,15 @@ impl PluginBindings {
                 kv: key_value(&settings.retriever.id),
             },
         )?;
+        let ocr = self.ocr.as_ref().map(|ocr| ocr.for_languages(&settings.ocr_languages));
         Ok(Bound {
             settings: settings.clone(),
             collection: kb.collection.clone(),
+            grants,
             parsers: self
                 .parser_ids()
                 .into_iter()
-                .map(|id| self.plugins.parser(&id, "{}"))
+                .map(|id| self.plugins.parser(&id, "{}", ParserImports { ocr: ocr.clone() }))
                 .collect::<Result<_>>()?,
             chunker: self.plugins.chunker(
                 &settings.chunker.id,
@@ -87,6 +105,20 @@ impl PluginBindings {
             store,
             retriever,
         })
+    }
+
+    /// What a plugin is granted outside, none of a kind where it asks for none or is given none.
+    fn outside(&self, plugin: &str) -> Result<Reach> {
+        let granted = self.grants.of(plugin);
+        let http = match granted.http {
+            none if none.is_empty() => None,
+            servers => Some(self.egress.granted(&format!("plugin {plugin}"), servers)?),
+        };
+        let sql: Option<Arc<dyn Sql>> = match granted.sql {
+            none if none.is_empty() => None,
+            databases => Some(Databases::new(databases, self.sql_timeout_ms)?),
+        };
+        Ok((http, sql))
     }
 
     fn parser_ids(&self) -> Vec<String> {
@@ -101,6 +133,7 @@ impl PluginBindings {
         let parts = bound.get(kb.name.as_str())?;
         let current = parts.settings == kb.settings
             && parts.collection == kb.collection
+            && parts.grants == self.grants.version()
             && parts.parsers.len() == parsers;
         current.then(|| parts.clone())
     }
@@ -138,6 +171,11 @@ impl Bindings for PluginBindings {
 
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
         self.plugins.installed().into_iter().map(|plugin| (plugin.kind.name(), plugin.info)).collect()
+    }
+
+    fn asks(&self, plugin: &str) -> Vec<String> {
+        let installed = self.plugins.installed().into_iter();
+        installed.filter(|loaded| loaded.info.id == plugin).flat_map(|loaded| loaded.imports).collect()
     }
 }
 

@@ -26,6 +26,11 @@ pub struct PluginInfo {
 pub trait Parse: Send + Sync {
     fn info(&self) -> &PluginInfo;
 
+    /// What decides how a document is read: part of the document's identity.
+    fn identity(&self) -> String {
+        self.info().digest.clone()
+    }
+
     /// Media types read, e.g. `text/markdown`.
     fn accepts(&self) -> &[String];
 
@@ -138,6 +143,9 @@ pub trait Bindings: Send + Sync {
     /// `NotFound` names a plugin that is not installed.
     async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>>;
 
-    /// Everything installed, by kind (`parser`, `chunker`, `vector-store`, `retriever`).
+    /// Everything installed, by kind (`parser`, `chunker`, `vector-store`, `retriever`, `connector`).
     fn installed(&self) -> Vec<(&'static str, PluginInfo)>;
+
+    /// Host interfaces that a plugin asks for, such as `http`; empty when there is no such plugin.
+    fn asks(&self, plugin: &str) -> Vec<String>;
 }

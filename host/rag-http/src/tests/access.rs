@@ -51,6 +51,8 @@ fn open_and_own() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
         ("get", "/api/v1/status", Base(Reader), None),
         ("get", "/api/v1/models", Base(Reader), None),
         ("get", "/api/v1/plugins", Base(Reader), None),
+        ("get", "/api/v1/plugins/{id}/grants", UnscopedAdmin, None),
+        ("put", "/api/v1/plugins/{id}/grants", UnscopedAdmin, Some(json!({"http": [], "sql": []}))),
         ("get", "/metrics", Base(Reader), None),
         ("get", "/api/v1/conversations", Base(Reader), None),
         ("post", "/v1/chat/completions", Base(Reader), Some(chat)),
@@ -104,6 +106,10 @@ fn of_documents() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
         ("patch", "/api/v1/kbs/{kb}/uploads/{id}", Kb(Editor), None),
         ("delete", "/api/v1/kbs/{kb}/uploads/{id}", Kb(Editor), None),
         ("get", "/api/v1/folders", Anywhere(Editor), None),
+        ("get", "/api/v1/web/engines", Anywhere(Editor), None),
+        ("post", "/api/v1/kbs/{kb}/web", Kb(Editor), Some(json!({"url": "http://example.org/"}))),
+        ("post", "/api/v1/kbs/{kb}/web/search", Kb(Editor), Some(json!({"query": "words"}))),
+        ("post", "/api/v1/kbs/{kb}/web/preview", Kb(Editor), Some(json!({"url": "http://example.org/"}))),
     ]
 }
 
