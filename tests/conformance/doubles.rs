@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rag_core::document::{ChunkId, DocumentId, Span, Vectors};
 use rag_core::ports::{
-    Blob, Embed, KbSearch, KeyValue, Purpose, StoredVectors, VectorCollection, VectorIndex,
+    Blob, Embed, Http, HttpRequest, HttpResponse, KbSearch, KeyValue, Purpose, StoredVectors,
+    VectorCollection, VectorIndex,
 };
 use rag_core::search::{Filter, Hit, Metric, Passage, Value};
 use rag_core::{Error, Result};
@@ -355,5 +356,15 @@ impl KbSearch for Corpus {
     async fn vectors_of(&self, chunks: &[ChunkId]) -> Result<Vectors> {
         let found = chunks.iter().filter_map(|id| self.chunks.get(&id.0));
         Ok(Vectors { dim: DIM, data: found.flat_map(|(text, _)| vector(text)).collect() })
+    }
+}
+
+/// Where no server answers.
+pub(crate) struct NoServer;
+
+#[async_trait]
+impl Http for NoServer {
+    async fn fetch(&self, request: HttpRequest) -> Result<HttpResponse> {
+        Err(Error::Unavailable { message: format!("{} does not answer", request.url) })
     }
 }

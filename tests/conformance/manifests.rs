@@ -9,7 +9,7 @@ use rag_core::{ErrorCode, Result};
 use rag_wasm::{Kind, RetrieverImports, StoreImports};
 use serde_json::{Value, json};
 
-use crate::doubles::{Corpus, HashEmbedder, MemoryBlob, MemoryIndex, MemoryKeys};
+use crate::doubles::{Corpus, HashEmbedder, MemoryBlob, MemoryIndex, MemoryKeys, NoServer};
 use crate::{ENTRIES, host, tree};
 
 fn manifest(id: &str) -> Value {
@@ -22,7 +22,7 @@ async fn use_settings(id: &str, kind: Kind, settings: &Value) -> Result<()> {
     let settings = settings.to_string();
     match kind {
         Kind::Parser => {
-            let parser = host().parser(id, &settings)?;
+            let parser = host().parser(id, &settings, Default::default())?;
             match parser.open(MemoryBlob::new(b"plain words.", "text/plain")).await {
                 // Words are no PDF or archive, but the settings were read before that was seen.
                 Err(error) if error.code() == ErrorCode::Unsupported => {}
@@ -37,11 +37,23 @@ async fn use_settings(id: &str, kind: Kind, settings: &Value) -> Result<()> {
             host().chunker(id, &settings, Arc::new(HashEmbedder::default()))?.split(section).await?;
         }
         Kind::VectorStore => {
-            let imports =
-                StoreImports { index: Arc::new(MemoryIndex::default()), kv: Arc::new(MemoryKeys::default()) };
+            let imports = StoreImports {
+                index: Arc::new(MemoryIndex::default()),
+                kv: Arc::new(MemoryKeys::default()),
+                http: None,
+                sql: None,
+            };
             let store = host().vector_store(id, &settings, imports)?;
             let collection = VectorCollection { name: "c".to_owned(), dim: 2, metric: Metric::Cosine };
             store.create(&collection).await?;
+        }
+        Kind::Connector => {
+            let connector = host().connector(id, &settings, Arc::new(NoServer))?;
+            match connector.search("words", 5).await {
+                // Its settings were read before it asked a server that is not there.
+                Err(error) if error.code() == ErrorCode::Unavailable => {}
+                found => drop(found?),
+            }
         }
         Kind::Retriever => {
             let imports = RetrieverImports {
@@ -105,8 +117,12 @@ fn values(property: &Value) -> (Vec<Value>, Vec<Value>) {
             bad.extend([json!(low - 0.1), json!(high + 0.1), json!("0.5"), json!(true)]);
         }
         "string" => {
-            good.extend(property["enum"].as_array().unwrap().clone());
-            bad.extend([json!("no-such-choice"), json!(1), json!("")]);
+            bad.extend([json!(1), json!("")]);
+            // One without choices is an address.
+            if let Some(choices) = property["enum"].as_array() {
+                good.extend(choices.clone());
+                bad.push(json!("no-such-choice"));
+            }
         }
         "boolean" => {
             good.extend([json!(true), json!(false)]);

@@ -78,7 +78,7 @@ fn reference() -> Arc<dyn Parse> {
 }
 
 fn parser(id: &str) -> Arc<dyn Parse> {
-    host().parser(id, "{}").unwrap()
+    host().parser(id, "{}", Default::default()).unwrap()
 }
 
 fn subjects() -> Vec<Arc<dyn Parse>> {
@@ -303,9 +303,9 @@ async fn a_failing_file_is_handed_on_at_every_read() {
 #[tokio::test]
 async fn a_named_encoding_is_taken_at_its_word() {
     let bytes = golden("traditional.big5.txt");
-    let named = host().parser("parse-text", r#"{"encoding": "big5"}"#).unwrap();
+    let named = host().parser("parse-text", r#"{"encoding": "big5"}"#, Default::default()).unwrap();
     assert_eq!(texts(&read(&named, &bytes).await.unwrap().0)[0], "知識庫問答系統");
-    let wrong = host().parser("parse-text", r#"{"encoding": "utf-8"}"#).unwrap();
+    let wrong = host().parser("parse-text", r#"{"encoding": "utf-8"}"#, Default::default()).unwrap();
     let error = read(&wrong, &bytes).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidInput);
     assert!(error.to_string().contains("byte 0 is not valid utf-8"), "{error}");

@@ -84,7 +84,7 @@ async fn read(parser: &Arc<dyn Parse>, blob: Arc<MemoryBlob>) -> Result<(Vec<Blo
 #[tokio::test]
 async fn every_format_is_read_in_order_with_its_pages() {
     for sample in samples() {
-        let parser = host().parser(sample.parser, "{}").unwrap();
+        let parser = host().parser(sample.parser, "{}", Default::default()).unwrap();
         assert!(parser.accepts().iter().any(|media_type| media_type == sample.media_type));
         let blob = MemoryBlob::new(&sample.bytes, sample.media_type);
         let (blocks, summary) = read(&parser, blob).await.unwrap();
@@ -103,7 +103,7 @@ async fn every_format_is_read_in_order_with_its_pages() {
 #[tokio::test]
 async fn a_failing_file_is_handed_on() {
     for sample in samples() {
-        let parser = host().parser(sample.parser, "{}").unwrap();
+        let parser = host().parser(sample.parser, "{}", Default::default()).unwrap();
         let blob = MemoryBlob::new(&sample.bytes, sample.media_type);
         blob.failing.set(1);
         let error = read(&parser, blob).await.unwrap_err();
@@ -114,7 +114,7 @@ async fn a_failing_file_is_handed_on() {
 #[tokio::test]
 async fn what_is_cut_off_or_something_else_is_refused() {
     for sample in samples().into_iter().filter(|sample| !sample.media_type.starts_with("text/")) {
-        let parser = host().parser(sample.parser, "{}").unwrap();
+        let parser = host().parser(sample.parser, "{}", Default::default()).unwrap();
         let what = format!("{} {}", sample.parser, sample.media_type);
         let cut = &sample.bytes[..sample.bytes.len() / 2];
         let error = read(&parser, MemoryBlob::new(cut, sample.media_type)).await.unwrap_err();
@@ -125,7 +125,7 @@ async fn what_is_cut_off_or_something_else_is_refused() {
     // An encrypted Office file is an OLE file around it.
     let locked = [&b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"[..], &[0; 2048]].concat();
     for (parser, media_type) in [("parse-office", DOCX), ("parse-sheet", XLSX)] {
-        let parser = host().parser(parser, "{}").unwrap();
+        let parser = host().parser(parser, "{}", Default::default()).unwrap();
         let error = read(&parser, MemoryBlob::new(&locked, media_type)).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Unsupported, "{error}");
         assert!(error.to_string().contains("password"), "{error}");
@@ -138,11 +138,11 @@ async fn entities_and_depth_are_refused_by_a_typed_error() {
     let deep = "<w:p>".repeat(50_000);
     for (text, code) in [(bomb, ErrorCode::InvalidInput), (deep.as_str(), ErrorCode::Quota)] {
         let bytes = zip(&[("word/document.xml", text)]);
-        let parser = host().parser("parse-office", "{}").unwrap();
+        let parser = host().parser("parse-office", "{}", Default::default()).unwrap();
         let error = read(&parser, MemoryBlob::new(&bytes, DOCX)).await.unwrap_err();
         assert_eq!(error.code(), code, "{error}");
     }
-    let parser = host().parser("parse-html", "{}").unwrap();
+    let parser = host().parser("parse-html", "{}", Default::default()).unwrap();
     let page = "<div>".repeat(100_000);
     let error = read(&parser, MemoryBlob::new(page.as_bytes(), "text/html")).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Quota, "{error}");

@@ -74,7 +74,7 @@ struct Subject {
 }
 
 fn over(index: Arc<dyn VectorIndex>) -> Arc<dyn VectorStore> {
-    let imports = StoreImports { index, kv: Arc::new(MemoryKeys::default()) };
+    let imports = StoreImports { index, kv: Arc::new(MemoryKeys::default()), http: None, sql: None };
     host().vector_store("store-local", "{}", imports).unwrap()
 }
 

@@ -6,4 +6,6 @@ mod crash;
 mod dropin;
 mod host;
 mod main_job;
+mod pictures;
+mod web;
 mod swap;

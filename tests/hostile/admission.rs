@@ -129,14 +129,17 @@ fn one_id_is_held_by_one_file() {
 #[test]
 fn what_is_not_installed_is_not_found_and_settings_are_json_objects() {
     let host = host();
-    let absent = host.parser("hostile-chunker", "{}").err().unwrap();
+    let absent = host.parser("hostile-chunker", "{}", Default::default()).err().unwrap();
     assert!(matches!(absent, Error::NotFound { what: "parser plugin", .. }), "{absent:?}");
     for bad in ["", "[]", "null", "{", "{\"a\":}"] {
-        let err = host.parser("hostile-parser", bad).err().unwrap();
+        let err = host.parser("hostile-parser", bad, Default::default()).err().unwrap();
         assert!(matches!(err, Error::InvalidInput { .. }), "{bad}: {err:?}");
     }
     let long = format!("{{\"x\":\"{}\"}}", "x".repeat(300 << 10));
-    assert!(matches!(host.parser("hostile-parser", &long).err().unwrap(), Error::InvalidInput { .. }));
+    assert!(matches!(
+        host.parser("hostile-parser", &long, Default::default()).err().unwrap(),
+        Error::InvalidInput { .. }
+    ));
 }
 
 #[test]

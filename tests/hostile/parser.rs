@@ -11,7 +11,7 @@ use crate::{Code, Expected, Fault, assert_error, fakes, host, settings};
 const TEXT: &str = "第一行\nsecond line\nthird";
 
 async fn parse(behaviour: &str) -> Result<(Vec<Block>, ParsedSummary)> {
-    let parser = host().parser("hostile-parser", &settings(behaviour)).unwrap();
+    let parser = host().parser("hostile-parser", &settings(behaviour), Default::default()).unwrap();
     let mut session = parser.open(Arc::new(fakes::FakeBlob(TEXT))).await?;
     let mut blocks = Vec::new();
     while let Some(batch) = session.next(1 << 16).await? {
@@ -65,7 +65,8 @@ async fn a_trap_in_the_destructor_harms_nobody() {
 
 #[tokio::test]
 async fn a_failed_session_stays_failed() {
-    let parser = host().parser("hostile-parser", &settings("trap-in-second-next")).unwrap();
+    let parser =
+        host().parser("hostile-parser", &settings("trap-in-second-next"), Default::default()).unwrap();
     let mut session = parser.open(Arc::new(fakes::FakeBlob(TEXT))).await.unwrap();
     session.next(100).await.unwrap();
     assert!(matches!(session.next(100).await, Err(Error::Plugin { fault: Trap, .. })));
@@ -75,7 +76,7 @@ async fn a_failed_session_stays_failed() {
 
 #[tokio::test]
 async fn documents_are_read_side_by_side() {
-    let parser = host().parser("hostile-parser", &settings("good")).unwrap();
+    let parser = host().parser("hostile-parser", &settings("good"), Default::default()).unwrap();
     let mut sessions = Vec::new();
     for _ in 0..20 {
         sessions.push(parser.open(Arc::new(fakes::FakeBlob(TEXT))).await.unwrap());

@@ -13,7 +13,12 @@ use crate::fakes::{DIM, FakeIndex, FakeKv};
 use crate::{Code, Expected, Fault, assert_error, host, settings};
 
 fn store(behaviour: &str) -> Arc<dyn VectorStore> {
-    let imports = StoreImports { index: Arc::new(FakeIndex::default()), kv: Arc::new(FakeKv::default()) };
+    let imports = StoreImports {
+        index: Arc::new(FakeIndex::default()),
+        kv: Arc::new(FakeKv::default()),
+        http: None,
+        sql: None,
+    };
     host().vector_store("hostile-store", &settings(behaviour), imports).unwrap()
 }
 

@@ -48,6 +48,7 @@ pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
         generator: Arc::new(Toy),
         keys: store.clone(),
         records: store.clone(),
+        outside: rag_core::ports::Outside::none(),
         relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
         strikes: Strikes::default(),
         wake_jobs: Box::new(|| {}),
@@ -119,6 +120,10 @@ impl Bindings for ToyBindings {
     }
 
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
+        Vec::new()
+    }
+
+    fn asks(&self, _: &str) -> Vec<String> {
         Vec::new()
     }
 }

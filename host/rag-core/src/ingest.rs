@@ -24,6 +24,9 @@ use crate::section::{PlacedSection, Sectioner, open_heading};
 const BUSY_TRIES: u32 = 60;
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
 
+/// Attribute of documents that came from the web: where they were found.
+pub(crate) const URL_ATTRIBUTE: &str = "url";
+
 /// What an ingest ended in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingested {
@@ -81,7 +84,11 @@ pub(crate) async fn ingest_with(
             }
         }
     }
-    let summary = session.summary().await?;
+    let mut summary = session.summary().await?;
+    if let Some(url) = &source.origin {
+        summary.attributes.retain(|(key, _)| key != URL_ATTRIBUTE);
+        summary.attributes.push((URL_ATTRIBUTE.to_owned(), url.clone()));
+    }
     if let Some(placed) = sectioner.finish(&summary) {
         work.section(placed).await?;
     }
@@ -107,7 +114,7 @@ fn new_document(binding: &Binding, parser: &dyn Parse, source: &IngestSource) ->
     let kb = &binding.kb;
     let mut pipeline = format!(
         "{} {} {} {}",
-        parser.info().digest,
+        parser.identity(),
         binding.chunker.info().digest,
         kb.settings.chunker.settings,
         binding.embedder.identity()

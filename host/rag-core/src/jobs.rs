@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::crawl;
 use crate::curate;
 use crate::document::DocumentId;
 use crate::error::{Error, ErrorCode, Result};
@@ -50,6 +51,7 @@ pub async fn run_next(rag: &Rag) -> Result<bool> {
         JobKind::EnableDocument(document) => curate::enable_document(rag, &job, document).await.map(Some),
         JobKind::Evaluate(run) => evaluate::evaluate(rag, &job, run).await.map(Some),
         JobKind::Reindex(generation) => reindex(rag, &job, *generation).await,
+        JobKind::Crawl(order) => crawl::crawl(rag, &job, order).await.map(Some),
     };
     let end = match outcome {
         Ok(Some(state)) => End::Ended(state),

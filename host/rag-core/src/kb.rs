@@ -92,6 +92,8 @@ pub struct KbSettings {
     pub parsers: Vec<PluginChoice>,
     /// Whether candidates are reranked by the host's reranker before they reach the prompt.
     pub rerank: bool,
+    /// Languages of text in pictures, as tesseract names them.
+    pub ocr_languages: Vec<String>,
     pub answer: AnswerSettings,
 }
 
@@ -143,6 +145,7 @@ impl Default for KbSettings {
             retriever: plugin("retrieve-hybrid"),
             parsers: Vec::new(),
             rerank: true,
+            ocr_languages: vec!["chi_sim".to_owned(), "eng".to_owned()],
             answer: AnswerSettings::default(),
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod ask;
 mod compare;
+pub mod crawl;
 mod curate;
 pub mod document;
 pub mod error;

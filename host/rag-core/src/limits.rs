@@ -44,6 +44,12 @@ pub const RUN_K_MAX: u32 = 100;
 pub const METADATA_PAIRS_MAX: usize = 64;
 /// See `METADATA_PAIRS_MAX`.
 pub const METADATA_BYTES_MAX: usize = 512;
+/// Links that a crawl follows one after the other, and pages that it saves.
+pub const CRAWL_DEPTH_MAX: u32 = 5;
+/// See `CRAWL_DEPTH_MAX`.
+pub const CRAWL_PAGES_MAX: u32 = 1_000;
+/// Bytes of text shown of a page before it is ingested.
+pub const PREVIEW_BYTES: usize = 16 << 10;
 /// Bytes of an edited chunk.
 pub const CHUNK_BYTES_MAX: usize = 16 << 10;
 

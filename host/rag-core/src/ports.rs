@@ -12,6 +12,7 @@ mod evaluations;
 mod folders;
 mod generations;
 mod host;
+mod outside;
 mod plugin;
 mod queue;
 mod tuning;
@@ -19,8 +20,8 @@ mod tuning;
 pub use accounts::{Accounts, AuditEntry, AuditQuery, Rights, User, UserChange};
 
 pub use catalog::{
-    Catalog, DocumentInfo, DocumentState, IngestSource, Job, JobId, JobKind, JobState, NewDocument, Opened,
-    Progress, Stage, Stored, VectorGarbage,
+    Catalog, CrawlOrder, DocumentInfo, DocumentState, IngestSource, Job, JobId, JobKind, JobState,
+    NewDocument, Opened, Progress, Stage, Stored, VectorGarbage,
 };
 pub use conversations::{
     Conversation, ConversationKey, ConversationQuery, Conversations, Mark, NewRound, Round,
@@ -40,6 +41,10 @@ pub use generations::{
 };
 pub use host::{
     Blob, BlobStore, BlobWriter, KbSearch, KeyValue, Keys, Principal, Role, StoredVectors, VectorIndex,
+};
+pub use outside::{
+    Connect, Engine, Engines, Found, Grants, Http, HttpGrant, HttpMethod, HttpRequest, HttpResponse, Ocr,
+    OcrImage, OcrLine, Outside, PluginGrants, Sql, SqlGrant, SqlRows, SqlValue, Web, WebLink, WebPage,
 };
 pub use plugin::{
     Binding, Bindings, Chunk, Parse, ParseSession, PluginInfo, Retrieve, StoreBatch, VectorCollection,

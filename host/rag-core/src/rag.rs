@@ -11,12 +11,13 @@ use crate::document::{BlockKind, BlockSpan, ChunkId, DocumentId, Section, Span};
 use crate::error::{Error, ErrorCode, Result};
 use crate::evaluate;
 use crate::generations::{Strikes, SwapRequest};
+use crate::ingest::URL_ATTRIBUTE;
 use crate::kb::{Kb, KbName, KbSettings, PluginChoice};
 use crate::limits;
 use crate::media;
 use crate::ports::{
     Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, GenerationState, IngestSource, Job,
-    JobId, JobKind, JobState, Keys, Records, Rerank, Run, RunSettings, Stored,
+    JobId, JobKind, JobState, Keys, Outside, Records, Rerank, Run, RunSettings, Stored,
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
@@ -36,6 +37,7 @@ pub struct Rag {
     pub generator: Arc<dyn Generate>,
     pub keys: Arc<dyn Keys>,
     pub records: Arc<dyn Records>,
+    pub outside: Outside,
     pub relevance_min: RelevanceMin,
     pub strikes: Strikes,
     /// Tells the job loop that there is work.
@@ -111,6 +113,18 @@ impl Rag {
         media_type: Option<&str>,
         writer: Box<dyn BlobWriter>,
     ) -> Result<Job> {
+        self.submit_from(kb, name, media_type, writer, None).await
+    }
+
+    /// Likewise for what was found on the web at `origin`.
+    pub(crate) async fn submit_from(
+        &self,
+        kb: &str,
+        name: &str,
+        media_type: Option<&str>,
+        writer: Box<dyn BlobWriter>,
+        origin: Option<String>,
+    ) -> Result<Job> {
         let kb = self.kb(kb).await?;
         let name = media::document_name(name)?;
         let (blob, size) = writer.finish().await?;
@@ -121,7 +135,7 @@ impl Rag {
                 media::sniff(&name, &original.read_at(0, media::SNIFF_BYTES).await?).to_owned()
             }
         };
-        let source = IngestSource { blob, size, name, media_type, chunker: None };
+        let source = IngestSource { blob, size, name, media_type, chunker: None, origin };
         self.enqueue(&kb.name, &JobKind::Ingest(source)).await
     }
 
@@ -133,7 +147,7 @@ impl Rag {
     }
 
     /// Likewise for work that somebody waits for: it goes before what merely waits.
-    async fn enqueue_soon(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
+    pub(crate) async fn enqueue_soon(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
         let job = self.enqueue(kb, kind).await?;
         match self.records.set_priority(&job.id, limits::PRIORITY_SOON).await {
             // It was quicker than this.
@@ -157,6 +171,12 @@ impl Rag {
             name: document.name,
             media_type: document.media_type,
             chunker,
+            // Kept with the document, as every attribute.
+            origin: document
+                .attributes
+                .iter()
+                .find(|(key, _)| key == URL_ATTRIBUTE)
+                .map(|(_, url)| url.clone()),
         };
         self.enqueue(&document.kb, &JobKind::Ingest(source)).await
     }

@@ -15,8 +15,13 @@ use crate::state::AppState;
 const LEFT: u16 = 499;
 
 /// Routes that read although their method could change something, or that come in pieces whose first is noted.
-const UNCHANGING: [&str; 3] =
-    ["/api/v1/kbs/{kb}/search", "/api/v1/kbs/{kb}/ask", "/api/v1/kbs/{kb}/uploads/{id}"];
+const UNCHANGING: [&str; 5] = [
+    "/api/v1/kbs/{kb}/search",
+    "/api/v1/kbs/{kb}/ask",
+    "/api/v1/kbs/{kb}/uploads/{id}",
+    "/api/v1/kbs/{kb}/web/search",
+    "/api/v1/kbs/{kb}/web/preview",
+];
 
 /// An entry that is written when its request ends, or when its client leaves.
 pub(crate) struct Audited {

@@ -17,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, questions,
-    resumable, search, status, tuning, upload, users,
+    ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, plugins, questions,
+    resumable, search, status, tuning, upload, users, web,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
@@ -99,6 +99,7 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(documents::chunk, documents::delete_chunk, curate::chunk))
         .routes(routes!(folders::list))
         .routes(routes!(folders::add))
+        .merge(web_routes())
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::get, jobs::change))
         .routes(routes!(jobs::pause))
@@ -128,6 +129,14 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(models::list))
         .routes(routes!(models::get))
         .routes(routes!(rerank::rerank))
+}
+
+fn web_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(web::add))
+        .routes(routes!(web::search))
+        .routes(routes!(web::preview))
+        .routes(routes!(web::engines))
 }
 
 fn conversation_routes() -> OpenApiRouter<AppState> {
@@ -170,10 +179,11 @@ fn tuning_routes() -> OpenApiRouter<AppState> {
 
 fn plugin_routes() -> OpenApiRouter<AppState> {
     let components = OpenApiRouter::new()
-        .routes(routes!(status::plugins, generations::install))
+        .routes(routes!(plugins::list, generations::install))
         .layer(DefaultBodyLimit::max(generations::COMPONENT_BYTES_MAX));
     OpenApiRouter::new()
         .merge(components)
+        .routes(routes!(plugins::grants, plugins::grant))
         .routes(routes!(generations::remove))
         .routes(routes!(generations::bound))
         .routes(routes!(generations::swap))

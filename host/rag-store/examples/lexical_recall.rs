@@ -40,6 +40,7 @@ async fn main() -> Result<(), Failure> {
         name: "all".into(),
         media_type: "text/plain".into(),
         chunker: None,
+        origin: None,
     };
     let job = store.enqueue(&kb, &JobKind::Ingest(source)).await?;
 

@@ -161,7 +161,7 @@ impl Bench<'_> {
         writer.write(bytes::Bytes::from_static(b"original")).await?;
         let (blob, size) = writer.finish().await?;
         let (name, media_type) = ("bench".to_owned(), "text/plain".to_owned());
-        let source = IngestSource { blob: blob.clone(), size, name, media_type, chunker: None };
+        let source = IngestSource { blob: blob.clone(), size, name, media_type, chunker: None, origin: None };
         let job = self.store.enqueue(self.kb, &JobKind::Ingest(source)).await?;
         Ok((blob, job.id))
     }

@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_vectors.sql"),
     include_str!("migrations/0003_management.sql"),
     include_str!("migrations/0004_generations.sql"),
+    include_str!("migrations/0005_web.sql"),
 ];
 
 /// Marks the file as ours ("RWKR").

@@ -2,6 +2,7 @@
 
 use rag_core::Error;
 use rag_core::kb::{AnswerSettings, KbParts, KbSettings, PluginChoice};
+use rag_core::ports::CrawlOrder;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,31 @@ pub(crate) fn choice_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Option
     json.map(parse).transpose()
 }
 
+/// Which pages of the web a job reads.
+pub(crate) fn order_to_json(order: &CrawlOrder) -> Step<String> {
+    let CrawlOrder { url, depth, pages_max, same_host } = order.clone();
+    let json = serde_json::to_string(&OrderJson { url, depth, pages_max, same_host });
+    json.map_err(|error| Error::invalid(format!("the crawl cannot be written: {error}")).into())
+}
+
+/// Such an order in a column of a result.
+pub(crate) fn order_in(row: &Row<'_>, column: usize) -> rusqlite::Result<CrawlOrder> {
+    let json: String = row.get(column)?;
+    let order: OrderJson = serde_json::from_str(&json).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })?;
+    let OrderJson { url, depth, pages_max, same_host } = order;
+    Ok(CrawlOrder { url, depth, pages_max, same_host })
+}
+
+#[derive(Serialize, Deserialize)]
+struct OrderJson {
+    url: String,
+    depth: u32,
+    pages_max: u32,
+    same_host: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ChoiceJson {
     id: String,
@@ -76,6 +102,7 @@ struct SettingsJson {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parsers: Vec<ChoiceJson>,
     rerank: bool,
+    ocr_languages: Vec<String>,
     answer: AnswerJson,
 }
 
@@ -141,6 +168,7 @@ impl From<&KbSettings> for SettingsJson {
             retriever: (&settings.retriever).into(),
             parsers: settings.parsers.iter().map(ChoiceJson::from).collect(),
             rerank: settings.rerank,
+            ocr_languages: settings.ocr_languages.clone(),
             answer: (&settings.answer).into(),
         }
     }
@@ -154,6 +182,7 @@ impl From<SettingsJson> for KbSettings {
             retriever: settings.retriever.into(),
             parsers: settings.parsers.into_iter().map(PluginChoice::from).collect(),
             rerank: settings.rerank,
+            ocr_languages: settings.ocr_languages,
             answer: settings.answer.into(),
         }
     }
@@ -172,6 +201,7 @@ mod tests {
         settings.answer.template = "问：{question}\n{context}".into();
         settings.answer.relevance_min = Some(0.1);
         settings.rerank = false;
+        settings.ocr_languages = vec!["jpn".into()];
         assert_eq!(from_json(&to_json(&settings).unwrap()).unwrap(), settings);
         assert_eq!(from_json("{}").unwrap(), KbSettings::default());
         assert_eq!(from_json(r#"{"answer":{"passages":7}}"#).unwrap().answer.passages, 7);

@@ -88,6 +88,7 @@ impl Sample {
             name: name.to_owned(),
             media_type: "text/plain".to_owned(),
             chunker: None,
+            origin: None,
         };
         let queued = store.enqueue(&kb(), &JobKind::Ingest(source)).await.unwrap();
         loop {

@@ -37,6 +37,7 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
         .map_err(|why| refused(format!("it is not a valid component: {why}")))?;
     let kind = crate::link::kind_of(&runner.engine, &code).map_err(refused)?;
     crate::link::check_imports(&runner.engine, &code, kind).map_err(refused)?;
+    let imports = crate::link::host_imports(&runner.engine, &code);
     let candidate = Candidate { runner, name: &name, digest: &digest, code: &code };
     let (info, component, accepts) = match kind {
         Kind::Parser => {
@@ -55,8 +56,13 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
             let plugin = candidate.admit()?;
             (plugin.info.clone(), Component::Retriever(plugin), Vec::new())
         }
+        Kind::Connector => {
+            let plugin = candidate.admit()?;
+            (plugin.info.clone(), Component::Connector(plugin), Vec::new())
+        }
     };
-    let loaded = Loaded { info, kind, path: path.to_owned(), accepts, bytes: wasm.len() as u64, origin };
+    let bytes = wasm.len() as u64;
+    let loaded = Loaded { info, kind, path: path.to_owned(), accepts, imports, bytes, origin };
     Ok((loaded, component))
 }
 

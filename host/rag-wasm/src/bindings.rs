@@ -67,6 +67,18 @@ pub(crate) mod vector_store {
     });
 }
 
+pub(crate) mod connector {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "ragkit:plugin/connector-plugin",
+        exports: { default: async },
+        with: {
+            "ragkit:types": crate::bindings::ragkit::types,
+            "ragkit:host": crate::bindings::ragkit::host,
+        },
+    });
+}
+
 pub(crate) mod retriever {
     wasmtime::component::bindgen!({
         path: "../../wit",

@@ -4,7 +4,7 @@ use rag_core::document::{Block, ChunkSpan, ParsedSummary, Vectors};
 use rag_core::limits::{
     FILTER_DEPTH_MAX, FILTER_NODES_MAX, QUESTION_CHARS_MAX, SEARCH_K_MAX, SECTION_CHUNKS_MAX,
 };
-use rag_core::ports::VectorCollection;
+use rag_core::ports::{Found, VectorCollection};
 use rag_core::search::{Filter, FilterNode, Hit, Retrieval};
 
 /// Why an output or argument is refused.
@@ -25,6 +25,9 @@ const EVIDENCE_MAX: usize = 16;
 const STEPS_MAX: usize = 64;
 const STEP_BYTES_MAX: usize = 4 << 10;
 const ARM_BYTES_MAX: usize = 64;
+/// Of a result of a search outside.
+const URL_BYTES_MAX: usize = 2 << 10;
+const SUMMARY_BYTES_MAX: usize = 8 << 10;
 
 /// Chunks of a section: sorted, in bounds, on character boundaries, not blank, together covering the text.
 pub(crate) fn chunks(text: &str, chunks: &[ChunkSpan]) -> Checked {
@@ -204,6 +207,24 @@ pub(crate) fn hits(hits: &[Hit], k: u32) -> Checked {
         best = hit.score;
     }
     distinct(hits.iter().map(|hit| hit.chunk.0.as_str()))
+}
+
+/// Results of a connector: no more than asked for, none twice, addresses of the web.
+pub(crate) fn found(results: &[Found], limit: u32) -> Checked {
+    if results.len() > limit as usize {
+        return Err(format!("{} results, more than the {limit} asked for", results.len()));
+    }
+    for result in results {
+        let url = &result.url;
+        let scheme = url.starts_with("http://") || url.starts_with("https://");
+        if !scheme || url.len() > URL_BYTES_MAX || url.contains(|c: char| c.is_control() || c == ' ') {
+            return Err(format!("'{}' is no address of the web", url.chars().take(80).collect::<String>()));
+        }
+        if result.title.len() > TITLE_BYTES_MAX || result.summary.len() > SUMMARY_BYTES_MAX {
+            return Err(format!("the title or summary of {url} is too long"));
+        }
+    }
+    distinct(results.iter().map(|result| result.url.as_str()))
 }
 
 fn distinct<'a>(ids: impl Iterator<Item = &'a str>) -> Checked {

@@ -52,6 +52,9 @@ pub struct Limits {
     pub chunker: KindLimits,
     pub vector_store: KindLimits,
     pub retriever: KindLimits,
+    pub connector: KindLimits,
+    /// Time of one document whose parser may have text recognised, which takes seconds a page.
+    pub ocr_wall_ms_max: u64,
 }
 
 /// Limits of one kind of plugin. "Call" is one document for a parser and one exported function for the others.
@@ -92,13 +95,14 @@ impl Limits {
             Kind::Parser => &self.parser,
             Kind::Chunker => &self.chunker,
             Kind::VectorStore => &self.vector_store,
+            Kind::Connector => &self.connector,
             Kind::Retriever => &self.retriever,
         }
     }
 
     /// The largest linear memory that any kind may have.
     pub(crate) fn memory_bytes_max(&self) -> usize {
-        let kinds = [&self.parser, &self.chunker, &self.vector_store, &self.retriever];
+        let kinds = [&self.parser, &self.chunker, &self.vector_store, &self.retriever, &self.connector];
         kinds.iter().map(|kind| kind.memory_bytes_max).max().unwrap_or(0)
     }
 }
@@ -151,6 +155,8 @@ impl Default for Limits {
                 handles_max: 1_024,
                 ..base.clone()
             },
+            connector: KindLimits { wall_ms_max: 60_000, crossing_bytes_max: 32 * MIB, ..base.clone() },
+            ocr_wall_ms_max: 3_600_000,
             chunker: base,
         }
     }

@@ -6,18 +6,21 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use fs_err as fs;
 use rag_core::ports::{
-    Chunk, Embed, Generate, KbSearch, KeyValue, Parse, PluginInfo, Rerank, Retrieve, VectorIndex, VectorStore,
+    Chunk, Connect, Embed, Generate, Http, KbSearch, KeyValue, Ocr, Parse, PluginInfo, Rerank, Retrieve, Sql,
+    VectorIndex, VectorStore,
 };
 use rag_core::{Error, Result};
 
 use crate::admit;
 use crate::artefact::{Artefacts, Origin};
 use crate::bindings::chunker::ChunkerPlugin;
+use crate::bindings::connector::ConnectorPlugin;
 use crate::bindings::parser::ParserPlugin;
 use crate::bindings::retriever::RetrieverPlugin;
 use crate::bindings::vector_store::VectorStorePlugin;
 use crate::chunker::WasmChunker;
 use crate::config::WasmConfig;
+use crate::connector::WasmConnector;
 use crate::instance::{Plugin, Setup, World};
 use crate::lanes::Lanes;
 use crate::parser::WasmParser;
@@ -35,18 +38,21 @@ pub enum Kind {
     Chunker,
     VectorStore,
     Retriever,
+    Connector,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 4] = [Kind::Parser, Kind::Chunker, Kind::VectorStore, Kind::Retriever];
+    pub(crate) const ALL: [Kind; 5] =
+        [Kind::Parser, Kind::Chunker, Kind::VectorStore, Kind::Retriever, Kind::Connector];
 
-    /// As its interface is called: `parser`, `chunker`, `vector-store`, `retriever`.
+    /// As its interface is called: `parser`, `chunker`, `vector-store`, `retriever`, `connector`.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Parser => "parser",
             Kind::Chunker => "chunker",
             Kind::VectorStore => "vector-store",
             Kind::Retriever => "retriever",
+            Kind::Connector => "connector",
         }
     }
 }
@@ -59,17 +65,27 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Media types (parsers only).
     pub accepts: Vec<String>,
+    /// Host interfaces that it imports, such as `http`.
+    pub imports: Vec<String>,
     /// Size of the component, in bytes.
     pub bytes: u64,
     /// Whether it had to be compiled.
     pub origin: Origin,
 }
 
-/// What a vector store may reach. Its HTTP and SQL imports are refused until they can be granted.
+/// What a parser may reach beside its document. `Default` is nothing.
+#[derive(Clone, Default)]
+pub struct ParserImports {
+    pub ocr: Option<Arc<dyn Ocr>>,
+}
+
+/// What a vector store may reach: the host's own vectors, and what the operator granted.
 #[derive(Clone)]
 pub struct StoreImports {
     pub index: Arc<dyn VectorIndex>,
     pub kv: Arc<dyn KeyValue>,
+    pub http: Option<Arc<dyn Http>>,
+    pub sql: Option<Arc<dyn Sql>>,
 }
 
 /// What a retriever may reach: one knowledge base and the models.
@@ -89,6 +105,7 @@ pub(crate) enum Component {
     Chunker(Arc<Plugin<ChunkerPlugin>>),
     VectorStore(Arc<Plugin<VectorStorePlugin>>),
     Retriever(Arc<Plugin<RetrieverPlugin>>),
+    Connector(Arc<Plugin<ConnectorPlugin>>),
 }
 
 /// All plugins of this process. Make one; it reserves much address space and starts threads.
@@ -218,11 +235,14 @@ impl PluginHost {
         self.read().revision
     }
 
-    /// A parser by id or digest, here and below. `settings` is a JSON object, too. `NotFound` when no such parser is installed.
-    pub fn parser(&self, id: &str, settings: &str) -> Result<Arc<dyn Parse>> {
+    /// A parser by id or digest, here and below. `settings` is a JSON object, too. `NotFound` when no such parser is
+    /// installed.
+    pub fn parser(&self, id: &str, settings: &str, imports: ParserImports) -> Result<Arc<dyn Parse>> {
         let (loaded, component) = self.find(id, Kind::Parser)?;
         let Component::Parser(plugin) = component else { return Err(absent(id, Kind::Parser)) };
-        let setup = self.setup(settings, Grants::default())?;
+        // One that never asks for text recognition is bound by the time of any parser.
+        let ocr = imports.ocr.filter(|_| loaded.imports.iter().any(|import| import == "ocr"));
+        let setup = self.setup(settings, Grants { ocr, ..Grants::default() })?;
         Ok(Arc::new(WasmParser { plugin, setup, accepts: loaded.accepts }))
     }
 
@@ -245,7 +265,13 @@ impl PluginHost {
         let (_, Component::VectorStore(plugin)) = self.find(id, Kind::VectorStore)? else {
             return Err(absent(id, Kind::VectorStore));
         };
-        let grants = Grants { index: Some(imports.index), kv: Some(imports.kv), ..Grants::default() };
+        let grants = Grants {
+            index: Some(imports.index),
+            kv: Some(imports.kv),
+            http: imports.http,
+            sql: imports.sql,
+            ..Grants::default()
+        };
         let setup = self.setup(settings, grants)?;
         // One lane: a store may keep an index in its memory.
         Ok(Arc::new(WasmVectorStore { lanes: Lanes::new(plugin, setup, 1) }))
@@ -267,10 +293,19 @@ impl PluginHost {
             generator: imports.generator,
             search: Some(imports.search),
             kv: Some(imports.kv),
-            index: None,
+            ..Grants::default()
         };
         let setup = self.setup(settings, grants)?;
         Ok(Arc::new(WasmRetriever { lanes: Lanes::new(plugin, setup, self.runner.limits.retriever_lanes) }))
+    }
+
+    /// A connector by id, with warm instances of its own: make one an engine and keep it.
+    pub fn connector(&self, id: &str, settings: &str, http: Arc<dyn Http>) -> Result<Arc<dyn Connect>> {
+        let (_, Component::Connector(plugin)) = self.find(id, Kind::Connector)? else {
+            return Err(absent(id, Kind::Connector));
+        };
+        let setup = self.setup(settings, Grants { http: Some(http), ..Grants::default() })?;
+        Ok(Arc::new(WasmConnector { lanes: Lanes::new(plugin, setup, self.runner.limits.retriever_lanes) }))
     }
 
     /// The compiled component behind an installed plugin.
@@ -313,6 +348,7 @@ fn absent(id: &str, kind: Kind) -> Error {
         Kind::Chunker => "chunker plugin",
         Kind::VectorStore => "vector-store plugin",
         Kind::Retriever => "retriever plugin",
+        Kind::Connector => "connector plugin",
     };
     Error::NotFound { what, name: id.to_owned() }
 }
@@ -320,6 +356,12 @@ fn absent(id: &str, kind: Kind) -> Error {
 impl fmt::Debug for PluginHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PluginHost").field("installed", &self.installed()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ParserImports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ParserImports")
     }
 }
 

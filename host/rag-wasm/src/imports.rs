@@ -3,7 +3,7 @@
 mod base;
 mod kb;
 mod models;
-mod ungranted;
+mod outside;
 
 use crate::bindings::ragkit::types::types as wit;
 use crate::state::{State, refusal};

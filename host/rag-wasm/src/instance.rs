@@ -25,7 +25,7 @@ pub(crate) type Description = (String, String, String);
 /// What a call into a guest comes to: a trap, a typed error, a value.
 pub(crate) type GuestOutcome<T> = wasmtime::Result<Result<T, wit::Error>>;
 
-/// One of the four worlds.
+/// One of the worlds.
 pub(crate) trait World: Sized + Send + Sync + 'static {
     const KIND: Kind;
     /// Exports resolved once, when the plugin is loaded.
@@ -65,6 +65,11 @@ impl Budget {
             cpu: Duration::from_millis(limits.cpu_ms_max),
             wall: Duration::from_millis(limits.wall_ms_max),
         }
+    }
+
+    /// The same with another wall-clock time.
+    pub(crate) fn within(self, wall_ms: u64) -> Self {
+        Budget { wall: Duration::from_millis(wall_ms), ..self }
     }
 
     /// For all calls of a document together.

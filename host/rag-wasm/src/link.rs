@@ -40,6 +40,7 @@ fn granted(kind: Kind) -> &'static [&'static str] {
         Kind::Parser => &["log", "config", "blob", "ocr"],
         Kind::Chunker => &["log", "config", "tokens", "embed"],
         Kind::VectorStore => &["log", "config", "http", "sql", "kv", "vector-index"],
+        Kind::Connector => &["log", "config", "http"],
         Kind::Retriever => &["log", "config", "search", "embed", "rerank", "generate", "kv"],
     }
 }
@@ -66,6 +67,17 @@ pub(crate) fn kind_of(engine: &Engine, component: &Component) -> Result<Kind, St
         return Err(format!("it does not export {}", export_name("info")));
     }
     Ok(kind)
+}
+
+/// The host interfaces that a component imports, such as `http`: what it can ask for at all.
+pub(crate) fn host_imports(engine: &Engine, component: &Component) -> Vec<String> {
+    let ty = component.component_type();
+    let names: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let interface = |name: &String| {
+        let (name, _) = name.split_once('@')?;
+        name.strip_prefix("ragkit:host/").map(str::to_owned)
+    };
+    names.iter().filter_map(interface).collect()
 }
 
 /// Refuses a component that imports what its kind is not granted, naming every such import.
@@ -98,9 +110,9 @@ fn export_name(interface: &str) -> String {
 }
 
 /// One of each kind, in the order of `Kind::ALL`.
-pub(crate) fn linkers(engine: &Engine) -> Result<[Linker<State>; 4]> {
-    let [parser, chunker, vector_store, retriever] = Kind::ALL.map(|kind| linker(engine, kind));
-    Ok([parser?, chunker?, vector_store?, retriever?])
+pub(crate) fn linkers(engine: &Engine) -> Result<[Linker<State>; 5]> {
+    let [parser, chunker, vector_store, retriever, connector] = Kind::ALL.map(|kind| linker(engine, kind));
+    Ok([parser?, chunker?, vector_store?, retriever?, connector?])
 }
 
 /// Everything that a kind may import.

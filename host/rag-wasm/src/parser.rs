@@ -35,6 +35,13 @@ impl Parse for WasmParser {
         &self.plugin.info
     }
 
+    fn identity(&self) -> String {
+        match &self.setup.grants.ocr {
+            Some(ocr) => format!("{} {}", self.plugin.info.digest, ocr.identity()),
+            None => self.plugin.info.digest.clone(),
+        }
+    }
+
     fn accepts(&self) -> &[String] {
         &self.accepts
     }
@@ -58,7 +65,11 @@ struct Document {
 }
 
 async fn open(plugin: Arc<Plugin<ParserPlugin>>, setup: &Setup, blob: Arc<dyn Blob>) -> Result<Document> {
-    let mut budget = Budget::of_document(&plugin.limits);
+    let budget = Budget::of_document(&plugin.limits);
+    let mut budget = match setup.grants.ocr {
+        Some(_) => budget.within(plugin.runner.limits.ocr_wall_ms_max),
+        None => budget,
+    };
     let mut instance = Instance::new(&plugin, setup, &mut budget).await?;
     let bytes_left = blob.size().saturating_mul(READS_MAX).saturating_add(READ_BYTES_EXTRA);
     let source = instance.state().table.push(OpenBlob { blob, bytes_left });

@@ -24,7 +24,7 @@ pub(crate) struct Runner {
     slots: Slots,
     store_slots: Slots,
     /// What each kind may import, in the order of `Kind::ALL`.
-    linkers: [Linker<State>; 4],
+    linkers: [Linker<State>; 5],
     handle: Handle,
     /// Taken out only when dropped.
     runtime: Option<Runtime>,
@@ -82,12 +82,13 @@ impl Runner {
     }
 
     pub(crate) fn linker(&self, kind: Kind) -> &Linker<State> {
-        let [parser, chunker, vector_store, retriever] = &self.linkers;
+        let [parser, chunker, vector_store, retriever, connector] = &self.linkers;
         match kind {
             Kind::Parser => parser,
             Kind::Chunker => chunker,
             Kind::VectorStore => vector_store,
             Kind::Retriever => retriever,
+            Kind::Connector => connector,
         }
     }
 

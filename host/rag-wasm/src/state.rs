@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use rag_core::Error;
-use rag_core::ports::{Blob, Embed, Generate, KbSearch, KeyValue, Rerank, VectorIndex};
+use rag_core::ports::{Blob, Embed, Generate, Http, KbSearch, KeyValue, Ocr, Rerank, Sql, VectorIndex};
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::random::Deterministic;
@@ -32,6 +32,9 @@ pub(crate) struct Grants {
     pub(crate) search: Option<Arc<dyn KbSearch>>,
     pub(crate) kv: Option<Arc<dyn KeyValue>>,
     pub(crate) index: Option<Arc<dyn VectorIndex>>,
+    pub(crate) http: Option<Arc<dyn Http>>,
+    pub(crate) sql: Option<Arc<dyn Sql>>,
+    pub(crate) ocr: Option<Arc<dyn Ocr>>,
 }
 
 /// A document lent to a parser.
@@ -59,6 +62,7 @@ pub(crate) struct State {
     /// Time that host functions spent in the present call.
     pub(crate) host_nanos: HostNanos,
     host_calls: u64,
+    denials: u64,
     pub(crate) generated_tokens: u32,
     /// The last failure of a port, with the text that the guest saw: a guest that hands it on has not failed itself.
     pub(crate) host_error: Option<(String, Error)>,
@@ -93,6 +97,7 @@ impl State {
             limits: Arc::clone(limits),
             host_nanos: Arc::new(AtomicU64::new(0)),
             host_calls: 0,
+            denials: 0,
             generated_tokens: 0,
             host_error: None,
         }
@@ -101,6 +106,7 @@ impl State {
     /// Renews what is counted for each exported function.
     pub(crate) fn begin_call(&mut self) {
         self.host_calls = 0;
+        self.denials = 0;
         self.generated_tokens = 0;
         self.host_error = None;
         self.sink.begin_call(self.limits.log_bytes_max);
@@ -121,6 +127,17 @@ impl State {
         Ok(Err(refusal(wit::ErrorCode::Quota, &format!("more than {limit} host calls in one call"))))
     }
 
+    /// Counts one refusal for want of a grant: a guest that goes on asking is stopped.
+    pub(crate) fn count_denial(&mut self) -> wasmtime::Result<()> {
+        self.denials = self.denials.saturating_add(1);
+        if self.denials > DENIALS_MAX {
+            return Err(wasmtime::Error::new(Stopped(format!(
+                "it asked more than {DENIALS_MAX} times for what it is not granted"
+            ))));
+        }
+        Ok(())
+    }
+
     /// Performs a host function: counted, its time not charged to the guest, its failure remembered.
     pub(crate) async fn perform<T>(
         &mut self,
@@ -130,6 +147,9 @@ impl State {
             return Ok(Err(refused));
         }
         let outcome = OnHost::new(work, Arc::clone(&self.host_nanos)).await;
+        if matches!(&outcome, Err(Error::Denied { .. })) {
+            self.count_denial()?;
+        }
         Ok(outcome.map_err(|err| {
             let shown = convert::error_to_guest(&err);
             self.host_error = Some((shown.message.clone(), err));

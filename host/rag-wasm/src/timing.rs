@@ -29,6 +29,7 @@ impl PluginHost {
             Component::Chunker(plugin) => self.time_world(&plugin, step, rounds),
             Component::VectorStore(plugin) => self.time_world(&plugin, step, rounds),
             Component::Retriever(plugin) => self.time_world(&plugin, step, rounds),
+            Component::Connector(plugin) => self.time_world(&plugin, step, rounds),
         }
     }
 

@@ -1,11 +1,11 @@
-//! The four worlds, seen alike: how each is resolved, made and asked who it is.
+//! The worlds, seen alike: how each is resolved, made and asked who it is.
 
 use futures_util::future::BoxFuture;
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 use crate::Kind;
-use crate::bindings::{chunker, parser, retriever, vector_store};
+use crate::bindings::{chunker, connector, parser, retriever, vector_store};
 use crate::instance::{Description, GuestOutcome, World};
 use crate::state::State;
 
@@ -43,4 +43,5 @@ macro_rules! world {
 world!(Parser, parser::ParserPlugin, ParserPluginPre);
 world!(Chunker, chunker::ChunkerPlugin, ChunkerPluginPre);
 world!(VectorStore, vector_store::VectorStorePlugin, VectorStorePluginPre);
+world!(Connector, connector::ConnectorPlugin, ConnectorPluginPre);
 world!(Retriever, retriever::RetrieverPlugin, RetrieverPluginPre);

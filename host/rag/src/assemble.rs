@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rag_core::Rag;
 use rag_core::generations::Strikes;
 use rag_core::kb::{KB_INITIAL, KbName};
-use rag_core::ports::{Catalog, Keys, Role};
+use rag_core::ports::{Catalog, Grants, Keys, Outside, Role};
 use rag_engine::cpu::matrix::Format;
 use rag_engine::encoder::EncoderConfig;
 use rag_engine::profile::{AdapterConfig, DEFAULT_PROFILE, ProfileConfig, ReadOutConfig};
@@ -22,7 +22,11 @@ use tokio::sync::Notify;
 
 use crate::bindings::PluginBindings;
 use crate::config::Config;
+use crate::egress::{Egress, SystemLookup};
+use crate::grants::GrantBook;
+use crate::ocr::Tesseract;
 use crate::roles::Engines;
+use crate::web::{ConfiguredEngines, WebReader};
 
 /// The running system without its surfaces.
 pub(crate) struct Parts {
@@ -44,12 +48,27 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
     })?;
     let plugins = load_plugins(config, &data_dir)?;
     let Engines { embedder, reranker, generator } = engines;
+    let grants: Arc<dyn Grants> = Arc::new(GrantBook::open(config, &data_dir)?);
+    let egress = Egress::new(config.egress.clone(), Arc::new(SystemLookup));
+    let outside = Outside {
+        web: Arc::new(WebReader::new(&config.web, &config.egress, &egress)?),
+        engines: Arc::new(ConfiguredEngines::new(
+            plugins.clone(),
+            egress.clone(),
+            config.web.engines.clone(),
+        )),
+        grants: grants.clone(),
+    };
     let bindings = PluginBindings {
         plugins: plugins.clone(),
         store: store.clone(),
         embedder: embedder.clone(),
         reranker: reranker.clone(),
         generator: generator.clone(),
+        grants,
+        egress,
+        ocr: Tesseract::new(config.ocr.clone()),
+        sql_timeout_ms: config.egress.timeout_ms,
         bound: Mutex::new(HashMap::new()),
     };
     let wake = Arc::new(Notify::new());
@@ -63,6 +82,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         generator,
         keys: store.clone(),
         records: store,
+        outside,
         relevance_min: config.retrieval.floors(),
         strikes: Strikes::default(),
         wake_jobs: Box::new(move || waker.notify_one()),

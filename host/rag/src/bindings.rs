@@ -7,12 +7,16 @@ use async_trait::async_trait;
 use rag_core::kb::{Kb, KbParts, PluginChoice};
 use rag_core::kb_search::BoundSearch;
 use rag_core::ports::{
-    Binding, Bindings, Catalog, Chunk, Embed, Generate, GenerateRequest, GenerationStream, KbSearch, Parse,
-    PluginInfo, Rerank, Retrieve, VectorStore,
+    Binding, Bindings, Catalog, Chunk, Embed, Generate, GenerateRequest, GenerationStream, Grants, Http,
+    KbSearch, Parse, PluginInfo, Rerank, Retrieve, Sql, VectorStore,
 };
 use rag_core::{Error, ErrorCode, Result};
 use rag_store::Store;
-use rag_wasm::{Kind, PluginHost, RetrieverImports, StoreImports};
+use rag_wasm::{Kind, ParserImports, PluginHost, RetrieverImports, StoreImports};
+
+use crate::egress::Egress;
+use crate::ocr::Tesseract;
+use crate::sql::Databases;
 
 /// Knowledge bases whose parts are kept bound; the rest is bound again when asked.
 const BOUND_MAX: usize = 256;
@@ -26,6 +30,11 @@ pub(crate) struct PluginBindings {
     pub(crate) embedder: Arc<dyn Embed>,
     pub(crate) reranker: Arc<dyn Rerank>,
     pub(crate) generator: Arc<dyn Generate>,
+    pub(crate) grants: Arc<dyn Grants>,
+    pub(crate) egress: Egress,
+    pub(crate) ocr: Option<Arc<Tesseract>>,
+    /// Of one statement of a plugin, in milliseconds.
+    pub(crate) sql_timeout_ms: u64,
     pub(crate) bound: Mutex<HashMap<String, Vec<Bound>>>,
 }
 
@@ -37,11 +46,18 @@ pub(crate) struct Bound {
     collection: String,
     /// What was installed when the parsers were chosen.
     revision: u64,
+    /// The book of grants as it was then.
+    grants: u64,
+    /// Languages of text in pictures that the parsers were bound to.
+    ocr_languages: Vec<String>,
     parsers: Vec<Arc<dyn Parse>>,
     chunker: Arc<dyn Chunk>,
     store: Arc<dyn VectorStore>,
     retriever: Arc<dyn Retrieve>,
 }
+
+/// Servers and databases of one plugin.
+type Reach = (Option<Arc<dyn Http>>, Option<Arc<dyn Sql>>);
 
 impl PluginBindings {
     /// Makes what is needed, and takes over what another generation has alike.
@@ -51,7 +67,10 @@ impl PluginBindings {
             let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
             bound.get(kb.name.as_str()).and_then(|all| all.iter().rev().find(|one| same(one)).cloned())
         };
-        let store_like = |one: &Bound| one.parts.store == parts.store && one.collection == kb.collection;
+        let grants = self.grants.version();
+        let store_like = |one: &Bound| {
+            one.parts.store == parts.store && one.collection == kb.collection && one.grants == grants
+        };
         let store = match alike(&store_like) {
             Some(other) => other.store,
             None => self.store(kb, &parts.store)?,
@@ -62,12 +81,14 @@ impl PluginBindings {
         };
         let revision = self.plugins.revision();
         Ok(Bound {
-            parsers: self.parsers(&parts)?,
+            parsers: self.parsers(kb, &parts)?,
             chunker: self.meant(&parts.chunker, |key| {
                 self.plugins.chunker(key, &parts.chunker.settings, self.embedder.clone())
             })?,
             collection: kb.collection.clone(),
             revision,
+            grants,
+            ocr_languages: kb.settings.ocr_languages.clone(),
             store,
             retriever,
             parts,
@@ -75,10 +96,13 @@ impl PluginBindings {
     }
 
     fn store(&self, kb: &Kb, choice: &PluginChoice) -> Result<Arc<dyn VectorStore>> {
+        let (http, sql) = self.outside(&choice.id)?;
         self.meant(choice, |key| {
             let imports = StoreImports {
                 index: self.store.vector_index(&kb.name),
                 kv: self.store.key_value(&kb.name, &choice.id),
+                http: http.clone(),
+                sql: sql.clone(),
             };
             self.plugins.vector_store(key, &choice.settings, imports)
         })
@@ -114,13 +138,29 @@ impl PluginBindings {
     }
 
     /// Every parser in the version that the host offers first, or in the one that the knowledge base fixed.
-    fn parsers(&self, parts: &KbParts) -> Result<Vec<Arc<dyn Parse>>> {
+    fn parsers(&self, kb: &Kb, parts: &KbParts) -> Result<Vec<Arc<dyn Parse>>> {
+        let ocr = self.ocr.as_ref().map(|ocr| ocr.for_languages(&kb.settings.ocr_languages));
+        let imports = || ParserImports { ocr: ocr.clone() };
         let first = self.plugins.first_of(Kind::Parser).into_iter();
         let of = |id: &str| match parts.parsers.iter().find(|fixed| fixed.id == id) {
-            Some(fixed) => self.meant(fixed, |key| self.plugins.parser(key, &fixed.settings)),
-            None => self.plugins.parser(id, "{}"),
+            Some(fixed) => self.meant(fixed, |key| self.plugins.parser(key, &fixed.settings, imports())),
+            None => self.plugins.parser(id, "{}", imports()),
         };
         first.map(|parser| of(&parser.info.id)).collect()
+    }
+
+    /// What a plugin is granted outside, none of a kind where it asks for none or is given none.
+    fn outside(&self, plugin: &str) -> Result<Reach> {
+        let granted = self.grants.of(plugin);
+        let http = match granted.http {
+            none if none.is_empty() => None,
+            servers => Some(self.egress.granted(&format!("plugin {plugin}"), servers)?),
+        };
+        let sql: Option<Arc<dyn Sql>> = match granted.sql {
+            none if none.is_empty() => None,
+            databases => Some(Databases::new(databases, self.sql_timeout_ms)?),
+        };
+        Ok((http, sql))
     }
 
     /// A plugin in the version that is meant. One that is gone is stood in for by another version, which is told: a
@@ -142,18 +182,22 @@ impl PluginBindings {
 
     /// Parts that still are what the settings ask for.
     fn cached(&self, kb: &Kb) -> Option<Bound> {
-        let revision = self.plugins.revision();
+        let (revision, grants) = (self.plugins.revision(), self.grants.version());
         let parts = kb.settings.parts();
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let all = bound.get_mut(kb.name.as_str())?;
-        let at = all.iter().position(|one| one.parts == parts && one.collection == kb.collection)?;
+        let same =
+            |one: &Bound| one.parts == parts && one.collection == kb.collection && one.grants == grants;
+        let at = all.iter().position(same)?;
         // The one that waited longest for a use goes first.
         all[at..].rotate_left(1);
         let found = all.last_mut()?;
-        if found.revision != revision {
-            // Only parsers follow what is installed.
-            found.parsers = self.parsers(&parts).ok()?;
+        let languages = &kb.settings.ocr_languages;
+        if found.revision != revision || found.ocr_languages != *languages {
+            // Only parsers follow what is installed and which languages are read.
+            found.parsers = self.parsers(kb, &parts).ok()?;
             found.revision = revision;
+            found.ocr_languages = languages.clone();
         }
         Some(found.clone())
     }
@@ -260,6 +304,11 @@ impl Bindings for PluginBindings {
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
         self.plugins.installed().into_iter().map(|plugin| (plugin.kind.name(), plugin.info)).collect()
     }
+
+    fn asks(&self, plugin: &str) -> Vec<String> {
+        let installed = self.plugins.installed().into_iter();
+        installed.filter(|loaded| loaded.info.id == plugin).flat_map(|loaded| loaded.imports).collect()
+    }
 }
 
 /// The language model as plugins of one knowledge base use it: what is kept of their prompts stays theirs.
@@ -270,7 +319,7 @@ struct OfKb {
 
 #[async_trait]
 impl Generate for OfKb {
-    fn identity(&self) -> &str {
+    fn identity(&self) -> String {
         self.inner.identity()
     }
 

@@ -156,9 +156,18 @@ pub(crate) struct Ingest {
     /// Knowledge base
     #[arg(long, default_value = rag_core::kb::KB_INITIAL)]
     pub(crate) kb: String,
-    /// Files and folders (searched recursively)
+    /// Files, folders (searched recursively), and addresses of the web (http://… or https://…)
     #[arg(required_unless_present = "text")]
     pub(crate) paths: Vec<PathBuf>,
+    /// For addresses: links followed one after the other; 0 reads the one page
+    #[arg(long, default_value_t = 0)]
+    pub(crate) depth: u32,
+    /// For addresses: pages saved at most
+    #[arg(long)]
+    pub(crate) pages: Option<u32>,
+    /// For addresses: follow links to other servers too
+    #[arg(long)]
+    pub(crate) other_hosts: bool,
     /// A text instead of files
     #[arg(long, conflicts_with = "paths", requires = "name")]
     pub(crate) text: Option<String>,

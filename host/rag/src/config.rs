@@ -1,6 +1,7 @@
 //! Every setting: its default, its unit, and where it may come from (file, then environment, then flags).
 
 pub(crate) mod bus;
+pub(crate) mod outside;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ pub(crate) struct Config {
     pub(crate) data: Data,
     pub(crate) models: Models,
     pub(crate) plugins: Plugins,
+    pub(crate) egress: outside::Egress,
+    pub(crate) web: outside::Web,
+    pub(crate) ocr: outside::Ocr,
     pub(crate) retrieval: Retrieval,
     pub(crate) tuning: Tuning,
     pub(crate) bus: bus::Bus,
@@ -97,13 +101,17 @@ pub(crate) struct Models {
     pub(crate) batch_tokens_max: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Plugins {
     /// Folder of components; empty looks beside the program, then in `./plugins/dist`.
     pub(crate) dir: PathBuf,
     /// Threads that run components; 0 takes one less than the cores.
     pub(crate) threads: usize,
+    /// Servers that plugins may ask.
+    pub(crate) http: Vec<outside::HttpGrant>,
+    /// Databases that plugins may use.
+    pub(crate) sql: Vec<outside::SqlGrant>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -192,12 +200,6 @@ impl Default for Models {
             state_cache_disk_bytes: 0,
             batch_tokens_max: 4_096,
         }
-    }
-}
-
-impl Default for Plugins {
-    fn default() -> Self {
-        Plugins { dir: PathBuf::new(), threads: 0 }
     }
 }
 

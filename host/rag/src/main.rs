@@ -3,15 +3,21 @@
 mod assemble;
 mod bench;
 mod bindings;
+mod child;
 mod cli;
 mod client;
 mod commands;
 mod config;
 mod dropin;
+mod egress;
+mod grants;
 mod local;
+mod ocr;
 mod output;
 mod roles;
 mod serve;
+mod sql;
+mod web;
 
 use std::process::ExitCode;
 

@@ -68,6 +68,16 @@ impl Settings {
         })
     }
 
+    /// Any text that is not blank, e.g. an address.
+    pub fn text(&self, key: &str, default: &str) -> Result<String, String> {
+        let Some(value) = self.0.get(key) else { return Ok(default.to_owned()) };
+        value
+            .as_str()
+            .filter(|text| !text.trim().is_empty())
+            .map(str::to_owned)
+            .ok_or_else(|| format!("setting '{key}' must be a text, not {}", shown(value)))
+    }
+
     /// `true` or `false`.
     pub fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
         let Some(value) = self.0.get(key) else { return Ok(default) };

@@ -156,6 +156,7 @@ impl IndexService {
             name: text.key.to_owned(),
             media_type: MEDIA_TYPE.to_owned(),
             chunker: None,
+            origin: None,
         };
         let job = rag.catalog.begin(&binding.kb.name, &JobKind::Ingest(source)).await?;
         match self.commit(binding, &document, &text, &job).await {

@@ -35,6 +35,20 @@ pub enum JobKind {
     Evaluate(String),
     /// Fills the index of a staged generation, by its number.
     Reindex(u64),
+    /// Reads pages of the web and queues each as an ingest of its own.
+    Crawl(CrawlOrder),
+}
+
+/// Which pages of the web to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrawlOrder {
+    pub url: String,
+    /// Links followed one after the other; 0 reads the one page.
+    pub depth: u32,
+    /// Pages saved at most.
+    pub pages_max: u32,
+    /// Whether it stays on the server of the first page.
+    pub same_host: bool,
 }
 
 /// A file to ingest: stored already, so that a job needs nothing but the data folder.
@@ -47,6 +61,8 @@ pub struct IngestSource {
     pub media_type: String,
     /// Cuts this document instead of the knowledge base's chunker.
     pub chunker: Option<PluginChoice>,
+    /// Where it was found on the web.
+    pub origin: Option<String>,
 }
 
 /// Where an ingest stands; the order of the variants is the order of the work.

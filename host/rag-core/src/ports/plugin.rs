@@ -26,6 +26,11 @@ pub struct PluginInfo {
 pub trait Parse: Send + Sync {
     fn info(&self) -> &PluginInfo;
 
+    /// What decides how a document is read: part of the document's identity.
+    fn identity(&self) -> String {
+        self.info().digest.clone()
+    }
+
     /// Media types read, e.g. `text/markdown`.
     fn accepts(&self) -> &[String];
 
@@ -155,7 +160,11 @@ pub trait Bindings: Send + Sync {
     /// Forgets what is bound to an index; false while a request still uses it.
     fn retire(&self, kb: &Kb, collection: &str) -> bool;
 
-    /// Everything installed, by kind (`parser`, `chunker`, `vector-store`, `retriever`); of one id the version that is
+    /// Everything installed, by kind (`parser`, `chunker`, `vector-store`, `retriever`, `connector`); of one
+    /// id the version that is
     /// offered first comes first.
     fn installed(&self) -> Vec<(&'static str, PluginInfo)>;
+
+    /// Host interfaces that a plugin asks for, such as `http`; empty when there is no such plugin.
+    fn asks(&self, plugin: &str) -> Vec<String>;
 }

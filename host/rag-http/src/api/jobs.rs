@@ -29,9 +29,9 @@ const LIST_MAX: u32 = 1_000;
 pub(crate) struct JobView {
     id: String,
     kb: String,
-    /// `ingest`, `delete_document`, `enable_document`, `evaluate` or `reindex`.
+    /// `ingest`, `delete_document`, `enable_document`, `evaluate`, `reindex` or `crawl`.
     kind: &'static str,
-    /// Name of the document to ingest.
+    /// Name of the document to ingest, or the address that a crawl begins at.
     name: Option<String>,
     media_type: Option<String>,
     /// Bytes of the original.
@@ -41,7 +41,7 @@ pub(crate) struct JobView {
     state: &'static str,
     /// `queued`, `parse`, `chunk`, `embed`, `commit` or `done`.
     stage: &'static str,
-    /// Units of the stage: bytes for `parse`, chunks else.
+    /// Units of the stage: bytes for `parse` (pages for a crawl), chunks else.
     done: u64,
     /// 0 when unknown.
     total: u64,
@@ -285,7 +285,7 @@ fn eta_s(job: &Job, now_ms: i64) -> Option<u64> {
 impl From<Job> for JobView {
     fn from(job: Job) -> Self {
         let eta_s = eta_s(&job, now_ms());
-        let (mut document, mut run, mut source, mut generation) = (None, None, None, None);
+        let (mut document, mut run, mut source, mut generation, mut url) = (None, None, None, None, None);
         let kind = match job.kind {
             JobKind::Ingest(what) => {
                 source = Some(what);
@@ -307,6 +307,10 @@ impl From<Job> for JobView {
                 generation = Some(number);
                 "reindex"
             }
+            JobKind::Crawl(order) => {
+                url = Some(order.url);
+                "crawl"
+            }
         };
         let (state, error, unchanged) = match job.state {
             JobState::Queued => ("queued", job.reason, false),
@@ -321,7 +325,7 @@ impl From<Job> for JobView {
         };
         let (name, media_type, size) = match source {
             Some(source) => (Some(source.name), Some(source.media_type), Some(source.size)),
-            None => (None, None, None),
+            None => (url, None, None),
         };
         JobView {
             id: job.id.0,

@@ -36,6 +36,8 @@ pub(crate) struct SettingsView {
     store: PluginView,
     retriever: PluginView,
     rerank: bool,
+    /// Languages of text in pictures, as tesseract names them.
+    ocr_languages: Vec<String>,
     answer: AnswerView,
 }
 
@@ -74,6 +76,8 @@ pub(crate) struct SettingsChange {
     retriever: Option<PluginView>,
     /// Whether candidates are reranked before they reach the prompt.
     rerank: Option<bool>,
+    /// Languages of text in pictures and scanned pages, as tesseract names them: `chi_sim`, `chi_tra`, `eng`, `jpn`, …
+    ocr_languages: Option<Vec<String>>,
     answer: Option<AnswerChange>,
 }
 
@@ -200,6 +204,17 @@ impl SettingsChange {
             }
         }
         settings.rerank = self.rerank.unwrap_or(settings.rerank);
+        if let Some(languages) = self.ocr_languages {
+            let word = |name: &String| {
+                (2..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            };
+            if !(1..=8).contains(&languages.len()) || !languages.iter().all(word) {
+                return Err(ApiError::invalid(
+                    "ocr_languages: 1 to 8 names as tesseract has them, such as chi_sim or eng",
+                ));
+            }
+            settings.ocr_languages = languages;
+        }
         if let Some(answer) = self.answer {
             settings.answer = answer.apply(settings.answer)?;
         }
@@ -283,6 +298,7 @@ impl From<Kb> for KbView {
                 store: kb.settings.store.into(),
                 retriever: kb.settings.retriever.into(),
                 rerank: kb.settings.rerank,
+                ocr_languages: kb.settings.ocr_languages,
                 answer: AnswerView {
                     template: answer.template,
                     candidates: answer.candidates,

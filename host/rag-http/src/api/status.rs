@@ -1,10 +1,10 @@
-//! How the system is: plugins, models, counts, health, metrics.
+//! How the system is: models, counts, health, metrics.
 
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use rag_core::ports::{JobState, PluginInfo};
+use rag_core::ports::JobState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,22 +15,6 @@ use crate::state::AppState;
 
 /// Jobs counted for the metrics at most: more than the queue holds.
 const JOBS_COUNTED: u32 = 1_000;
-
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct PluginList {
-    plugins: Vec<InstalledPlugin>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct InstalledPlugin {
-    /// `parser`, `chunker`, `vector-store` or `retriever`.
-    kind: &'static str,
-    id: String,
-    version: String,
-    description: String,
-    /// SHA-256 of the component.
-    digest: String,
-}
 
 /// The models in use.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,27 +54,6 @@ pub(crate) struct Status {
     documents: u64,
     chunks: u64,
     models: Models,
-}
-
-/// Installed plugins, by id; of several versions the newest first.
-#[utoipa::path(get, path = "/api/v1/plugins", tag = "plugins", operation_id = "list_plugins",
-    responses((status = 200, body = PluginList), (status = "default", body = ErrorBody)))]
-pub(crate) async fn plugins(State(state): State<AppState>, _caller: Caller) -> Answer<PluginList> {
-    let installed = state.rag.bindings.installed().into_iter();
-    let plugins = installed.map(|(kind, info)| InstalledPlugin::of(kind, info));
-    Answer(PluginList { plugins: plugins.collect() })
-}
-
-impl InstalledPlugin {
-    pub(crate) fn of(kind: &'static str, info: PluginInfo) -> Self {
-        InstalledPlugin {
-            kind,
-            id: info.id,
-            version: info.version,
-            description: info.description,
-            digest: info.digest,
-        }
-    }
 }
 
 /// Models in use.

@@ -104,6 +104,10 @@ fn of_documents() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
         ("patch", "/api/v1/kbs/{kb}/uploads/{id}", Kb(Editor), None),
         ("delete", "/api/v1/kbs/{kb}/uploads/{id}", Kb(Editor), None),
         ("get", "/api/v1/folders", Anywhere(Editor), None),
+        ("get", "/api/v1/web/engines", Anywhere(Editor), None),
+        ("post", "/api/v1/kbs/{kb}/web", Kb(Editor), Some(json!({"url": "http://example.org/"}))),
+        ("post", "/api/v1/kbs/{kb}/web/search", Kb(Editor), Some(json!({"query": "words"}))),
+        ("post", "/api/v1/kbs/{kb}/web/preview", Kb(Editor), Some(json!({"url": "http://example.org/"}))),
     ]
 }
 
@@ -129,6 +133,8 @@ fn of_plugins() -> Vec<(&'static str, &'static str, Needs, Option<Value>)> {
         ("get", "/api/v1/plugins", Base(Reader), None),
         ("post", "/api/v1/plugins", UnscopedAdmin, None),
         ("delete", "/api/v1/plugins/{digest}", UnscopedAdmin, None),
+        ("get", "/api/v1/plugins/{id}/grants", UnscopedAdmin, None),
+        ("put", "/api/v1/plugins/{id}/grants", UnscopedAdmin, Some(json!({"http": [], "sql": []}))),
         ("get", "/api/v1/kbs/{kb}/plugins", Kb(Reader), None),
         ("post", "/api/v1/kbs/{kb}/plugins/swap", Kb(Admin), Some(swap)),
         ("post", "/api/v1/kbs/{kb}/plugins/rollback", Kb(Admin), Some(json!({}))),

@@ -20,10 +20,11 @@ pub(super) const FAILED: i64 = 3;
 pub(super) const CANCELLED: i64 = 4;
 
 /// `jobs.kind`; 0 is an ingest.
-const REINDEX: i64 = 4;
 const DELETE: i64 = 1;
 const ENABLE: i64 = 2;
 const EVALUATE: i64 = 3;
+const REINDEX: i64 = 4;
+const CRAWL: i64 = 5;
 
 /// In the order of `Stage`.
 const STAGES: [Stage; 6] =
@@ -47,8 +48,8 @@ pub(super) fn enqueue(
     let now = now_ms();
     match kind {
         JobKind::Ingest(source) => transaction.execute(
-            "INSERT INTO jobs (kb, kind, blob, size, name, media_type, chunker, created_ms, updated_ms)
-             VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+            "INSERT INTO jobs (kb, kind, blob, size, name, media_type, chunker, origin, created_ms, updated_ms)
+             VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
             params![
                 row,
                 source.blob.0,
@@ -56,6 +57,7 @@ pub(super) fn enqueue(
                 source.name,
                 source.media_type,
                 source.chunker.as_ref().map(settings::choice_to_json).transpose()?,
+                source.origin,
                 now
             ],
         )?,
@@ -63,6 +65,7 @@ pub(super) fn enqueue(
         JobKind::EnableDocument(DocumentId(id)) => insert(transaction, row, ENABLE, id, now)?,
         JobKind::Evaluate(run) => insert(transaction, row, EVALUATE, run, now)?,
         JobKind::Reindex(number) => insert(transaction, row, REINDEX, &number.to_string(), now)?,
+        JobKind::Crawl(order) => insert(transaction, row, CRAWL, &settings::order_to_json(order)?, now)?,
     };
     let id = transaction.last_insert_rowid();
     // The oldest ended jobs make room; their originals go when the store is opened next.
@@ -83,7 +86,7 @@ pub(super) fn enqueue_ingest(transaction: &Transaction<'_>, kb: i64, document: i
     Ok(())
 }
 
-/// A job whose whole order is one id.
+/// A job whose whole order is one id, or one text.
 fn insert(transaction: &Transaction<'_>, kb: i64, kind: i64, of: &str, now: i64) -> Step<usize> {
     Ok(transaction.execute(
         "INSERT INTO jobs (kb, kind, document, created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?4)",
@@ -283,7 +286,7 @@ pub(super) fn get_row(connection: &Connection, row: i64) -> Step<Job> {
 const SELECT: &str =
     "SELECT j.row, k.name, j.kind, j.blob, j.size, j.name, j.media_type, j.document, j.state,
     j.unchanged, j.message, j.stage, j.done, j.total, j.percent, j.created_ms, j.updated_ms,
-    j.priority, j.attempts, j.reason, j.not_before_ms, j.started_ms, j.chunker
+    j.priority, j.attempts, j.reason, j.not_before_ms, j.started_ms, j.chunker, j.origin
     FROM jobs j JOIN kbs k ON k.row = j.kb";
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -293,17 +296,19 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         (ENABLE, Some(of)) => JobKind::EnableDocument(DocumentId(of)),
         (EVALUATE, Some(of)) => JobKind::Evaluate(of),
         (REINDEX, Some(of)) => JobKind::Reindex(of.parse().unwrap_or_default()),
+        (CRAWL, Some(_)) => JobKind::Crawl(settings::order_in(row, 7)?),
         _ => JobKind::Ingest(IngestSource {
             blob: BlobHash(row.get(3)?),
             size: row.get(4)?,
             name: row.get(5)?,
             media_type: row.get(6)?,
             chunker: settings::choice_in(row, 22)?,
+            origin: row.get(23)?,
         }),
     };
     let made = match kind {
         JobKind::Ingest(_) | JobKind::EnableDocument(_) => of.map(DocumentId),
-        JobKind::DeleteDocument(_) | JobKind::Evaluate(_) | JobKind::Reindex(_) => None,
+        JobKind::DeleteDocument(_) | JobKind::Evaluate(_) | JobKind::Reindex(_) | JobKind::Crawl(_) => None,
     };
     let state = match row.get(8)? {
         RUNNING => JobState::Running,

@@ -20,6 +20,7 @@ async fn enqueue(store: &TestStore, name: &str) -> Job {
         name: name.into(),
         media_type: "text/plain".into(),
         chunker: (name == "b").then_some(chunker),
+        origin: (name == "b").then(|| "http://example.org/b".to_owned()),
     };
     store.enqueue(&kb(), &JobKind::Ingest(source)).await.unwrap()
 }

@@ -22,6 +22,7 @@ pub(crate) async fn run(config: &Config, json: bool) -> Result<()> {
         Check { name: "language model file", result: file(config, &config.models.language) },
         Check { name: "vocabulary file", result: file(config, &config.models.vocabulary) },
     ];
+    checks.push(Check { name: "text recognition", result: Ok(recognition(config)) });
     checks.push(Check { name: "whole system", result: whole(config).await });
     let failed = checks.iter().filter(|check| check.result.is_err()).count();
     if json {
@@ -61,6 +62,16 @@ fn data_folder(config: &Config) -> Result<String> {
 fn file(config: &Config, name: &std::path::Path) -> Result<String> {
     let path = assemble::model_file(config, name)?;
     Ok(format!("{} ({:.1} MB)", path.display(), fs_err::metadata(&path)?.len() as f64 / 1e6))
+}
+
+/// Needed for scanned pages and pictures only, so that its absence is no failure.
+fn recognition(config: &Config) -> String {
+    let engine = crate::ocr::Tesseract::new(config.ocr.clone());
+    match engine.and_then(|engine| engine.installed()) {
+        Some((version, languages)) => format!("{version} ({})", languages.join(", ")),
+        None => "none: scanned pages stay unread (Debian: apt install tesseract-ocr tesseract-ocr-chi-sim)"
+            .to_owned(),
+    }
 }
 
 /// Starts everything but HTTP: what `serve` would fail on, fails here.

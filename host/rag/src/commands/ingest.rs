@@ -22,6 +22,15 @@ pub(crate) enum Source {
         text: String,
         name: String,
     },
+    Web(Crawl),
+}
+
+/// An address of the web, and how far to go from there.
+pub(crate) struct Crawl {
+    url: String,
+    depth: u32,
+    pages: Option<u32>,
+    other_hosts: bool,
 }
 
 pub(crate) async fn run(client: &Client, args: Ingest, json: bool) -> Result<()> {
@@ -56,8 +65,41 @@ pub(crate) async fn run(client: &Client, args: Ingest, json: bool) -> Result<()>
 
 /// Uploads one document and follows its job; an error when the job fails.
 pub(crate) async fn put(client: &Client, kb: &str, source: Source) -> Result<Value> {
-    let mut progress = Progress::new(source.name());
+    let crawl = matches!(source, Source::Web(_));
+    let name = source.name().to_owned();
     let job = submit(client, kb, source).await?;
+    let mut last = follow(client, &name, &job).await?;
+    if crawl {
+        last["pages"] = pages_of(client, kb, &job).await?.into();
+    }
+    Ok(last)
+}
+
+/// The jobs of the pages that a crawl saved, each followed to its end.
+async fn pages_of(client: &Client, kb: &str, crawl: &Value) -> Result<Vec<Value>> {
+    let listed = client.get(&format!("/api/v1/jobs?kb={}&limit=1000", escape(kb))).await?;
+    let (mut pages, mut failed) = (Vec::new(), 0);
+    // Newest first; what came after the crawl in this knowledge base is mostly its own.
+    for job in super::list(&listed, "jobs").iter().rev() {
+        if job["kind"] == "ingest" && cell(&job["id"]) > cell(&crawl["id"]) {
+            match follow(client, &cell(&job["name"]), job).await {
+                Ok(page) => pages.push(page),
+                Err(error) => {
+                    failed += 1;
+                    output::error(&error.context(cell(&job["name"])));
+                }
+            }
+        }
+    }
+    match failed {
+        0 => Ok(pages),
+        _ => bail!("{failed} of {} pages failed", pages.len() + failed),
+    }
+}
+
+/// Shows a job's progress until it ends; an error when it fails.
+async fn follow(client: &Client, name: &str, job: &Value) -> Result<Value> {
+    let mut progress = Progress::new(name);
     let mut last = job.clone();
     let events = client.get_stream(&format!("/api/v1/jobs/{}/events", cell(&job["id"]))).await?;
     events
@@ -85,6 +127,15 @@ async fn submit(client: &Client, kb: &str, source: Source) -> Result<Value> {
             target.push_str("&media_type=text%2Fplain");
             reqwest::Body::from(text)
         }
+        Source::Web(crawl) => {
+            let order = json!({
+                "url": crawl.url,
+                "depth": crawl.depth,
+                "pages_max": crawl.pages,
+                "same_host": !crawl.other_hosts,
+            });
+            return client.post(&format!("/api/v1/kbs/{}/web", escape(kb)), &order).await;
+        }
         Source::File { path, media_type, .. } => {
             if let Some(media_type) = media_type {
                 target.push_str(&format!("&media_type={}", escape(&media_type)));
@@ -103,13 +154,22 @@ fn sources(args: &Ingest) -> Result<Vec<Source>> {
     }
     let mut found = Vec::new();
     for path in &args.paths {
-        if path.is_dir() {
+        let address =
+            path.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"));
+        if let Some(url) = address {
+            found.push(Source::Web(Crawl {
+                url: url.to_owned(),
+                depth: args.depth,
+                pages: args.pages,
+                other_hosts: args.other_hosts,
+            }));
+        } else if path.is_dir() {
             folder(path, path, &mut found)?;
         } else if path.is_file() {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             found.push(file(path, name));
         } else {
-            bail!("{} is neither a file nor a folder", path.display());
+            bail!("{} is neither a file, a folder nor an address", path.display());
         }
     }
     if found.is_empty() {
@@ -161,6 +221,7 @@ impl Source {
     fn name(&self) -> &str {
         match self {
             Source::File { name, .. } | Source::Text { name, .. } => name,
+            Source::Web(crawl) => &crawl.url,
         }
     }
 }

@@ -17,11 +17,28 @@ pub(crate) async fn list_installed(client: &Client, json: bool) -> Result<()> {
         output::json(&answer);
         return Ok(());
     }
-    let row =
-        |plugin: &Value| ["id", "version", "kind", "description"].map(|key| cell(&plugin[key])).to_vec();
+    let row = |plugin: &Value| {
+        let mut row = ["id", "version", "kind", "description"].map(|key| cell(&plugin[key])).to_vec();
+        row.push(rights(plugin));
+        row
+    };
     let rows: Vec<_> = list(&answer, "plugins").iter().map(row).collect();
-    output::table(&["id", "version", "kind", "description"], &rows);
+    output::table(&["id", "version", "kind", "description", "rights"], &rows);
     Ok(())
+}
+
+/// What it asks for in plain words, each with what it is granted.
+fn rights(plugin: &Value) -> String {
+    let one = |right: &Value| {
+        let words = cell(&right["words"]);
+        let to: Vec<String> = list(right, "to").iter().map(cell).collect();
+        match (right["granted"] == true, to.is_empty()) {
+            (false, _) => format!("{words} (nothing granted)"),
+            (true, true) => words,
+            (true, false) => format!("{words}: {}", to.join(", ")),
+        }
+    };
+    list(plugin, "rights").iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 /// Loads a component outside the data folder, so that nothing of it stays.

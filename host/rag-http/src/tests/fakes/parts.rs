@@ -64,6 +64,10 @@ impl Bindings for Plugins {
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
         vec![("parser", info("parse-text")), ("retriever", info("retrieve-hybrid"))]
     }
+    fn asks(&self, plugin: &str) -> Vec<String> {
+        let asks: &[&str] = if plugin == "retrieve-hybrid" { &["log", "search", "http"] } else { &["log"] };
+        asks.iter().map(|ask| (*ask).to_owned()).collect()
+    }
 }
 
 struct Session(Option<String>);

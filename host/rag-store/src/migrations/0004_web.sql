@@ -1,0 +1,2 @@
+-- Where a document to ingest was found on the web.
+ALTER TABLE jobs ADD COLUMN origin TEXT;
