@@ -10,8 +10,8 @@ use rag_core::document::{
 use rag_core::kb::Kb;
 use rag_core::ports::{
     Binding, Bindings, Blob, BlobStore, Catalog, Chunk, Embed, FinishReason, Generate, GenerateRequest,
-    GenerationEvent, GenerationStream, KbSearch, Parse, ParseSession, PluginInfo, Purpose, Rerank, Retrieve,
-    StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex, VectorStore,
+    GenerationEvent, GenerationStream, KbSearch, NoRegistry, Parse, ParseSession, PluginInfo, Purpose,
+    Rerank, Retrieve, StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex, VectorStore,
 };
 use rag_core::relevance::{Floor, RelevanceMin};
 use rag_core::search::{Evidence, Filter, Hit, RankedChunk, Retrieval, RetrieveRequest};
@@ -47,6 +47,7 @@ pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
         generator: Arc::new(Toy),
         keys: store.clone(),
         records: store.clone(),
+        models: Arc::new(NoRegistry),
         relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
         wake_jobs: Box::new(|| {}),
         pause: Box::new(|_| Box::pin(std::future::ready(()))),
@@ -257,8 +258,8 @@ impl Rerank for Toy {
 
 #[async_trait]
 impl Generate for Toy {
-    fn identity(&self) -> &str {
-        "toy"
+    fn identity(&self) -> String {
+        "toy".to_owned()
     }
     fn demonstration(&self) -> bool {
         true

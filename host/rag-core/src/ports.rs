@@ -11,6 +11,7 @@ mod engine;
 mod evaluations;
 mod folders;
 mod host;
+mod models;
 mod plugin;
 mod queue;
 mod tuning;
@@ -35,6 +36,10 @@ pub use evaluations::{
 pub use folders::{FolderEntry, FolderFile, Folders};
 pub use host::{
     Blob, BlobStore, BlobWriter, KbSearch, KeyValue, Keys, Principal, Role, StoredVectors, VectorIndex,
+};
+pub use models::{
+    ModelChange, ModelEntry, ModelKind, ModelRegistry, ModelSettings, ModelsNow, NewModel, NoRegistry,
+    SwitchFailure, Switching, When,
 };
 pub use plugin::{
     Binding, Bindings, Chunk, Parse, ParseSession, PluginInfo, Retrieve, StoreBatch, VectorCollection,

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::media;
 use crate::ports::{
     Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, IngestSource, Job, JobId, JobKind,
-    JobState, Keys, Records, Rerank, Run, RunSettings, Stored,
+    JobState, Keys, ModelRegistry, Records, Rerank, Run, RunSettings, Stored,
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
@@ -35,6 +35,7 @@ pub struct Rag {
     pub generator: Arc<dyn Generate>,
     pub keys: Arc<dyn Keys>,
     pub records: Arc<dyn Records>,
+    pub models: Arc<dyn ModelRegistry>,
     pub relevance_min: RelevanceMin,
     /// Tells the job loop that there is work.
     pub wake_jobs: Box<dyn Fn() + Send + Sync>,

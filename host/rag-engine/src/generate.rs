@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ const OUTPUT_TOKENS_MAX: u32 = 32_768;
 const PROMPT_TOKENS_MAX: usize = 262_144;
 const STOP_STRINGS_MAX: usize = 16;
 const STOP_BYTES_MAX: usize = 256;
-const PROFILES_MAX: usize = 64;
+pub(crate) const PROFILES_MAX: usize = 64;
 
 /// How to load and run a language model.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +73,8 @@ pub struct LanguageModel {
     demonstration: bool,
     tokenizer: Arc<Tokenizer>,
     vocabulary: usize,
-    profiles: Vec<Arc<Profile>>,
+    pub(crate) sizes: Config,
+    pub(crate) profiles: RwLock<Vec<Arc<Profile>>>,
     /// Of the weights, as far as what is kept on disk depends on them.
     model_hash: [u8; 32],
     queue: SyncSender<Job>,
@@ -123,7 +124,8 @@ impl LanguageModel {
         };
         let tokenizer = Arc::new(tokenizer);
         let counters = Arc::new(Counters::default());
-        let vocabulary = engine.config().vocabulary;
+        let sizes = *engine.config();
+        let vocabulary = sizes.vocabulary;
         let worker = Worker {
             banned: textless_ids(&tokenizer, vocabulary),
             tokenizer: tokenizer.clone(),
@@ -144,7 +146,8 @@ impl LanguageModel {
             demonstration,
             tokenizer,
             vocabulary,
-            profiles,
+            sizes,
+            profiles: RwLock::new(profiles),
             model_hash,
             queue,
             queue_max,
@@ -211,7 +214,8 @@ impl LanguageModel {
     }
 
     fn profile(&self, name: &str) -> Result<Arc<Profile>> {
-        let found = self.profiles.iter().find(|profile| profile.name == name);
+        let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
+        let found = profiles.iter().find(|profile| profile.name == name);
         found.cloned().ok_or_else(|| Error::NotFound { what: "profile", name: name.to_string() })
     }
 
@@ -314,8 +318,8 @@ fn textless_ids(tokenizer: &Tokenizer, vocabulary: usize) -> Vec<u32> {
 
 #[async_trait]
 impl Generate for LanguageModel {
-    fn identity(&self) -> &str {
-        &self.name
+    fn identity(&self) -> String {
+        self.name.clone()
     }
 
     fn demonstration(&self) -> bool {

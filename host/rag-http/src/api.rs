@@ -10,6 +10,7 @@ pub(crate) mod jobs;
 pub(crate) mod kbs;
 pub(crate) mod keys;
 pub(crate) mod login;
+pub(crate) mod models;
 pub(crate) mod multipart;
 pub(crate) mod questions;
 pub(crate) mod resumable;

@@ -17,13 +17,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    ask, conversations, curate, documents, folders, jobs, kbs, keys, login, questions, resumable, search,
-    status, tuning, upload, users,
+    ask, conversations, curate, documents, folders, jobs, kbs, keys, login, models, questions, resumable,
+    search, status, tuning, upload, users,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
 use crate::frame::frame;
-use crate::openai::{chat, completions, embeddings, models, rerank};
+use crate::openai::{self, chat, completions, embeddings, rerank};
 use crate::state::AppState;
 use crate::ui;
 
@@ -111,6 +111,7 @@ fn keyed() -> OpenApiRouter<AppState> {
         .merge(conversation_routes())
         .merge(question_routes())
         .merge(tuning_routes())
+        .merge(model_routes())
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(users::list, users::create))
@@ -125,8 +126,8 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(chat::chat))
         .routes(routes!(completions::completions))
         .routes(routes!(embeddings::embeddings))
-        .routes(routes!(models::list))
-        .routes(routes!(models::get))
+        .routes(routes!(openai::models::list))
+        .routes(routes!(openai::models::get))
         .routes(routes!(rerank::rerank))
 }
 
@@ -166,6 +167,14 @@ fn tuning_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(tuning::points))
         .routes(routes!(tuning::events))
         .routes(routes!(tuning::file))
+}
+
+fn model_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(models::list, models::add))
+        .routes(routes!(models::change, models::remove))
+        .routes(routes!(models::choose))
+        .routes(routes!(models::restart))
 }
 
 /// What anyone may reach.

@@ -149,7 +149,7 @@ struct OfKb {
 
 #[async_trait]
 impl Generate for OfKb {
-    fn identity(&self) -> &str {
+    fn identity(&self) -> String {
         self.inner.identity()
     }
 

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod dropin;
 mod local;
+mod models;
 mod output;
 mod roles;
 mod serve;
@@ -76,7 +77,7 @@ async fn run_client(command: Command, client: &Client, json: bool) -> Result<()>
         Command::Ask(args) => commands::ask::ask(client, args, json).await,
         Command::Document(args) => commands::document::run(client, args, json).await,
         Command::Job(args) => commands::job::run(client, args, json).await,
-        Command::Model(_) => commands::model::list(client, json).await,
+        Command::Model(args) => commands::model::run(client, args, json).await,
         Command::Plugin(_) => commands::plugin::list_installed(client, json).await,
         Command::Key(args) => commands::key::run(client, args, json).await,
         Command::User(args) => commands::user::run(client, args, json).await,

@@ -82,6 +82,7 @@ impl World {
             generator: Arc::new(Models(fake.clone())),
             keys: fake.clone(),
             records: fake.clone(),
+            models: fake.clone(),
             relevance_min: RelevanceMin { rerank: Floor::same(1.0), dense: Floor::same(0.5) },
             wake_jobs: Box::new(|| {}),
             pause: Box::new(|_| Box::pin(async {})),
