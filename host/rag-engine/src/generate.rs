@@ -213,14 +213,14 @@ impl LanguageModel {
         answer.await.map_err(|_| worker_gone())?
     }
 
-    fn profile(&self, name: &str) -> Result<Arc<Profile>> {
+    pub(crate) fn profile(&self, name: &str) -> Result<Arc<Profile>> {
         let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
         let found = profiles.iter().find(|profile| profile.name == name);
         found.cloned().ok_or_else(|| Error::NotFound { what: "profile", name: name.to_string() })
     }
 
     /// Checks what is to be read; nothing is a document's start.
-    fn tokens_of(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
+    pub(crate) fn tokens_of(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
         if tokens.is_empty() {
             tokens.push(END_OF_TEXT);
         }
@@ -236,7 +236,13 @@ impl LanguageModel {
         Ok(tokens)
     }
 
-    fn queue(&self, tokens: Vec<u32>, profile: Arc<Profile>, tenant: &str, task: Task) -> Result<()> {
+    pub(crate) fn queue(
+        &self,
+        tokens: Vec<u32>,
+        profile: Arc<Profile>,
+        tenant: &str,
+        task: Task,
+    ) -> Result<()> {
         let scope = Scope::of(&[&self.model_hash, &profile.hash, tenant.as_bytes()]);
         match self.queue.try_send(Job { tokens, profile, scope, task }) {
             Ok(()) => Ok(()),
@@ -335,7 +341,7 @@ impl Generate for LanguageModel {
     }
 }
 
-fn check(request: &GenerateRequest) -> Result<()> {
+pub(crate) fn check(request: &GenerateRequest) -> Result<()> {
     if !(1..=OUTPUT_TOKENS_MAX).contains(&request.tokens_max) {
         let asked = request.tokens_max;
         return Err(Error::invalid(format!(

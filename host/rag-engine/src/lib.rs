@@ -1,5 +1,6 @@
 //! Runs RWKV, embedding and rerank models on one device, batching what arrives together.
 
+mod beam;
 pub mod bench;
 pub mod checkpoint;
 pub mod cpu;
@@ -22,6 +23,7 @@ pub mod tokenizer;
 mod within;
 mod worker;
 
+pub use beam::BEAMS_MAX;
 pub use generate::{LanguageModel, LanguageModelConfig, Totals};
 pub use packed::quantize;
 pub use state_cache::DiskCache;

@@ -6,6 +6,7 @@ use rag_core::Result;
 use rag_core::ports::{FinishReason, GenerationEvent, Usage};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::beam::Step;
 use crate::profile::{Pool, Pooling, Profile, ReadOut};
 use crate::rwkv::{Logits, State};
 use crate::sampler::Sampler;
@@ -43,6 +44,12 @@ pub(crate) enum Task {
     Keep {
         reply: oneshot::Sender<Result<u32>>,
     },
+    /// Reads everything, from this state where there is one, and answers with the state and the last logits.
+    Step {
+        from: Option<Arc<State>>,
+        logits: Vec<f32>,
+        reply: oneshot::Sender<Result<Step>>,
+    },
 }
 
 /// A text being written.
@@ -58,6 +65,14 @@ pub(crate) struct Writing {
 }
 
 impl Job {
+    /// The state that it goes on from, where its caller has one.
+    pub(crate) fn from(&self) -> Option<&State> {
+        match &self.task {
+            Task::Step { from, .. } => from.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether the caller has left.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.task.is_abandoned()
@@ -70,6 +85,7 @@ impl Task {
             Task::Write(writing) => writing.events.is_closed(),
             Task::ReadOut { reply, .. } => reply.is_closed(),
             Task::Keep { reply } => reply.is_closed(),
+            Task::Step { reply, .. } => reply.is_closed(),
         }
     }
 }
@@ -118,7 +134,8 @@ impl Slot {
     pub(crate) fn known_max(job: &Job) -> usize {
         match (&job.task, &job.profile.read_out) {
             // The last token is always left to be read, for its logits.
-            (Task::Write(_), _) => job.tokens.len() - 1,
+            (Task::Write(_) | Task::Step { from: None, .. }, _) => job.tokens.len() - 1,
+            (Task::Step { .. }, _) => 0,
             (Task::ReadOut { .. }, Some(ReadOut { pooling: Pooling::Last, .. })) => job.tokens.len() - 1,
             (Task::ReadOut { .. }, _) => 0,
             (Task::Keep { .. }, _) => job.tokens.len(),
@@ -150,7 +167,7 @@ impl Slot {
     pub(crate) fn wanted(&self, len: usize) -> Logits {
         let last = self.left() == len;
         match (&self.task, &self.profile.read_out) {
-            (Task::Write(_), _) if last => Logits::Last,
+            (Task::Write(_) | Task::Step { .. }, _) if last => Logits::Last,
             (Task::ReadOut { .. }, Some(read_out)) if last || read_out.pooling != Pooling::Last => {
                 Logits::Hidden
             }
@@ -192,6 +209,10 @@ impl Slot {
                 }
                 After { keep: Keep::No, ended: left == 0 }
             }
+            Task::Step { logits, .. } => {
+                logits.extend_from_slice(result.unwrap_or_default());
+                After { keep: Keep::No, ended: left == 0 }
+            }
             Task::Keep { .. } if left == 0 => After { keep: Keep::Lasting, ended: true },
             Task::Keep { .. } => After { keep: if at_mark { Keep::Yes } else { Keep::No }, ended: false },
         }
@@ -208,6 +229,9 @@ impl Slot {
                 }
             }
             Task::Keep { reply } => drop(reply.send(Ok(self.tokens.len() as u32))),
+            Task::Step { logits, reply, .. } => {
+                let _ = reply.send(Ok(Step { state: self.state.clone(), logits }));
+            }
         }
         self.state
     }

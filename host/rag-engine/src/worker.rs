@@ -84,7 +84,7 @@ impl Worker {
         let known = &job.tokens[..Slot::known_max(&job)];
         let read = self.cache.restore(job.scope, known, &mut state);
         if read == 0 {
-            state.copy_from(&job.profile.state);
+            state.copy_from(job.from().unwrap_or(&job.profile.state));
         }
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
         self.counters.prompt_tokens.fetch_add(job.tokens.len() as u64, Ordering::Relaxed);

@@ -31,6 +31,8 @@ pub struct BeamRequest {
     pub tokens_max: u32,
     pub beams: u32,
     pub stop: Vec<String>,
+    /// As in `GenerateRequest`.
+    pub tenant: String,
 }
 
 /// What a path of a request names.
@@ -196,6 +198,7 @@ impl LlmService {
             tokens_max: whole(request, "token_count", BEAM_TOKENS_DEFAULT, 1..=TOKENS_MAX)?,
             beams: whole(request, "num_beams", BEAMS_DEFAULT, 1..=BEAMS_MAX)?,
             stop: stop(),
+            tenant: TENANT.to_owned(),
         };
         Ok(self.models.beam(beam).await?.into())
     }

@@ -16,6 +16,7 @@ use rag_engine::rwkv::{Engine, Model, State, Weights};
 use rag_engine::tokenizer::Tokenizer;
 use rag_engine::{LanguageModel, LanguageModelConfig};
 
+mod beams;
 mod profiles;
 mod streams;
 #[path = "../numerics/synthetic.rs"]

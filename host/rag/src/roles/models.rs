@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rag_bus::Value;
 use rag_bus::commands::llm::{BeamRequest, ModelKind, Models, Variant};
-use rag_core::ports::{self, Generate, ModelRegistry, When};
+use rag_core::ports::{self, Generate, GenerateRequest, ModelRegistry, Sampling, When};
 use rag_core::{Error, Result};
 
 use crate::assemble;
@@ -69,10 +69,18 @@ impl Models for EngineModels {
         })
     }
 
-    async fn beam(&self, _: BeamRequest) -> Result<String> {
-        Err(Error::Unsupported {
-            message: "this engine has no beam search; use SAMPLING_GENERATE with temperature 0".to_owned(),
-        })
+    async fn beam(&self, request: BeamRequest) -> Result<String> {
+        let current = self.registry.current();
+        let beams = request.beams as usize;
+        let request = GenerateRequest {
+            prompt: request.prompt,
+            sampling: Sampling::default(),
+            tokens_max: request.tokens_max,
+            stop: request.stop,
+            tenant: request.tenant,
+            bounds: None,
+        };
+        current.model.beam(&current.variant.profile(), request, beams).await
     }
 
     fn config(&self) -> Value {
