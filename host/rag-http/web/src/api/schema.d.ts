@@ -658,6 +658,79 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/models/choices/{kind}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Choose the model of a kind; the choice lasts over restarts. Answers begun are finished by the old model.
+         * @description Answers when the new one is in use; a client that leaves earlier does not stop the switch.
+         */
+        put: operations["choose_model"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every known model, what answers now, and what was chosen. */
+        get: operations["model_entries"];
+        put?: never;
+        /** Add a model file; it starts offline. Answers when the file was read through for its hash. */
+        post: operations["add_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/entries/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget a model; its file stays. */
+        delete: operations["remove_model"];
+        options?: never;
+        head?: never;
+        /** Change what is known of a model, or take it online or offline. */
+        patch: operations["change_model"];
+        trace?: never;
+    };
+    "/api/v1/models/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Load the chosen language model, state and adapter anew. */
+        post: operations["restart_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/plugins": {
         parameters: {
             query?: never;
@@ -1166,6 +1239,23 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        AddModel: {
+            /** Format: double */
+            adapter_alpha?: number | null;
+            adapter_start?: string | null;
+            base?: string | null;
+            demonstration?: boolean;
+            kind?: null | components["schemas"]["ModelKindName"];
+            licence?: string;
+            /** @description 3 to 64 letters, digits, `.`, `_` or `-`. */
+            name: string;
+            /** @description A file below the models folder or one of `models.roots`; relative to the first. */
+            path: string;
+            quantize?: string | null;
+            /** @description What the file's hash must be. */
+            sha256?: string | null;
+            source?: string;
+        };
         AllOf: {
             all: components["schemas"]["FilterTree"][];
         };
@@ -1356,6 +1446,22 @@ export interface components {
             jobs: components["schemas"]["JobView"][];
         };
         /** @description What to change; what is left out stays. */
+        ChangeModel: {
+            /** Format: double */
+            adapter_alpha?: number | null;
+            adapter_start?: string | null;
+            base?: string | null;
+            demonstration?: boolean | null;
+            licence?: string | null;
+            /** @description Whether it may be chosen, and named by requests. */
+            online?: boolean | null;
+            /** @description Takes the file at this path, or the same one anew after it changed. */
+            path?: string | null;
+            /** @description Null keeps the file's formats. */
+            quantize?: string | null;
+            source?: string | null;
+        };
+        /** @description What to change; what is left out stays. */
         ChangeUser: {
             /** @description Ends the user's sessions. */
             disabled?: boolean | null;
@@ -1409,6 +1515,11 @@ export interface components {
             /** Format: int32 */
             index: number;
             message: components["schemas"]["ChatMessage"];
+        };
+        ChooseModel: {
+            /** @description An online model of this kind; null takes none, for states and adapters. */
+            name?: string | null;
+            when?: components["schemas"]["WhenName"];
         };
         /** @description What to change about a chunk; what is left out stays. */
         ChunkChange: {
@@ -1763,6 +1874,12 @@ export interface components {
         Exists: {
             exists: string;
         };
+        FailureView: {
+            /** Format: int64 */
+            at_ms: number;
+            message: string;
+            model: string;
+        };
         /**
          * @description One node: `{"all": [..]}`, `{"any": [..]}`, `{"none": [..]}`, `{"field": "page", "op": "ge", "value": 3}`,
          *     `{"field": "name", "in": ["a.md", "b.md"]}` or `{"exists": "page"}`. Fields of every chunk: `document` (id),
@@ -2008,10 +2125,80 @@ export interface components {
             object: string;
             owned_by: string;
         };
+        ModelEntries: {
+            failure?: null | components["schemas"]["FailureView"];
+            /** @description The folder that relative paths are below. */
+            folder: string;
+            /**
+             * Format: int64
+             * @description Bytes that another model may take; none where the system does not say.
+             */
+            memory_available_bytes?: number | null;
+            /** @description By name. */
+            models: components["schemas"]["ModelView"][];
+            switching?: null | components["schemas"]["SwitchingView"];
+        };
+        /**
+         * @description What a model's file holds.
+         * @enum {string}
+         */
+        ModelKindName: "language" | "encoder" | "state" | "adapter";
         ModelList: {
             data: components["schemas"]["Model"][];
             /** @description `list` */
             object: string;
+        };
+        ModelView: {
+            /**
+             * Format: double
+             * @description LoRA's alpha.
+             */
+            adapter_alpha?: number | null;
+            /** @description PiSSA's `init_pissa.pth`. */
+            adapter_start?: string | null;
+            /** @description Version and sizes; empty while the file cannot be read. */
+            architecture: string;
+            /** @description The language model that a state or adapter was made for. */
+            base?: string | null;
+            /**
+             * Format: int64
+             * @description Of the file.
+             */
+            bytes: number;
+            /** @description Used from the next start on. */
+            chosen: boolean;
+            /** @description Comes from the configuration and is changed there. */
+            configured: boolean;
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            created_ms: number;
+            /** @description A small model that only demonstrates. */
+            demonstration: boolean;
+            /** @description Used now. */
+            in_use: boolean;
+            kind: components["schemas"]["ModelKindName"];
+            /** @description Empty is unknown. */
+            licence: string;
+            /**
+             * Format: int64
+             * @description What it takes in memory at most.
+             */
+            memory_bytes?: number | null;
+            name: string;
+            /** @description May be chosen, and named by requests. */
+            online: boolean;
+            /** @description On the server. */
+            path: string;
+            /** @description Why it cannot be used as it is. */
+            problem?: string | null;
+            /** @description Format that its matrices are converted to at load: `int8`, `int4` or `nf4`; none keeps them. */
+            quantize?: string | null;
+            /** @description Of the file, hexadecimal; none until it was read through. */
+            sha256?: string | null;
+            /** @description Where it comes from. */
+            source: string;
         };
         /** @description The models in use. */
         Models: {
@@ -2447,6 +2634,11 @@ export interface components {
             /** @description Send the token counts in a last chunk. */
             include_usage?: boolean;
         };
+        SwitchingView: {
+            /** Format: int64 */
+            since_ms: number;
+            to: string;
+        };
         TextView: {
             document: string;
             /** Format: int64 */
@@ -2553,6 +2745,8 @@ export interface components {
             /** @description `reader`, `editor` or `admin`: in every knowledge base reached, unless `kb_roles` says otherwise. */
             role: string;
         };
+        /** @enum {string} */
+        WhenName: "now" | "next_start";
         /** @description Who is logged in. */
         Who: {
             /** @description With a cookie: what every change must send as the header `x-csrf-token`. */
@@ -4335,6 +4529,184 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Models"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    choose_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kind: components["schemas"]["ModelKindName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChooseModel"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntries"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    model_entries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntries"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddModel"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeModel"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    restart_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntries"];
                 };
             };
             default: {
