@@ -48,8 +48,10 @@ impl World {
     }
 
     /// A tuned state for models of 8 layers and 6 heads of 64.
-    fn write_state(&self, name: &str, layers: usize, value: f32) {
-        let one: Vec<u8> = (0..6 * 64 * 64).flat_map(|_| value.to_le_bytes()).collect();
+    fn write_state(&self, name: &str, layers: usize) {
+        // Not all alike: the norm after each head takes away what all its values share.
+        let value = |i: u32| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 3_000.0 - 11.0;
+        let one: Vec<u8> = (0..6 * 64 * 64).flat_map(|i| value(i).to_le_bytes()).collect();
         let tensors: Vec<String> = (0..layers)
             .map(|layer| {
                 let offsets = [layer * one.len(), (layer + 1) * one.len()];
@@ -81,7 +83,8 @@ async fn entry(registry: &Registry, name: &str) -> ModelEntry {
 
 async fn answer(model: &dyn Generate) -> Result<String> {
     let request = GenerateRequest {
-        prompt: "Instruction: 苹果是什么？\nInput: 苹果是一种水果。\n\nResponse:".into(),
+        // Short, so that what it begins from is not forgotten.
+        prompt: "苹果".into(),
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
         tokens_max: 8,
         stop: vec![],
@@ -245,8 +248,8 @@ async fn only_models_below_the_folders_are_added() {
 #[tokio::test]
 async fn a_state_serves_single_requests_or_all_of_them() {
     let world = World::new();
-    world.write_state("a.pth", 8, 0.5);
-    world.write_state("deep.pth", 9, 0.5);
+    world.write_state("a.pth", 8);
+    world.write_state("deep.pth", 9);
     let registry = world.registry();
     let plain = answer(registry.switch().as_ref()).await.unwrap();
     let added = registry.add(new("tuned", "a.pth")).await.unwrap();
@@ -281,6 +284,7 @@ async fn a_state_serves_single_requests_or_all_of_them() {
 async fn processes_that_share_a_registry_follow_each_other() {
     let world = World::new();
     let (first, second) = (world.registry(), world.registry());
+    assert!(!second.look().await.unwrap(), "nobody changed anything");
     fs_err::copy(world.file("rwkv6-demo.safetensors"), world.file("other.safetensors")).unwrap();
     first.add(new("second", "other.safetensors")).await.unwrap();
     first.change("second", online(true)).await.unwrap();
@@ -288,7 +292,6 @@ async fn processes_that_share_a_registry_follow_each_other() {
     assert_eq!(second.switch().identity(), "rwkv6-demo");
     assert!(second.look().await.unwrap());
     assert_eq!(second.switch().identity(), "second");
-    assert!(!second.look().await.unwrap());
     // A change of the second does not lose those of the first.
     second.add(new("third", "other.safetensors")).await.unwrap();
     assert!(first.look().await.unwrap());
