@@ -70,7 +70,7 @@ impl LanguageModel {
         let state = Arc::new(first.state);
         let mut search = Search { model: self, stop: &request.stop, beams, ended: Vec::new() };
         let start = Beam { tokens: Vec::new(), score: 0.0, state: state.clone() };
-        let mut running = search.grow(vec![(start, state, first.logits)]);
+        let mut running = search.grow(&[(start, state, first.logits)]);
         for _ in 1..request.tokens_max {
             if running.is_empty() || search.is_settled(&running) {
                 break;
@@ -88,7 +88,7 @@ impl LanguageModel {
                 let step = step.await.map_err(|_| worker_gone())??;
                 read.push((beam, Arc::new(step.state), step.logits));
             }
-            running = search.grow(read);
+            running = search.grow(&read);
         }
         Ok(search.finish(running))
     }
@@ -117,7 +117,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// The likeliest continuations by one token; those that end are put aside. Each comes with its state after, and
     /// the logits of, its last token.
-    fn grow(&mut self, read: Vec<(Beam, Arc<State>, Vec<f32>)>) -> Vec<Beam> {
+    fn grow(&mut self, read: &[(Beam, Arc<State>, Vec<f32>)]) -> Vec<Beam> {
         let mut candidates: Vec<(f32, usize, u32)> = Vec::new();
         for (index, (beam, _, logits)) in read.iter().enumerate() {
             let best = self.likeliest(logits);
