@@ -123,10 +123,10 @@ mod tests {
     fn files_are_told_apart_by_what_is_in_them() {
         let loading = Loading { quantize: None, slots: 2, state_cache_bytes: 0 };
         let language = inspect(&shipped("rwkv6-demo.safetensors"), &loading).unwrap();
-        assert_eq!((language.kind, language.architecture.as_str()), (ModelKind::Language, "RWKV-6 8 × 384"));
+        assert_eq!((language.kind, language.architecture.as_str()), (ModelKind::Language, "RWKV-6 12 × 384"));
         let more = inspect(&shipped("rwkv6-demo.safetensors"), &Loading { slots: 4, ..loading }).unwrap();
-        // Two states of 8 layers, each 2 × 384 + 384 × 64 values.
-        assert_eq!(more.memory_bytes - language.memory_bytes, 2 * 8 * (2 * 384 + 384 * 64) * 4);
+        // Two states of 12 layers, each 2 × 384 + 384 × 64 values.
+        assert_eq!(more.memory_bytes - language.memory_bytes, 2 * 12 * (2 * 384 + 384 * 64) * 4);
         let encoder = inspect(&shipped("e5-small.safetensors"), &loading).unwrap();
         assert_eq!((encoder.kind, encoder.architecture.as_str()), (ModelKind::Encoder, "e5 12 × 384"));
         let error = inspect(&shipped("rwkv_vocab_v20230424.txt"), &loading).unwrap_err();

@@ -47,7 +47,7 @@ impl World {
         Start::open(&self.config).unwrap().load(&self.config).unwrap()
     }
 
-    /// A tuned state for models of 8 layers and 6 heads of 64.
+    /// A tuned state for models of 12 layers and 6 heads of 64.
     fn write_state(&self, name: &str, layers: usize) {
         // Not all alike: the norm after each head takes away what all its values share.
         let value = |i: u32| (i.wrapping_mul(2_654_435_761) >> 16) as f32 / 3_000.0 - 11.0;
@@ -248,12 +248,12 @@ async fn only_models_below_the_folders_are_added() {
 #[tokio::test]
 async fn a_state_serves_single_requests_or_all_of_them() {
     let world = World::new();
-    world.write_state("a.pth", 8);
-    world.write_state("deep.pth", 9);
+    world.write_state("a.pth", 12);
+    world.write_state("deep.pth", 13);
     let registry = world.registry();
     let plain = answer(registry.switch().as_ref()).await.unwrap();
     let added = registry.add(new("tuned", "a.pth")).await.unwrap();
-    assert_eq!((added.kind, added.architecture.as_str()), (ModelKind::State, "state of 8 × 384"));
+    assert_eq!((added.kind, added.architecture.as_str()), (ModelKind::State, "state of 12 × 384"));
     says(registry.under(Some("tuned"), None).map(drop), "offline");
     says(registry.under(Some("/tmp/evil.pth"), None).map(drop), "not registered");
     registry.change("tuned", online(true)).await.unwrap();
