@@ -83,7 +83,8 @@ def generation(llm):
     llm.refused("SAMPLING_GENERATE", "instruction")
     llm.refused("SAMPLING_GENERATE", "token_count", token_count=0, **ask)
     llm.refused("SAMPLING_GENERATE", "temperature", **{**ask, "temperature": 99})
-    llm.refused("SAMPLING_GENERATE", "base_models", base_model_path="/tmp/evil.pth", **ask)
+    llm.refused("SAMPLING_GENERATE", "not registered", "model add", base_model_path="/tmp/evil.pth", **ask)
+    llm.refused("SAMPLING_GENERATE", "not registered", adapter="/tmp/evil.pth", **ask)
     llm.refused("SAMPLING_GENERATE", "registered", state_file="/tmp/evil.pth", **ask)
     config = llm.value("LLM_CONFIG")
     assert os.path.isfile(config["base_model_path"]) and config["embedding_path"], config
@@ -91,7 +92,12 @@ def generation(llm):
     name = os.path.splitext(os.path.basename(config["base_model_path"]))[0]
     assert llm.value("SAMPLING_GENERATE", base_model_path=name, token_count=16, **ask) == first
     llm.refused("RELOAD_BASE_MODEL", "not registered", base_model_path="../../etc/passwd")
-    llm.refused("BEAM_GENERATE", "beam", instruction="q", input_text="d", token_count=8, num_beams=2)
+    beam = dict(instruction=ask["instruction"], input_text=FRUIT, token_count=8)
+    one = llm.value("BEAM_GENERATE", num_beams=1, **beam)
+    plain = dict(ask, presence_penalty=0, frequency_penalty=0)
+    assert one == llm.value("SAMPLING_GENERATE", token_count=8, **plain), "one beam is greedy"
+    several = llm.value("BEAM_GENERATE", **beam)
+    assert several and several == llm.value("BEAM_GENERATE", num_beams=5, **beam), "5 is the default, and it repeats"
     llm.refused("BEAM_GENERATE", "num_beams", instruction="q", num_beams=0)
 
 

@@ -264,8 +264,8 @@ struct Says(Option<&'static str>);
 
 #[async_trait]
 impl Generate for Says {
-    fn identity(&self) -> &str {
-        "says"
+    fn identity(&self) -> String {
+        "says".to_owned()
     }
     fn demonstration(&self) -> bool {
         true

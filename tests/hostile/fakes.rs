@@ -55,8 +55,8 @@ pub(crate) struct FakeGenerator;
 
 #[async_trait]
 impl Generate for FakeGenerator {
-    fn identity(&self) -> &str {
-        "fake"
+    fn identity(&self) -> String {
+        "fake".to_owned()
     }
 
     fn demonstration(&self) -> bool {

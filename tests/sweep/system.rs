@@ -11,8 +11,8 @@ use rag_core::generations::Strikes;
 use rag_core::kb::{Kb, PluginChoice};
 use rag_core::ports::{
     Binding, Bindings, Blob, BlobStore, Catalog, Chunk, Embed, FinishReason, Generate, GenerateRequest,
-    GenerationEvent, GenerationStream, KbSearch, Parse, ParseSession, PluginInfo, Purpose, Rerank, Retrieve,
-    StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex, VectorStore,
+    GenerationEvent, GenerationStream, KbSearch, NoRegistry, Parse, ParseSession, PluginInfo, Purpose,
+    Rerank, Retrieve, StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex, VectorStore,
 };
 use rag_core::relevance::{Floor, RelevanceMin};
 use rag_core::search::{Evidence, Filter, Hit, RankedChunk, Retrieval, RetrieveRequest};
@@ -49,6 +49,7 @@ pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
         keys: store.clone(),
         records: store.clone(),
         outside: rag_core::ports::Outside::none(),
+        models: Arc::new(NoRegistry),
         relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
         strikes: Strikes::default(),
         wake_jobs: Box::new(|| {}),
@@ -284,8 +285,8 @@ impl Rerank for Toy {
 
 #[async_trait]
 impl Generate for Toy {
-    fn identity(&self) -> &str {
-        "toy"
+    fn identity(&self) -> String {
+        "toy".to_owned()
     }
     fn demonstration(&self) -> bool {
         true

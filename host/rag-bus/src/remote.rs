@@ -1,7 +1,8 @@
 //! Ports whose engines run elsewhere: the flows ask them as they ask engines of this process.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_core::Stream;
@@ -16,6 +17,9 @@ use crate::value::Value;
 
 /// Counts tokens here, with the vocabulary of the model there: budgets are counted text by text.
 pub type CountTokens = Box<dyn Fn(&str) -> u32 + Send + Sync>;
+
+/// Between questions for the model that answers now, which may be switched at the service.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Which models the service has now.
 pub async fn info(client: &Client) -> Result<Info> {
@@ -39,7 +43,8 @@ pub struct RemoteRerank {
 /// A language model elsewhere.
 pub struct RemoteGenerate {
     pub client: Client,
-    pub info: Info,
+    /// What `follow` keeps up to date.
+    pub info: Arc<RwLock<Info>>,
     pub count: CountTokens,
 }
 
@@ -113,12 +118,12 @@ impl Rerank for RemoteRerank {
 
 #[async_trait]
 impl Generate for RemoteGenerate {
-    fn identity(&self) -> &str {
-        &self.info.generator
+    fn identity(&self) -> String {
+        self.info.read().unwrap_or_else(PoisonError::into_inner).generator.clone()
     }
 
     fn demonstration(&self) -> bool {
-        self.info.demonstration
+        self.info.read().unwrap_or_else(PoisonError::into_inner).demonstration
     }
 
     fn count_tokens(&self, text: &str) -> u32 {
@@ -151,6 +156,17 @@ impl Generate for RemoteGenerate {
             }
         });
         Ok(Box::pin(Received(receiver)))
+    }
+}
+
+/// Notices when another model answers at the service; ends with the last user of `info`.
+pub async fn follow(client: Client, shared: Weak<RwLock<Info>>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(shared) = shared.upgrade() else { return };
+        if let Ok(now) = info(&client).await {
+            *shared.write().unwrap_or_else(PoisonError::into_inner) = now;
+        }
     }
 }
 
@@ -190,12 +206,4 @@ pub(crate) async fn collect(mut stream: GenerationStream) -> Result<(String, Gen
         }
     }
     Err(Error::internal("the language model's answer has no end"))
-}
-
-/// The three ports of one llm service.
-#[derive(Debug, Clone)]
-pub struct RemoteEngines {
-    pub embedder: Arc<RemoteEmbed>,
-    pub reranker: Arc<RemoteRerank>,
-    pub generator: Arc<RemoteGenerate>,
 }

@@ -127,7 +127,7 @@ pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Re
         recall: found.hits,
         steps: found.steps,
         rewritten: found.rewritten,
-        model: rag.generator.identity().to_owned(),
+        model: rag.generator.identity(),
         demonstration: rag.generator.demonstration(),
         stream,
     })

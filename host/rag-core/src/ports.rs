@@ -12,6 +12,7 @@ mod evaluations;
 mod folders;
 mod generations;
 mod host;
+mod models;
 mod outside;
 mod plugin;
 mod queue;
@@ -41,6 +42,10 @@ pub use generations::{
 };
 pub use host::{
     Blob, BlobStore, BlobWriter, KbSearch, KeyValue, Keys, Principal, Role, StoredVectors, VectorIndex,
+};
+pub use models::{
+    ModelChange, ModelEntry, ModelKind, ModelRegistry, ModelSettings, ModelsNow, NewModel, NoRegistry,
+    SwitchFailure, Switching, When,
 };
 pub use outside::{
     Connect, Engine, Engines, Found, Grants, Http, HttpGrant, HttpMethod, HttpRequest, HttpResponse, Ocr,

@@ -11,13 +11,13 @@ use crate::document::{BlockKind, BlockSpan, ChunkId, DocumentId, Section, Span};
 use crate::error::{Error, ErrorCode, Result};
 use crate::evaluate;
 use crate::generations::{Strikes, SwapRequest};
-use crate::ingest::URL_ATTRIBUTE;
+use crate::ingest;
 use crate::kb::{Kb, KbName, KbSettings, PluginChoice};
 use crate::limits;
 use crate::media;
 use crate::ports::{
     Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, GenerationState, IngestSource, Job,
-    JobId, JobKind, JobState, Keys, Outside, Records, Rerank, Run, RunSettings, Stored,
+    JobId, JobKind, JobState, Keys, ModelRegistry, Outside, Records, Rerank, Run, RunSettings, Stored,
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
@@ -37,6 +37,7 @@ pub struct Rag {
     pub generator: Arc<dyn Generate>,
     pub keys: Arc<dyn Keys>,
     pub records: Arc<dyn Records>,
+    pub models: Arc<dyn ModelRegistry>,
     pub outside: Outside,
     pub relevance_min: RelevanceMin,
     pub strikes: Strikes,
@@ -166,17 +167,12 @@ impl Rag {
             self.check_settings(&document.kb, &settings).await?;
         }
         let source = IngestSource {
+            origin: ingest::origin_of(&document),
             blob: document.blob,
             size: document.size,
             name: document.name,
             media_type: document.media_type,
             chunker,
-            // Kept with the document, as every attribute.
-            origin: document
-                .attributes
-                .iter()
-                .find(|(key, _)| key == URL_ATTRIBUTE)
-                .map(|(_, url)| url.clone()),
         };
         self.enqueue(&document.kb, &JobKind::Ingest(source)).await
     }
@@ -251,7 +247,10 @@ impl Rag {
             match &job.kind {
                 JobKind::EnableDocument(document) => curate::drop_embedded(self, document).await?,
                 JobKind::Reindex(number) => self.give_up(&job.kb, *number).await?,
-                JobKind::Ingest(_) | JobKind::DeleteDocument(_) | JobKind::Evaluate(_) => {}
+                JobKind::Ingest(_)
+                | JobKind::DeleteDocument(_)
+                | JobKind::Evaluate(_)
+                | JobKind::Crawl(_) => {}
             }
         }
         self.catalog.job(id).await

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ const OUTPUT_TOKENS_MAX: u32 = 32_768;
 const PROMPT_TOKENS_MAX: usize = 262_144;
 const STOP_STRINGS_MAX: usize = 16;
 const STOP_BYTES_MAX: usize = 256;
-const PROFILES_MAX: usize = 64;
+pub(crate) const PROFILES_MAX: usize = 64;
 
 /// How to load and run a language model.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +75,8 @@ pub struct LanguageModel {
     demonstration: bool,
     tokenizer: Arc<Tokenizer>,
     vocabulary: usize,
-    profiles: Vec<Arc<Profile>>,
+    pub(crate) sizes: Config,
+    pub(crate) profiles: RwLock<Vec<Arc<Profile>>>,
     /// Of the weights, as far as what is kept on disk depends on them.
     model_hash: [u8; 32],
     queue: SyncSender<Job>,
@@ -130,7 +131,8 @@ impl LanguageModel {
         };
         let tokenizer = Arc::new(tokenizer);
         let counters = Arc::new(Counters::default());
-        let vocabulary = runner.config().vocabulary;
+        let sizes = *runner.config();
+        let vocabulary = sizes.vocabulary;
         let banned = textless_ids(&tokenizer, vocabulary);
         runner.ban(&banned)?;
         let worker = Worker {
@@ -153,7 +155,8 @@ impl LanguageModel {
             demonstration,
             tokenizer,
             vocabulary,
-            profiles,
+            sizes,
+            profiles: RwLock::new(profiles),
             model_hash,
             queue,
             queue_max,
@@ -219,13 +222,14 @@ impl LanguageModel {
         answer.await.map_err(|_| worker_gone())?
     }
 
-    fn profile(&self, name: &str) -> Result<Arc<Profile>> {
-        let found = self.profiles.iter().find(|profile| profile.name == name);
+    pub(crate) fn profile(&self, name: &str) -> Result<Arc<Profile>> {
+        let profiles = self.profiles.read().unwrap_or_else(PoisonError::into_inner);
+        let found = profiles.iter().find(|profile| profile.name == name);
         found.cloned().ok_or_else(|| Error::NotFound { what: "profile", name: name.to_string() })
     }
 
     /// Checks what is to be read; nothing is a document's start.
-    fn tokens_of(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
+    pub(crate) fn tokens_of(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
         if tokens.is_empty() {
             tokens.push(END_OF_TEXT);
         }
@@ -241,7 +245,13 @@ impl LanguageModel {
         Ok(tokens)
     }
 
-    fn queue(&self, tokens: Vec<u32>, profile: Arc<Profile>, tenant: &str, task: Task) -> Result<()> {
+    pub(crate) fn queue(
+        &self,
+        tokens: Vec<u32>,
+        profile: Arc<Profile>,
+        tenant: &str,
+        task: Task,
+    ) -> Result<()> {
         let scope = Scope::of(&[&self.model_hash, &profile.hash, tenant.as_bytes()]);
         match self.queue.try_send(Job { tokens, profile, scope, task }) {
             Ok(()) => Ok(()),
@@ -363,8 +373,8 @@ fn textless_ids(tokenizer: &Tokenizer, vocabulary: usize) -> Vec<u32> {
 
 #[async_trait]
 impl Generate for LanguageModel {
-    fn identity(&self) -> &str {
-        &self.name
+    fn identity(&self) -> String {
+        self.name.clone()
     }
 
     fn demonstration(&self) -> bool {
@@ -380,7 +390,7 @@ impl Generate for LanguageModel {
     }
 }
 
-fn check(request: &GenerateRequest) -> Result<()> {
+pub(crate) fn check(request: &GenerateRequest) -> Result<()> {
     if !(1..=OUTPUT_TOKENS_MAX).contains(&request.tokens_max) {
         let asked = request.tokens_max;
         return Err(Error::invalid(format!(

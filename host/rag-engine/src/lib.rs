@@ -1,10 +1,12 @@
 //! Runs RWKV, embedding and rerank models on one device, batching what arrives together.
 
+mod beam;
 pub mod bench;
 pub mod checkpoint;
 pub mod cpu;
 pub mod encoder;
 pub mod generate;
+pub mod inspect;
 mod measure;
 mod memory;
 pub mod packed;
@@ -16,11 +18,13 @@ pub mod rwkv;
 pub mod sampler;
 mod slot;
 mod state_cache;
+mod states;
 mod text_stream;
 pub mod tokenizer;
 mod within;
 mod worker;
 
+pub use beam::BEAMS_MAX;
 pub use generate::{LanguageModel, LanguageModelConfig, Totals};
 pub use packed::quantize;
 pub use runner::{Device, Runner};

@@ -6,6 +6,7 @@ use rag_core::ports::{FinishReason, GenerationEvent, Usage};
 use rag_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::beam::Step;
 use crate::profile::{Pool, Pooling, Profile, ReadOut};
 use crate::runner::{Place, Told};
 use crate::rwkv::Logits;
@@ -42,6 +43,12 @@ pub(crate) enum Task {
     Keep {
         reply: oneshot::Sender<Result<u32>>,
     },
+    /// Reads everything, from this state where there is one, and answers with the state and the last logits.
+    Step {
+        from: Option<Arc<State>>,
+        logits: Vec<f32>,
+        reply: oneshot::Sender<Result<Step>>,
+    },
 }
 
 impl Job {
@@ -64,6 +71,14 @@ pub(crate) struct Writing {
 }
 
 impl Job {
+    /// The state that it goes on from, where its caller has one.
+    pub(crate) fn from(&self) -> Option<&State> {
+        match &self.task {
+            Task::Step { from, .. } => from.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Whether the caller has left.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.task.is_abandoned()
@@ -76,6 +91,7 @@ impl Task {
             Task::Write(writing) => writing.events.is_closed(),
             Task::ReadOut { reply, .. } => reply.is_closed(),
             Task::Keep { reply } => reply.is_closed(),
+            Task::Step { reply, .. } => reply.is_closed(),
         }
     }
 
@@ -135,7 +151,8 @@ impl Slot {
     pub(crate) fn known_max(job: &Job) -> usize {
         match (&job.task, &job.profile.read_out) {
             // The last token is always left to be read, for its logits.
-            (Task::Write(_), _) => job.tokens.len() - 1,
+            (Task::Write(_) | Task::Step { from: None, .. }, _) => job.tokens.len() - 1,
+            (Task::Step { .. }, _) => 0,
             (Task::ReadOut { .. }, Some(ReadOut { pooling: Pooling::Last, .. })) => job.tokens.len() - 1,
             (Task::ReadOut { .. }, _) => 0,
             (Task::Keep { .. }, _) => job.tokens.len(),
@@ -167,7 +184,7 @@ impl Slot {
     pub(crate) fn wanted(&self, len: usize) -> Logits {
         let last = self.left() == len;
         match (&self.task, &self.profile.read_out) {
-            (Task::Write(_), _) if last => Logits::Last,
+            (Task::Write(_) | Task::Step { .. }, _) if last => Logits::Last,
             (Task::ReadOut { .. }, Some(read_out)) if last || read_out.pooling != Pooling::Last => {
                 Logits::Hidden
             }
@@ -226,6 +243,10 @@ impl Slot {
                 }
                 After { keep: Keep::No, ended: left == 0 }
             }
+            Task::Step { logits, .. } => {
+                logits.extend_from_slice(result.unwrap_or_default());
+                After { keep: Keep::No, ended: left == 0 }
+            }
             Task::Keep { .. } if left == 0 => After { keep: Keep::Lasting, ended: true },
             Task::Keep { .. } => After { keep: if at_mark { Keep::Yes } else { Keep::No }, ended: false },
         }
@@ -242,6 +263,9 @@ impl Slot {
                 }
             }
             Task::Keep { reply } => drop(reply.send(Ok(self.tokens.len() as u32))),
+            Task::Step { logits, reply, .. } => {
+                let _ = reply.send(Ok(Step { state: self.state.clone(), logits }));
+            }
         }
         self.place
     }

@@ -11,6 +11,7 @@ pub(crate) mod jobs;
 pub(crate) mod kbs;
 pub(crate) mod keys;
 pub(crate) mod login;
+pub(crate) mod models;
 pub(crate) mod multipart;
 pub(crate) mod plugins;
 pub(crate) mod questions;

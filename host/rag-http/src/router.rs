@@ -17,13 +17,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, plugins, questions,
-    resumable, search, status, tuning, upload, users, web,
+    ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, models, plugins,
+    questions, resumable, search, status, tuning, upload, users, web,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
 use crate::frame::frame;
-use crate::openai::{chat, completions, embeddings, models, rerank};
+use crate::openai::{self, chat, completions, embeddings, rerank};
 use crate::state::AppState;
 use crate::ui;
 
@@ -113,6 +113,7 @@ fn keyed() -> OpenApiRouter<AppState> {
         .merge(question_routes())
         .merge(tuning_routes())
         .merge(plugin_routes())
+        .merge(model_routes())
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(users::list, users::create))
@@ -126,8 +127,8 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(chat::chat))
         .routes(routes!(completions::completions))
         .routes(routes!(embeddings::embeddings))
-        .routes(routes!(models::list))
-        .routes(routes!(models::get))
+        .routes(routes!(openai::models::list))
+        .routes(routes!(openai::models::get))
         .routes(routes!(rerank::rerank))
 }
 
@@ -191,6 +192,14 @@ fn plugin_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(generations::list))
         .routes(routes!(generations::get, generations::abandon))
         .routes(routes!(generations::publish))
+}
+
+fn model_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(models::list, models::add))
+        .routes(routes!(models::change, models::remove))
+        .routes(routes!(models::choose))
+        .routes(routes!(models::restart))
 }
 
 /// What anyone may reach.

@@ -7,6 +7,7 @@ mod conversations;
 mod documents;
 mod fakes;
 mod manage;
+mod models;
 mod openai;
 mod page;
 mod people;

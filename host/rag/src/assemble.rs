@@ -47,7 +47,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         ..StoreConfig::new(&data_dir)
     })?;
     let plugins = load_plugins(config, &data_dir)?;
-    let Engines { embedder, reranker, generator } = engines;
+    let Engines { embedder, reranker, generator, models } = engines;
     let grants: Arc<dyn Grants> = Arc::new(GrantBook::open(config, &data_dir)?);
     let egress = Egress::new(config.egress.clone(), Arc::new(SystemLookup));
     let outside = Outside {
@@ -82,6 +82,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         generator,
         keys: store.clone(),
         records: store,
+        models,
         outside,
         relevance_min: config.retrieval.floors(),
         strikes: Strikes::default(),
@@ -121,8 +122,13 @@ pub(crate) fn load_plugins(config: &Config, data_dir: &Path) -> Result<Arc<Plugi
 
 /// How the configured encoder is loaded.
 pub(crate) fn encoder_config(config: &Config) -> Result<EncoderConfig> {
+    encoder_of(config, model_file(config, &config.models.encoder)?)
+}
+
+/// How an encoder's file is loaded.
+pub(crate) fn encoder_of(config: &Config, weights: PathBuf) -> Result<EncoderConfig> {
     Ok(EncoderConfig {
-        weights: model_file(config, &config.models.encoder)?,
+        weights,
         threads: config.engine_threads(),
         queue_max: config.models.queue_max,
         batch_tokens_max: config.models.batch_tokens_max,
@@ -132,12 +138,22 @@ pub(crate) fn encoder_config(config: &Config) -> Result<EncoderConfig> {
 /// How the configured language model is loaded.
 pub(crate) fn language_config(config: &Config) -> Result<LanguageModelConfig> {
     let weights = model_file(config, &config.models.language)?;
-    let name = weights.file_stem().map_or_else(|| "rwkv".into(), |stem| stem.to_string_lossy().into_owned());
+    Ok(LanguageModelConfig {
+        name: stem(&weights),
+        weights,
+        profiles: default_profile(config)?.into_iter().collect(),
+        quantize: formats(&config.models.quantize, config.models.quantize_head)?,
+        ..language_base(config)?
+    })
+}
+
+/// What holds for every language model: slots, queues, caches; the file is not named yet.
+pub(crate) fn language_base(config: &Config) -> Result<LanguageModelConfig> {
     let models = &config.models;
     Ok(LanguageModelConfig {
-        weights,
+        weights: PathBuf::new(),
         vocabulary: model_file(config, &models.vocabulary)?,
-        name,
+        name: String::new(),
         slots: models.slots,
         queue_max: models.queue_max,
         threads: config.engine_threads(),
@@ -146,8 +162,8 @@ pub(crate) fn language_config(config: &Config) -> Result<LanguageModelConfig> {
             0 => None,
             bytes_max => Some(DiskCache { dir: config.data_dir()?.join("states"), bytes_max }),
         },
-        profiles: default_profile(config)?.into_iter().collect(),
-        quantize: formats(&models.quantize, models.quantize_head)?,
+        profiles: Vec::new(),
+        quantize: None,
         device: device(&models.device)?,
         demonstration: models.demonstration,
     })
@@ -195,14 +211,19 @@ pub(crate) fn tuner(config: &Config) -> Result<Arc<Tuner>> {
 }
 
 /// The formats of a configured name; none keeps what a file has.
-fn formats(name: &str, head: bool) -> Result<Option<Formats>> {
+pub(crate) fn formats(name: &str, head: bool) -> Result<Option<Formats>> {
     if name.is_empty() {
         return Ok(None);
     }
     let format = Format::parse(name)
-        .with_context(|| format!("models.quantize is '{name}'; it may be int8, int4, nf4 or empty"))?;
+        .with_context(|| format!("quantize is '{name}'; it may be int8, int4, nf4 or empty"))?;
     let formats = Formats::of(format);
     Ok(Some(if head { Formats { head: format, ..formats } } else { formats }))
+}
+
+/// A file's name without its ending, as a model's name.
+pub(crate) fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| "rwkv".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
 /// A model file by its configured name; the error says where it was looked for.

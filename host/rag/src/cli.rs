@@ -1,9 +1,13 @@
 //! What can be typed: commands, their arguments and their help.
 
+mod model;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use model::{ChangeModel, KindArg, Model, ModelNotes};
 
 /// Documents become knowledge bases; questions get answers with citations, on one's own machine.
 #[derive(Debug, Parser)]
@@ -54,7 +58,7 @@ pub(crate) enum Command {
     /// Jobs: list, show, cancel, retry
     #[command(subcommand)]
     Job(Job),
-    /// Models in use
+    /// Models: list, add, choose, take on- and offline, convert
     #[command(subcommand)]
     Model(Model),
     /// Plugins: list, check, install, swap, go back
@@ -247,21 +251,6 @@ pub(crate) enum Job {
         /// -100 to 100; higher runs earlier
         #[arg(allow_negative_numbers = true)]
         priority: i32,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Model {
-    /// Models in use
-    List,
-    /// Write a quantised copy of an RWKV-6 or RWKV-7 checkpoint
-    Convert {
-        /// `.pth` or `.safetensors`
-        input: PathBuf,
-        output: PathBuf,
-        /// `int8`, `int4` or `nf4`
-        #[arg(long, default_value = "int8")]
-        format: String,
     },
 }
 

@@ -45,6 +45,11 @@ impl Client {
         self.send_json(Method::POST, path, body).await
     }
 
+    /// PUT of JSON that answers JSON.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send_json(Method::PUT, path, body).await
+    }
+
     /// A change of some fields.
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
         self.send_json(Method::PATCH, path, body).await

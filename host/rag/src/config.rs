@@ -65,6 +65,10 @@ pub(crate) struct Data {
 pub(crate) struct Models {
     /// Folder of model files; empty looks beside the program, then in `./models`.
     pub(crate) dir: PathBuf,
+    /// Further folders whose files may be added as models.
+    pub(crate) roots: Vec<PathBuf>,
+    /// Where added models and what was chosen are kept; empty is `models.json` in the data folder.
+    pub(crate) registry: PathBuf,
     /// Embedding and reranking model, a file of the folder or an absolute path.
     pub(crate) encoder: PathBuf,
     /// Language model, likewise: `.pth`, `.safetensors` or our quantised format.
@@ -182,6 +186,8 @@ impl Default for Models {
     fn default() -> Self {
         Models {
             dir: PathBuf::new(),
+            roots: Vec::new(),
+            registry: PathBuf::new(),
             encoder: "e5-small.safetensors".into(),
             language: "rwkv6-demo.safetensors".into(),
             quantize: String::new(),

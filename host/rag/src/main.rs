@@ -12,6 +12,7 @@ mod dropin;
 mod egress;
 mod grants;
 mod local;
+mod models;
 mod ocr;
 mod output;
 mod roles;
@@ -82,7 +83,7 @@ async fn run_client(command: Command, client: &Client, json: bool) -> Result<()>
         Command::Ask(args) => commands::ask::ask(client, args, json).await,
         Command::Document(args) => commands::document::run(client, args, json).await,
         Command::Job(args) => commands::job::run(client, args, json).await,
-        Command::Model(_) => commands::model::list(client, json).await,
+        Command::Model(args) => commands::model::run(client, args, json).await,
         Command::Plugin(cli::Plugin::Install { file }) => {
             commands::swap::install_and_tell(client, &file, json).await
         }

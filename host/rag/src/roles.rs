@@ -45,7 +45,8 @@ pub(crate) async fn run(config: &Config, role: Role) -> Result<()> {
         }
         Role::Llm => {
             let engines = load(config)?;
-            work(config, "llm", llm(config, engines)?, &stopped, &mut running)?;
+            spawn_until_stopped(engines.registry.clone().follow(), &stopped, &mut running);
+            work(config, "llm", llm(config, engines), &stopped, &mut running)?;
         }
         Role::Index => {
             let parts = assemble::build(config, remote(config).await?).await?;
@@ -72,13 +73,14 @@ pub(crate) struct Offered {
 pub(crate) async fn offer(config: &Config, engines: &LocalEngines, rag: &Arc<Rag>) -> Result<Offered> {
     let (stop, stopped) = watch::channel(false);
     let mut running = JoinSet::new();
+    spawn_until_stopped(engines.registry.clone().follow(), &stopped, &mut running);
     let services: Vec<&str> = config.bus.offer.iter().map(String::as_str).collect();
     if !services.is_empty() {
         start_proxies(config, &services, &stopped, &mut running).await?;
     }
     for service in services {
         let offered: Arc<dyn Service> = match service {
-            "llm" => llm(config, engines.clone())?,
+            "llm" => llm(config, engines.clone()),
             "index" => index(config, rag.clone()),
             "tuning" => tuning_service(config)?,
             other => bail!("bus.offer names '{other}': known are llm, index, tuning"),
@@ -180,14 +182,14 @@ fn work(
     Ok(())
 }
 
-fn llm(config: &Config, engines: LocalEngines) -> Result<Arc<dyn Service>> {
-    Ok(Arc::new(LlmService {
+fn llm(config: &Config, engines: LocalEngines) -> Arc<dyn Service> {
+    Arc::new(LlmService {
         name: config.bus.worker_name(),
         capacity: config.bus.worker_requests_max,
         embedder: engines.encoder.clone(),
         reranker: engines.reranker.clone(),
-        models: Arc::new(EngineModels::new(config, engines.language)?),
-    }))
+        models: Arc::new(EngineModels::new(config, engines.registry)),
+    })
 }
 
 fn index(config: &Config, rag: Arc<Rag>) -> Arc<dyn Service> {

@@ -31,6 +31,8 @@ pub struct BeamRequest {
     pub tokens_max: u32,
     pub beams: u32,
     pub stop: Vec<String>,
+    /// As in `GenerateRequest`.
+    pub tenant: String,
 }
 
 /// What a path of a request names.
@@ -40,11 +42,19 @@ pub enum ModelKind {
     Reranker,
 }
 
+/// What an answer starts from and is written under, where it is not what was chosen for all: names or paths of
+/// registered models.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Variant<'a> {
+    pub state: Option<&'a str>,
+    pub adapter: Option<&'a str>,
+}
+
 /// The models of one process. Only registered ones are ever loaded, whatever path a request names.
 #[async_trait]
 pub trait Models: Send + Sync {
-    /// The language model in use; with `state`, one that begins from that registered state.
-    async fn language(&self, state: Option<&str>) -> Result<Arc<dyn Generate>>;
+    /// The language model in use, under a variant.
+    async fn language(&self, variant: Variant<'_>) -> Result<Arc<dyn Generate>>;
 
     /// Makes a registered language model the one in use; nothing happens when it is.
     async fn select(&self, name_or_path: &str) -> Result<()>;
@@ -91,7 +101,7 @@ impl Service for LlmService {
     }
 
     async fn call(&self, operation: &str, arguments: &Value, sink: &mut Sink) -> Result<Value> {
-        let generator = self.models.language(None).await?;
+        let generator = self.models.language(Variant::default()).await?;
         match operation {
             calls::INFO => {
                 Ok(calls::info(self.embedder.as_ref(), self.reranker.as_ref(), generator.as_ref()))
@@ -177,7 +187,7 @@ impl LlmService {
             tenant: TENANT.to_owned(),
             bounds: None,
         };
-        let model = self.models.language(optional_text(request, "state_file")?).await?;
+        let model = self.models.language(variant(request)?).await?;
         let (text, ..) = collect(model.generate(generate).await?).await?;
         Ok(text.into())
     }
@@ -188,9 +198,14 @@ impl LlmService {
             tokens_max: whole(request, "token_count", BEAM_TOKENS_DEFAULT, 1..=TOKENS_MAX)?,
             beams: whole(request, "num_beams", BEAMS_DEFAULT, 1..=BEAMS_MAX)?,
             stop: stop(),
+            tenant: TENANT.to_owned(),
         };
         Ok(self.models.beam(beam).await?.into())
     }
+}
+
+fn variant(request: &Request) -> Result<Variant<'_>> {
+    Ok(Variant { state: optional_text(request, "state_file")?, adapter: optional_text(request, "adapter")? })
 }
 
 /// RWKV-RAG's template around question and passage, unless the client brings the whole prompt.

@@ -128,8 +128,8 @@ pub type GenerationStream = Pin<Box<dyn Stream<Item = Result<GenerationEvent>> +
 /// A language model.
 #[async_trait]
 pub trait Generate: Send + Sync {
-    /// Name, as shown to people.
-    fn identity(&self) -> &str;
+    /// Name, as shown to people; another one once the model in use was switched.
+    fn identity(&self) -> String;
 
     /// Whether this is the small model that only demonstrates; the answer box says so.
     fn demonstration(&self) -> bool;

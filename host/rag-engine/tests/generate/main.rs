@@ -16,6 +16,7 @@ use rag_engine::rwkv::{Engine, Model, State, Weights};
 use rag_engine::tokenizer::Tokenizer;
 use rag_engine::{Device, LanguageModel, LanguageModelConfig};
 
+mod beams;
 mod profiles;
 mod streams;
 #[path = "../numerics/synthetic.rs"]
@@ -120,7 +121,7 @@ async fn answers_are_the_plain_continuation_one_or_many_at_a_time() {
     let model = model(config());
     assert_eq!(
         (model.identity(), model.demonstration(), model.count_tokens("word3!")),
-        ("synthetic", true, 2)
+        ("synthetic".to_owned(), true, 2)
     );
     let long = "word1 word2. ".repeat(120);
     let prompts = ["hello", "word3", &long, "天气", "a", "longer prompt with words", "x", "yz", ""];

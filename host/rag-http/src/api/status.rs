@@ -131,7 +131,7 @@ impl Models {
         let rag = &state.rag;
         Models {
             generator: GeneratorView {
-                id: rag.generator.identity().to_owned(),
+                id: rag.generator.identity(),
                 demonstration: rag.generator.demonstration(),
             },
             embedder: EmbedderView {

@@ -182,7 +182,7 @@ impl Source {
         }
         caller.need(Role::Reader)?;
         let generator = &state.rag.generator;
-        if !means(&body.model, generator.identity()) {
+        if !means(&body.model, &generator.identity()) {
             return Err(unknown_model(&body.model, &format!("'{}' and 'kb:NAME'", generator.identity())));
         }
         let prompt = prompt::chat_prompt(body.messages)?;

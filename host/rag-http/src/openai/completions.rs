@@ -66,7 +66,7 @@ pub(crate) async fn completions(
 ) -> ApiResult<Response> {
     caller.need(Role::Reader)?;
     let generator = &state.rag.generator;
-    if !means(&body.model, generator.identity()) {
+    if !means(&body.model, &generator.identity()) {
         return Err(unknown_model(&body.model, &format!("'{}'", generator.identity())));
     }
     let Ok([prompt]) = <[String; 1]>::try_from(body.prompt.into_vec()) else {

@@ -52,7 +52,7 @@ pub(crate) async fn get(
 async fn all(state: &AppState, caller: &Caller) -> ApiResult<Vec<Model>> {
     caller.need(Role::Reader)?;
     let own = |id: &str| Model { id: id.to_owned(), object: "model", created: 0, owned_by: "rwkv-rag" };
-    let mut models = vec![own(state.rag.generator.identity()), own(state.rag.embedder.identity())];
+    let mut models = vec![own(&state.rag.generator.identity()), own(state.rag.embedder.identity())];
     let kbs = state.rag.catalog.kbs().await?;
     models.extend(
         kbs.iter()

@@ -164,6 +164,12 @@ fn of_jobs_and_people() -> Vec<(&'static str, &'static str, Needs, Option<Value>
         ("patch", "/api/v1/users/{id}", UnscopedAdmin, Some(json!({}))),
         ("delete", "/api/v1/users/{id}", UnscopedAdmin, None),
         ("get", "/api/v1/audit", UnscopedAdmin, None),
+        ("get", "/api/v1/models/entries", UnscopedAdmin, None),
+        ("post", "/api/v1/models/entries", UnscopedAdmin, Some(json!({"name": "new", "path": "a.pth"}))),
+        ("patch", "/api/v1/models/entries/{name}", UnscopedAdmin, Some(json!({}))),
+        ("delete", "/api/v1/models/entries/{name}", UnscopedAdmin, None),
+        ("put", "/api/v1/models/choices/{kind}", UnscopedAdmin, Some(json!({"name": "none"}))),
+        ("post", "/api/v1/models/restart", UnscopedAdmin, None),
     ]
 }
 

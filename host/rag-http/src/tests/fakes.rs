@@ -1,6 +1,7 @@
 //! Ports in memory, small enough to be seen to be right.
 
 mod generations;
+mod models;
 mod parts;
 mod people;
 mod records;
@@ -42,6 +43,8 @@ pub(crate) struct Kept {
     pub(crate) disabled: BTreeSet<ChunkId>,
     /// Each with its password.
     pub(crate) users: Vec<(User, String)>,
+    pub(crate) models: Vec<ModelEntry>,
+    pub(crate) chosen_model: Option<String>,
     pub(crate) audit: Vec<AuditEntry>,
     pub(crate) sets: Vec<(QuestionSet, Vec<Question>)>,
     pub(crate) runs: Vec<(Run, Vec<Outcome>)>,

@@ -1,18 +1,18 @@
 //! Where embeddings, scores and answers come from: engines of this process, or an llm service elsewhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::Result;
 use rag_bus::remote::{self, RemoteEmbed, RemoteGenerate, RemoteRerank};
 use rag_bus::{Client, ClientSettings};
-use rag_core::ports::{Embed, Generate, Rerank};
-use rag_engine::LanguageModel;
+use rag_core::ports::{Embed, Generate, ModelRegistry, NoRegistry, Rerank};
 use rag_engine::encoder::{Encoder, MaxSim};
 use rag_engine::tokenizer::Tokenizer;
 
 use crate::assemble;
 use crate::config::Config;
+use crate::models::{Registry, Start};
 
 /// What the flows ask, wherever it runs.
 #[derive(Clone)]
@@ -20,6 +20,7 @@ pub(crate) struct Engines {
     pub(crate) embedder: Arc<dyn Embed>,
     pub(crate) reranker: Arc<dyn Rerank>,
     pub(crate) generator: Arc<dyn Generate>,
+    pub(crate) models: Arc<dyn ModelRegistry>,
 }
 
 /// The engines of this process.
@@ -27,7 +28,7 @@ pub(crate) struct Engines {
 pub(crate) struct LocalEngines {
     pub(crate) encoder: Arc<Encoder>,
     pub(crate) reranker: Arc<MaxSim>,
-    pub(crate) language: Arc<LanguageModel>,
+    pub(crate) registry: Registry,
 }
 
 impl LocalEngines {
@@ -35,16 +36,25 @@ impl LocalEngines {
         Engines {
             embedder: self.encoder.clone(),
             reranker: self.reranker.clone(),
-            generator: self.language.clone(),
+            generator: self.registry.switch(),
+            models: Arc::new(self.registry.clone()),
         }
     }
 }
 
-/// Loads the configured models.
+/// Loads the chosen models, those of the configuration until somebody chose others.
 pub(crate) fn load(config: &Config) -> Result<LocalEngines> {
-    let encoder = Encoder::load(&assemble::encoder_config(config)?)?;
-    let language = LanguageModel::load(assemble::language_config(config)?)?;
-    Ok(LocalEngines { reranker: Arc::new(MaxSim::new(encoder.clone())), encoder, language })
+    let start = Start::open(config)?;
+    let encoder = match Encoder::load(&assemble::encoder_of(config, start.encoder.path.clone())?) {
+        Ok(encoder) => encoder,
+        Err(error) if !start.encoder.configured => {
+            tracing::error!(model = start.encoder.name, %error, "the chosen encoder cannot be loaded; the configured one is used");
+            Encoder::load(&assemble::encoder_config(config)?)?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let registry = start.load(config)?;
+    Ok(LocalEngines { reranker: Arc::new(MaxSim::new(encoder.clone())), encoder, registry })
 }
 
 /// As `load`, for those who need only the ports.
@@ -74,6 +84,8 @@ pub(crate) async fn remote(config: &Config) -> Result<Engines> {
     };
     let pieces = rag_engine::encoder::load_tokenizer(&assemble::encoder_config(config)?.weights)?;
     let words = Tokenizer::load(&assemble::model_file(config, &config.models.vocabulary)?)?;
+    let now = Arc::new(RwLock::new(info.clone()));
+    tokio::spawn(remote::follow(client.clone(), Arc::downgrade(&now)));
     Ok(Engines {
         embedder: Arc::new(RemoteEmbed {
             client: client.clone(),
@@ -83,8 +95,9 @@ pub(crate) async fn remote(config: &Config) -> Result<Engines> {
         reranker: Arc::new(RemoteRerank { client: client.clone(), info: info.clone() }),
         generator: Arc::new(RemoteGenerate {
             client,
-            info,
+            info: now,
             count: Box::new(move |text| words.count(text) as u32),
         }),
+        models: Arc::new(NoRegistry),
     })
 }

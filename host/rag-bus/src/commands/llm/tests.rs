@@ -65,8 +65,8 @@ impl futures_core::Stream for Answer {
 
 #[async_trait]
 impl Generate for Engines {
-    fn identity(&self) -> &str {
-        "fake"
+    fn identity(&self) -> String {
+        "fake".to_owned()
     }
     fn demonstration(&self) -> bool {
         true
@@ -82,8 +82,8 @@ impl Generate for Engines {
 
 #[async_trait]
 impl Models for Engines {
-    async fn language(&self, state: Option<&str>) -> Result<Arc<dyn Generate>> {
-        match state {
+    async fn language(&self, variant: Variant<'_>) -> Result<Arc<dyn Generate>> {
+        match variant.state.or(variant.adapter) {
             None | Some("qa") => Ok(Arc::new(Engines(self.0.clone()))),
             Some(other) => Err(Error::NotFound { what: "model", name: other.to_owned() }),
         }

@@ -214,8 +214,8 @@ impl Rerank for Models {
 
 #[async_trait]
 impl Generate for Models {
-    fn identity(&self) -> &str {
-        "fake-rwkv"
+    fn identity(&self) -> String {
+        "fake-rwkv".to_owned()
     }
     fn demonstration(&self) -> bool {
         true
