@@ -7,5 +7,5 @@ mod dropin;
 mod host;
 mod main_job;
 mod pictures;
-mod web;
 mod swap;
+mod web;

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::kb::KbName;
 use crate::limits;
 use crate::ports::{
-    Binding, IngestSource, Job, JobState, NewDocument, Opened, Parse, Progress, Purpose, Stage, StoreBatch,
-    VectorCollection,
+    Binding, DocumentInfo, IngestSource, Job, JobState, NewDocument, Opened, Parse, Progress, Purpose, Stage,
+    StoreBatch, VectorCollection,
 };
 use crate::rag::Rag;
 use crate::search::{Metric, Value};
@@ -26,6 +26,11 @@ const BUSY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Attribute of documents that came from the web: where they were found.
 pub(crate) const URL_ATTRIBUTE: &str = "url";
+
+/// Where a document was found on the web, kept with it as every attribute.
+pub(crate) fn origin_of(document: &DocumentInfo) -> Option<String> {
+    document.attributes.iter().find(|(key, _)| key == URL_ATTRIBUTE).map(|(_, url)| url.clone())
+}
 
 /// What an ingest ended in.
 #[derive(Debug, Clone, PartialEq, Eq)]

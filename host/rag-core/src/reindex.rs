@@ -62,6 +62,7 @@ async fn read_anew(rag: &Rag, job: &Job, next: &Kb, document: &DocumentInfo) -> 
         name: document.name.clone(),
         media_type: document.media_type.clone(),
         chunker: None,
+        origin: ingest::origin_of(document),
     };
     let read = match ingest::ingest_with(rag, &binding, job, &source).await {
         Ok(read) => read,

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::beam::Step;
 use crate::profile::{Pool, Pooling, Profile, ReadOut};
 use crate::runner::{Place, Told};
-use crate::rwkv::Logits;
+use crate::rwkv::{Logits, State};
 use crate::sampler::{Drawing, Sampler};
 use crate::state_cache::Scope;
 use crate::text_stream::TextStream;
@@ -101,6 +101,7 @@ impl Task {
             Task::Write(writing) => drop(writing.events.try_send(Err(error.clone()))),
             Task::ReadOut { reply, .. } => drop(reply.send(Err(error.clone()))),
             Task::Keep { reply } => drop(reply.send(Err(error.clone()))),
+            Task::Step { reply, .. } => drop(reply.send(Err(error.clone()))),
         }
     }
 }
@@ -244,7 +245,9 @@ impl Slot {
                 After { keep: Keep::No, ended: left == 0 }
             }
             Task::Step { logits, .. } => {
-                logits.extend_from_slice(result.unwrap_or_default());
+                if let Told::Logits(told) = told {
+                    logits.extend_from_slice(told);
+                }
                 After { keep: Keep::No, ended: left == 0 }
             }
             Task::Keep { .. } if left == 0 => After { keep: Keep::Lasting, ended: true },
@@ -264,7 +267,7 @@ impl Slot {
             }
             Task::Keep { reply } => drop(reply.send(Ok(self.tokens.len() as u32))),
             Task::Step { logits, reply, .. } => {
-                let _ = reply.send(Ok(Step { state: self.state.clone(), logits }));
+                let _ = reply.send(self.place.snapshot().map(|state| Step { state, logits }));
             }
         }
         self.place

@@ -90,7 +90,9 @@ impl Worker {
     fn open(&mut self, job: Job, mut place: Place) -> Option<Slot> {
         let known = &job.tokens[..Slot::known_max(&job)];
         let found = self.cache.find(job.scope, known, self.runner.config());
-        let (state, read) = found.as_ref().map_or((job.from().unwrap_or(&job.profile.state), 0), |(state, read)| (&**state, *read));
+        let (state, read) = found
+            .as_ref()
+            .map_or((job.from().unwrap_or(&job.profile.state), 0), |(state, read)| (&**state, *read));
         if let Err(error) = place.restore(state) {
             job.fail(&error);
             return None;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::kbs::PluginView;
-use super::status::InstalledPlugin;
+use super::plugins::InstalledPlugin;
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::{InPath, Json};
@@ -163,7 +163,7 @@ pub(crate) async fn install(
 ) -> ApiResult<(StatusCode, Answer<InstalledPlugin>)> {
     caller.need_unscoped_admin()?;
     let (kind, info) = state.rag.bindings.install(component.to_vec()).await?;
-    Ok((StatusCode::CREATED, Answer(InstalledPlugin::of(kind, info))))
+    Ok((StatusCode::CREATED, Answer(InstalledPlugin::of(&state, kind, info))))
 }
 
 /// Take a component out of the host. Refused while a knowledge base binds it, or would on its way back.

@@ -2,7 +2,7 @@
 
 use axum::Json as Answer;
 use axum::extract::State;
-use rag_core::ports::{HttpGrant, HttpMethod, PluginGrants, SqlGrant};
+use rag_core::ports::{HttpGrant, HttpMethod, PluginGrants, PluginInfo, SqlGrant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -124,24 +124,30 @@ pub(crate) struct NewSqlGrant {
     url: String,
 }
 
-/// Installed plugins with what each may reach.
-#[utoipa::path(get, path = "/api/v1/plugins", tag = "system", operation_id = "list_plugins",
+/// Installed plugins with what each may reach, by id; of several versions the newest first.
+#[utoipa::path(get, path = "/api/v1/plugins", tag = "plugins", operation_id = "list_plugins",
     responses((status = 200, body = PluginList), (status = "default", body = ErrorBody)))]
 pub(crate) async fn list(State(state): State<AppState>, _caller: Caller) -> Answer<PluginList> {
     let installed = state.rag.bindings.installed().into_iter();
-    let plugins = installed.map(|(kind, info)| InstalledPlugin {
-        kind,
-        rights: rights(&state, &info.id),
-        id: info.id,
-        version: info.version,
-        description: info.description,
-        digest: info.digest,
-    });
+    let plugins = installed.map(|(kind, info)| InstalledPlugin::of(&state, kind, info));
     Answer(PluginList { plugins: plugins.collect() })
 }
 
+impl InstalledPlugin {
+    pub(crate) fn of(state: &AppState, kind: &'static str, info: PluginInfo) -> Self {
+        InstalledPlugin {
+            kind,
+            rights: rights(state, &info.id),
+            id: info.id,
+            version: info.version,
+            description: info.description,
+            digest: info.digest,
+        }
+    }
+}
+
 /// What one plugin is granted, by the configuration and while running.
-#[utoipa::path(get, path = "/api/v1/plugins/{id}/grants", tag = "system", operation_id = "get_grants",
+#[utoipa::path(get, path = "/api/v1/plugins/{id}/grants", tag = "plugins", operation_id = "get_grants",
     params(("id" = String, Path,)),
     responses((status = 200, body = GrantsView), (status = "default", body = ErrorBody)))]
 pub(crate) async fn grants(
@@ -155,7 +161,7 @@ pub(crate) async fn grants(
 }
 
 /// Grant servers and databases to one plugin, beside those of the configuration.
-#[utoipa::path(put, path = "/api/v1/plugins/{id}/grants", tag = "system", operation_id = "set_grants",
+#[utoipa::path(put, path = "/api/v1/plugins/{id}/grants", tag = "plugins", operation_id = "set_grants",
     params(("id" = String, Path,)), request_body = NewGrants,
     responses((status = 200, body = GrantsView), (status = "default", body = ErrorBody)))]
 pub(crate) async fn grant(

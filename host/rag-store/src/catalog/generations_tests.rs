@@ -46,6 +46,7 @@ fn source_of(job: &Job, document: &rag_core::ports::DocumentInfo) -> Job {
         name: document.name.clone(),
         media_type: document.media_type.clone(),
         chunker: None,
+        origin: None,
     };
     Job { kind: JobKind::Ingest(source), ..job.clone() }
 }

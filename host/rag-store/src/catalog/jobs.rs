@@ -79,8 +79,9 @@ pub(super) fn enqueue(
 /// Queues what an index lacks; it must not be lost to a full queue.
 pub(super) fn enqueue_ingest(transaction: &Transaction<'_>, kb: i64, document: i64) -> Step<()> {
     transaction.execute(
-        "INSERT INTO jobs (kb, kind, blob, size, name, media_type, created_ms, updated_ms)
-         SELECT ?1, 0, blob, size, name, media_type, ?3, ?3 FROM documents WHERE row = ?2",
+        "INSERT INTO jobs (kb, kind, blob, size, name, media_type, origin, created_ms, updated_ms)
+         SELECT ?1, 0, blob, size, name, media_type, (SELECT value ->> 1 FROM json_each(attributes) WHERE value ->> 0 = 'url'),
+             ?3, ?3 FROM documents WHERE row = ?2",
         params![kb, document, now_ms()],
     )?;
     Ok(())
