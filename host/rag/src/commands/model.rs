@@ -22,7 +22,7 @@ pub(crate) async fn run(client: &Client, command: Model, json: bool) -> Result<(
             new.insert("path".to_owned(), json!(absolute(&path)?));
             let given = [("kind", kind.map(|kind| kind.name().to_owned())), ("sha256", sha256)];
             new.extend(given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))));
-            one(client.post(ENTRIES, &Value::Object(new)).await?)
+            one(&client.post(ENTRIES, &Value::Object(new)).await?)
         }
         Model::Set(ChangeModel { name, path, notes }) => {
             let mut change = notes_json(&notes);
@@ -32,10 +32,10 @@ pub(crate) async fn run(client: &Client, command: Model, json: bool) -> Result<(
             if change.is_empty() {
                 bail!("nothing to change: name --path, --licence, …");
             }
-            one(client.patch(&path_of(&name), &Value::Object(change)).await?)
+            one(&client.patch(&path_of(&name), &Value::Object(change)).await?)
         }
-        Model::Online { name } => one(client.patch(&path_of(&name), &json!({"online": true})).await?),
-        Model::Offline { name } => one(client.patch(&path_of(&name), &json!({"online": false})).await?),
+        Model::Online { name } => one(&client.patch(&path_of(&name), &json!({"online": true})).await?),
+        Model::Offline { name } => one(&client.patch(&path_of(&name), &json!({"online": false})).await?),
         Model::Choose { name, none, next_start } => choose(client, name, none, next_start).await?,
         Model::Restart => client.post("/api/v1/models/restart", &json!({})).await?,
         Model::Rm { name } => {
@@ -87,7 +87,7 @@ fn path_of(name: &str) -> String {
 }
 
 /// As the listing has it.
-fn one(model: Value) -> Value {
+fn one(model: &Value) -> Value {
     json!({"models": [model]})
 }
 

@@ -55,14 +55,14 @@ pub(super) fn permitted(config: &Config, path: &str) -> Result<PathBuf> {
 
 /// Reads a file through. Takes seconds for gigabytes.
 pub(super) fn see(path: &Path) -> Result<Seen> {
-    let (bytes, modified_ms) = stamp(path).map_err(gone)?;
+    let (bytes, modified_ms) = stamp(path).map_err(|error| gone(&error))?;
     Ok(Seen { sha256: inspect::file_sha256(path)?, bytes, modified_ms })
 }
 
 /// That a file is what was registered. It is read again only when its size or time changed.
 pub(super) fn verify(known: &Known) -> Result<()> {
     let Some(seen) = &known.seen else { return Ok(()) };
-    let unchanged = stamp(&known.path).map_err(gone)? == (seen.bytes, seen.modified_ms);
+    let unchanged = stamp(&known.path).map_err(|error| gone(&error))? == (seen.bytes, seen.modified_ms);
     // What the operator configures is theirs to change.
     if unchanged || known.configured || see(&known.path)?.sha256 == seen.sha256 {
         return Ok(());
@@ -78,7 +78,7 @@ pub(super) fn verify(known: &Known) -> Result<()> {
     })
 }
 
-fn gone(error: std::io::Error) -> Error {
+fn gone(error: &std::io::Error) -> Error {
     Error::Unavailable { message: error.to_string() }
 }
 

@@ -110,7 +110,7 @@ mod tests {
                 "http://example.org/docs/a.html?q=%E4%B8%AD"
             ]
         );
-        assert_eq!(urls("<base href='/root/'><a href=x>x</a>"), ["http://example.org/root/x"]);
+        assert_eq!(urls("<base href='/base/'><a href=x>x</a>"), ["http://example.org/base/x"]);
         assert!(urls("<meta name=robots content='noindex, nofollow'><a href=x>x</a>").is_empty());
         assert_eq!(urls(&"<a href=x>".repeat(5_000)).len(), 1);
         assert!(urls(&"<a ".repeat(100_000)).is_empty());
