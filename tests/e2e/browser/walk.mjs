@@ -21,7 +21,7 @@ const SAYS = {
     demonstration: "演示模型",
     done: "完成",
     stopped: "已停止",
-    navigation: ["对话", "知识库", "检索测试", "插件", "模型", "系统", "用户与密钥"],
+    navigation: ["对话", "知识库", "检索测试", "插件", "模型", "微调", "系统", "用户与密钥"],
     other: "English",
   },
   "en-US": {
@@ -32,7 +32,7 @@ const SAYS = {
     demonstration: "demonstration model",
     done: "Done",
     stopped: "Stopped",
-    navigation: ["Chat", "Knowledge bases", "Hit test", "Plugins", "Models", "System", "Users and keys"],
+    navigation: ["Chat", "Knowledge bases", "Hit test", "Plugins", "Models", "Tuning", "System", "Users and keys"],
     other: "中文",
   },
 };
