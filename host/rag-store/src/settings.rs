@@ -194,14 +194,16 @@ mod tests {
 
     #[test]
     fn settings_survive_and_missing_ones_take_their_defaults() {
-        let mut settings = KbSettings::default();
-        settings.chunker = PluginChoice::any("chunk-fixed", r#"{"size":500}"#);
+        let mut settings = KbSettings {
+            chunker: PluginChoice::any("chunk-fixed", r#"{"size":500}"#),
+            parsers: vec![PluginChoice::any("parse-text", "{}")],
+            rerank: false,
+            ocr_languages: vec!["jpn".into()],
+            ..KbSettings::default()
+        };
         settings.chunker.digest = Some("ab".into());
-        settings.parsers = vec![PluginChoice::any("parse-text", "{}")];
         settings.answer.template = "问：{question}\n{context}".into();
         settings.answer.relevance_min = Some(0.1);
-        settings.rerank = false;
-        settings.ocr_languages = vec!["jpn".into()];
         assert_eq!(from_json(&to_json(&settings).unwrap()).unwrap(), settings);
         assert_eq!(from_json("{}").unwrap(), KbSettings::default());
         assert_eq!(from_json(r#"{"answer":{"passages":7}}"#).unwrap().answer.passages, 7);

@@ -14,6 +14,7 @@ const READ_BYTES: u32 = 1 << 20;
 const STARTS: [&[u8]; 5] = [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"RIFF"];
 
 /// Reads the picture; `Unsupported` when it is none.
+#[expect(clippy::needless_pass_by_value, reason = "as every parser's `open`")]
 pub fn open(file: Rc<dyn File>, ocr: Rc<dyn Ocr>, settings: &str) -> Result<Box<dyn Document>> {
     let settings = Settings::parse(settings, &["confidence_min"]).map_err(DocError::invalid)?;
     let confidence_min = settings.number("confidence_min", 0.0..=1.0, 0.3).map_err(DocError::invalid)? as f32;

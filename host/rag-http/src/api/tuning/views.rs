@@ -10,6 +10,7 @@ use super::method;
 
 /// Every setting of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = TuneSettingsView)]
 pub(crate) struct SettingsView {
     /// `state`, `lora`, `pissa` or `bone`.
     method: &'static str,
@@ -64,6 +65,7 @@ pub(crate) struct SettingsView {
 
 /// Settings to change from the defaults; see `SettingsView` for what each means.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = TuneSettingsChange)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingsChange {
     method: Option<String>,

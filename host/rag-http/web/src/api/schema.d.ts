@@ -2241,7 +2241,7 @@ export interface components {
             dataset: string;
             /** @description For people; the data set's name when left out. */
             name?: string | null;
-            settings?: components["schemas"]["SettingsChange"];
+            settings?: components["schemas"]["TuneSettingsChange"];
         };
         NewKb: {
             /** @description 3 to 33 ASCII letters, digits and underscores, none at either end. */
@@ -2777,7 +2777,7 @@ export interface components {
             /** Format: int64 */
             memory_bytes: number;
             name: string;
-            settings: components["schemas"]["SettingsView"];
+            settings: components["schemas"]["TuneSettingsView"];
             /** @description `queued`, `running`, `stopped`, `done` or `failed`. */
             state: string;
             /**
@@ -2791,6 +2791,152 @@ export interface components {
             trained_values: number;
             /** Format: int64 */
             updated_ms: number;
+        };
+        /** @description Settings to change from the defaults; see `SettingsView` for what each means. */
+        TuneSettingsChange: {
+            /** Format: int32 */
+            accumulate?: number | null;
+            /** Format: double */
+            alpha?: number | null;
+            /** Format: double */
+            beta1?: number | null;
+            /** Format: double */
+            beta2?: number | null;
+            /** Format: int32 */
+            checkpoint_steps?: number | null;
+            checkpointing?: boolean | null;
+            /** Format: int32 */
+            chunk_tokens?: number | null;
+            /** Format: double */
+            clip?: number | null;
+            /** Format: int32 */
+            context_tokens?: number | null;
+            /** Format: double */
+            dropout?: number | null;
+            /** Format: int32 */
+            epoch_steps?: number | null;
+            /** Format: int32 */
+            epochs?: number | null;
+            /** Format: double */
+            epsilon?: number | null;
+            format?: string | null;
+            l2wrap?: boolean | null;
+            /** Format: double */
+            lr?: number | null;
+            /** Format: double */
+            lr_final?: number | null;
+            mask?: string | null;
+            method?: string | null;
+            /** Format: int32 */
+            micro_batch?: number | null;
+            precision?: string | null;
+            /** Format: int32 */
+            rank?: number | null;
+            sampling?: string | null;
+            schedule?: string | null;
+            /** Format: int64 */
+            seed?: number | null;
+            /** Format: int32 */
+            svd_iterations?: number | null;
+            train_mixes?: boolean | null;
+            /** Format: int32 */
+            warmup_steps?: number | null;
+            /** Format: double */
+            weight_decay?: number | null;
+        };
+        /** @description Every setting of a job. */
+        TuneSettingsView: {
+            /**
+             * Format: int32
+             * @description Micro-batches of an update.
+             */
+            accumulate: number;
+            /**
+             * Format: double
+             * @description Of LoRA.
+             */
+            alpha: number;
+            /** Format: double */
+            beta1: number;
+            /** Format: double */
+            beta2: number;
+            /**
+             * Format: int32
+             * @description Updates between two checkpoints.
+             */
+            checkpoint_steps: number;
+            /** @description Whether layers are computed again on the way back instead of being kept: less memory, more time. */
+            checkpointing: boolean;
+            /**
+             * Format: int32
+             * @description Longer samples are read in chunks of so many tokens, gradients ending at their edges; 0 reads them whole.
+             */
+            chunk_tokens: number;
+            /**
+             * Format: double
+             * @description Gradients longer than this are shortened to it; 0 leaves them.
+             */
+            clip: number;
+            /**
+             * Format: int32
+             * @description Tokens of a sample at most.
+             */
+            context_tokens: number;
+            /**
+             * Format: double
+             * @description Share of an adapter's inputs left out, LoRA only.
+             */
+            dropout: number;
+            /**
+             * Format: int32
+             * @description Updates of an epoch; 0 takes as many as read every document once.
+             */
+            epoch_steps: number;
+            /** Format: int32 */
+            epochs: number;
+            /** Format: double */
+            epsilon: number;
+            /** @description Of the results: `pth` or `safetensors`. */
+            format: string;
+            /** @description Whether the largest logits are pulled towards 0. */
+            l2wrap: boolean;
+            /** Format: double */
+            lr: number;
+            /** Format: double */
+            lr_final: number;
+            /** @description `answers` counts only what stands after `Assistant:` and `Response:`, `all` every token. */
+            mask: string;
+            /** @description `state`, `lora`, `pissa` or `bone`. */
+            method: string;
+            /**
+             * Format: int32
+             * @description Samples computed together.
+             */
+            micro_batch: number;
+            /** @description How matrices that are not trained are held: `f32`, `bf16`, `int8` or `nf4`. */
+            precision: string;
+            /**
+             * Format: int32
+             * @description Of adapters.
+             */
+            rank: number;
+            /** @description `pad`, `only` or `get`. */
+            sampling: string;
+            /** @description `exponential`, `cosine`, `linear` or `constant`. */
+            schedule: string;
+            /** Format: int64 */
+            seed: number;
+            /**
+             * Format: int32
+             * @description Power iterations of PiSSA's decomposition.
+             */
+            svd_iterations: number;
+            /** @description Whether adapters come with new values of the tensors named *time* and *ln*. */
+            train_mixes: boolean;
+            /** Format: int32 */
+            warmup_steps: number;
+            /** Format: double */
+            weight_decay: number;
         };
         /** @description Only says what a multipart body looks like. */
         UploadForm: {
@@ -5273,7 +5419,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SettingsView"];
+                    "application/json": components["schemas"]["TuneSettingsView"];
                 };
             };
             default: {
