@@ -712,6 +712,57 @@ export interface paths {
         patch: operations["send_upload"];
         trace?: never;
     };
+    "/api/v1/kbs/{kb}/web": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ingest a page of the web, or a small crawl. The job reads; each page that it saves is a job of its own. */
+        post: operations["add_web"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/web/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Look at a page as an ingest would read it; nothing is kept. */
+        post: operations["preview_web"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/kbs/{kb}/web/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Find pages with a configured engine. */
+        post: operations["search_web"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/keys": {
         parameters: {
             query?: never;
@@ -764,6 +815,79 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/models/choices/{kind}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Choose the model of a kind; the choice lasts over restarts. Answers begun are finished by the old model.
+         * @description Answers when the new one is in use; a client that leaves earlier does not stop the switch.
+         */
+        put: operations["choose_model"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every known model, what answers now, and what was chosen. */
+        get: operations["model_entries"];
+        put?: never;
+        /** Add a model file; it starts offline. Answers when the file was read through for its hash. */
+        post: operations["add_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/entries/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget a model; its file stays. */
+        delete: operations["remove_model"];
+        options?: never;
+        head?: never;
+        /** Change what is known of a model, or take it online or offline. */
+        patch: operations["change_model"];
+        trace?: never;
+    };
+    "/api/v1/models/restart": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Load the chosen language model, state and adapter anew. */
+        post: operations["restart_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/plugins": {
         parameters: {
             query?: never;
@@ -771,7 +895,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Installed plugins, by id; of several versions the newest first. */
+        /** Installed plugins with what each may reach, by id; of several versions the newest first. */
         get: operations["list_plugins"];
         put?: never;
         /** Put a component into the host: it is checked, tried and offered to every knowledge base, at every later start too. */
@@ -794,6 +918,24 @@ export interface paths {
         post?: never;
         /** Take a component out of the host. Refused while a knowledge base binds it, or would on its way back. */
         delete: operations["remove_plugin"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/plugins/{id}/grants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What one plugin is granted, by the configuration and while running. */
+        get: operations["get_grants"];
+        /** Grant servers and databases to one plugin, beside those of the configuration. */
+        put: operations["set_grants"];
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1133,6 +1275,23 @@ export interface paths {
         patch: operations["change_user"];
         trace?: never;
     };
+    "/api/v1/web/engines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Configured search engines. */
+        get: operations["list_engines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -1290,6 +1449,23 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        AddModel: {
+            /** Format: double */
+            adapter_alpha?: number | null;
+            adapter_start?: string | null;
+            base?: string | null;
+            demonstration?: boolean;
+            kind?: null | components["schemas"]["ModelKindName"];
+            licence?: string;
+            /** @description 3 to 64 letters, digits, `.`, `_` or `-`. */
+            name: string;
+            /** @description A file below the models folder or one of `models.roots`; relative to the first. */
+            path: string;
+            quantize?: string | null;
+            /** @description What the file's hash must be. */
+            sha256?: string | null;
+            source?: string;
+        };
         AllOf: {
             all: components["schemas"]["FilterTree"][];
         };
@@ -1501,6 +1677,22 @@ export interface components {
             staged?: null | components["schemas"]["GenerationView"];
         };
         /** @description What to change; what is left out stays. */
+        ChangeModel: {
+            /** Format: double */
+            adapter_alpha?: number | null;
+            adapter_start?: string | null;
+            base?: string | null;
+            demonstration?: boolean | null;
+            licence?: string | null;
+            /** @description Whether it may be chosen, and named by requests. */
+            online?: boolean | null;
+            /** @description Takes the file at this path, or the same one anew after it changed. */
+            path?: string | null;
+            /** @description Null keeps the file's formats. */
+            quantize?: string | null;
+            source?: string | null;
+        };
+        /** @description What to change; what is left out stays. */
         ChangeUser: {
             /** @description Ends the user's sessions. */
             disabled?: boolean | null;
@@ -1554,6 +1746,11 @@ export interface components {
             /** Format: int32 */
             index: number;
             message: components["schemas"]["ChatMessage"];
+        };
+        ChooseModel: {
+            /** @description An online model of this kind; null takes none, for states and adapters. */
+            name?: string | null;
+            when?: components["schemas"]["WhenName"];
         };
         /** @description What to change about a chunk; what is left out stays. */
         ChunkChange: {
@@ -1892,6 +2089,17 @@ export interface components {
         Encoded: number[] | string;
         /** @enum {string} */
         EncodingFormat: "float" | "base64";
+        EngineList: {
+            /** @description The first is the default. */
+            engines: components["schemas"]["EngineView"][];
+        };
+        EngineView: {
+            name: string;
+            /** @description Servers that it asks. */
+            origins: string[];
+            /** @description The connector that speaks to it. */
+            plugin: string;
+        };
         /** @description Body of every error of the own API. */
         ErrorBody: {
             error: components["schemas"]["ErrorDetail"];
@@ -1927,6 +2135,12 @@ export interface components {
         };
         Exists: {
             exists: string;
+        };
+        FailureView: {
+            /** Format: int64 */
+            at_ms: number;
+            message: string;
+            model: string;
         };
         /**
          * @description One node: `{"all": [..]}`, `{"any": [..]}`, `{"none": [..]}`, `{"field": "page", "op": "ge", "value": 3}`,
@@ -1993,6 +2207,11 @@ export interface components {
             demonstration: boolean;
             id: string;
         };
+        /** @description What a plugin is granted. Values of headers and addresses of databases are never shown. */
+        GrantsView: {
+            http: components["schemas"]["HttpGrantView"][];
+            sql: string[];
+        };
         /** @description Share of questions with something expected among the first `k`. */
         HitAt: {
             /** Format: int32 */
@@ -2032,6 +2251,18 @@ export interface components {
             start: number;
             text: string;
         };
+        HttpGrantView: {
+            /** @description Names of the headers that the host adds. */
+            headers: string[];
+            /** @description Empty for all. */
+            methods: string[];
+            /** @description Scheme, host and port. */
+            origin: string;
+            /** @description What paths begin with; empty for any. */
+            path: string;
+            /** @description Whether the server may stand on this machine or in a private network. */
+            private: boolean;
+        };
         /** @enum {string} */
         InputType: "query" | "passage";
         InstalledPlugin: {
@@ -2039,8 +2270,10 @@ export interface components {
             /** @description SHA-256 of the component. */
             digest: string;
             id: string;
-            /** @description `parser`, `chunker`, `vector-store` or `retriever`. */
+            /** @description `parser`, `chunker`, `vector-store`, `retriever` or `connector`. */
             kind: string;
+            /** @description What it asks for, and whether it has it. */
+            rights: components["schemas"]["Right"][];
             version: string;
         };
         JobChange: {
@@ -2071,7 +2304,7 @@ export interface components {
             document?: string | null;
             /**
              * Format: int64
-             * @description Units of the stage: bytes for `parse`, chunks else.
+             * @description Units of the stage: bytes for `parse` (pages for a crawl), chunks else.
              */
             done: number;
             /** @description Why it failed, or why the last try did when another one follows. */
@@ -2088,10 +2321,10 @@ export interface components {
             generation?: number | null;
             id: string;
             kb: string;
-            /** @description `ingest`, `delete_document`, `enable_document`, `evaluate` or `reindex`. */
+            /** @description `ingest`, `delete_document`, `enable_document`, `evaluate`, `reindex` or `crawl`. */
             kind: string;
             media_type?: string | null;
-            /** @description Name of the document to ingest. */
+            /** @description Name of the document to ingest, or the address that a crawl begins at. */
             name?: string | null;
             /**
              * Format: int64
@@ -2223,16 +2456,123 @@ export interface components {
             object: string;
             owned_by: string;
         };
+        ModelEntries: {
+            failure?: null | components["schemas"]["FailureView"];
+            /** @description The folder that relative paths are below. */
+            folder: string;
+            /**
+             * Format: int64
+             * @description Bytes that another model may take; none where the system does not say.
+             */
+            memory_available_bytes?: number | null;
+            /** @description By name. */
+            models: components["schemas"]["ModelView"][];
+            switching?: null | components["schemas"]["SwitchingView"];
+        };
+        /**
+         * @description What a model's file holds.
+         * @enum {string}
+         */
+        ModelKindName: "language" | "encoder" | "state" | "adapter";
         ModelList: {
             data: components["schemas"]["Model"][];
             /** @description `list` */
             object: string;
+        };
+        ModelView: {
+            /**
+             * Format: double
+             * @description LoRA's alpha.
+             */
+            adapter_alpha?: number | null;
+            /** @description PiSSA's `init_pissa.pth`. */
+            adapter_start?: string | null;
+            /** @description Version and sizes; empty while the file cannot be read. */
+            architecture: string;
+            /** @description The language model that a state or adapter was made for. */
+            base?: string | null;
+            /**
+             * Format: int64
+             * @description Of the file.
+             */
+            bytes: number;
+            /** @description Used from the next start on. */
+            chosen: boolean;
+            /** @description Comes from the configuration and is changed there. */
+            configured: boolean;
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            created_ms: number;
+            /** @description A small model that only demonstrates. */
+            demonstration: boolean;
+            /** @description Used now. */
+            in_use: boolean;
+            kind: components["schemas"]["ModelKindName"];
+            /** @description Empty is unknown. */
+            licence: string;
+            /**
+             * Format: int64
+             * @description What it takes in memory at most.
+             */
+            memory_bytes?: number | null;
+            name: string;
+            /** @description May be chosen, and named by requests. */
+            online: boolean;
+            /** @description On the server. */
+            path: string;
+            /** @description Why it cannot be used as it is. */
+            problem?: string | null;
+            /** @description Format that its matrices are converted to at load: `int8`, `int4` or `nf4`; none keeps them. */
+            quantize?: string | null;
+            /** @description Of the file, hexadecimal; none until it was read through. */
+            sha256?: string | null;
+            /** @description Where it comes from. */
+            source: string;
         };
         /** @description The models in use. */
         Models: {
             embedder: components["schemas"]["EmbedderView"];
             generator: components["schemas"]["GeneratorView"];
             reranker: components["schemas"]["RerankerView"];
+        };
+        NewCrawl: {
+            /**
+             * Format: int32
+             * @description Links followed one after the other, 0 to 5; 0, the default, reads the one page.
+             */
+            depth?: number;
+            /**
+             * Format: int32
+             * @description Pages saved at most, 1 to 1000; 1 when left out and `depth` is 0, else 20.
+             */
+            pages_max?: number | null;
+            /** @description Whether it stays on the server of the first page; true when left out. */
+            same_host?: boolean | null;
+            /** @description `http` or `https`. */
+            url: string;
+        };
+        /** @description Grants beside those of the configuration; they replace those given before, and empty lists take them back. */
+        NewGrants: {
+            http?: components["schemas"]["NewHttpGrant"][];
+            sql?: components["schemas"]["NewSqlGrant"][];
+        };
+        NewHeader: {
+            name: string;
+            value: string;
+        };
+        NewHttpGrant: {
+            /** @description Headers that the host adds, such as a key. Kept by the host and never shown again. */
+            headers?: components["schemas"]["NewHeader"][];
+            /** @description `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`; all when left out. */
+            methods?: string[];
+            /** @description `https://example.org`, `https://*.example.org` or `http://127.0.0.1:8000`. */
+            origin: string;
+            /** @description What paths must begin with; any when left out. */
+            path?: string;
+            /** @description Whether the server may stand on this machine or in a private network. */
+            private?: boolean;
         };
         /** @description A job to start. */
         NewJob: {
@@ -2287,6 +2627,12 @@ export interface components {
             /** @description Overrules the knowledge base's setting. */
             rerank?: boolean | null;
             retriever?: null | components["schemas"]["PluginView"];
+        };
+        NewSqlGrant: {
+            /** @description How the plugin calls it. */
+            name: string;
+            /** @description `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Kept by the host and never shown again. */
+            url: string;
         };
         NewText: {
             /** @description `text/plain` when left out; `text/markdown` keeps headings. */
@@ -2544,6 +2890,17 @@ export interface components {
         RerankerView: {
             id: string;
         };
+        /** @description One thing that a plugin asks for. */
+        Right: {
+            /** @description Without a grant every call of it is refused. */
+            granted: boolean;
+            /** @description The host interface, such as `http`. */
+            interface: string;
+            /** @description Servers or databases that it may reach. */
+            to: string[];
+            /** @description In plain words. */
+            words: string;
+        };
         /**
          * @description What a key may do; each role includes those before it.
          * @enum {string}
@@ -2670,6 +3027,8 @@ export interface components {
         SettingsChange: {
             answer?: null | components["schemas"]["AnswerChange"];
             chunker?: null | components["schemas"]["PluginView"];
+            /** @description Languages of text in pictures and scanned pages, as tesseract names them: `chi_sim`, `chi_tra`, `eng`, `jpn`, … */
+            ocr_languages?: string[] | null;
             /** @description Whether candidates are reranked before they reach the prompt. */
             rerank?: boolean | null;
             retriever?: null | components["schemas"]["PluginView"];
@@ -2678,6 +3037,8 @@ export interface components {
         SettingsView: {
             answer: components["schemas"]["AnswerView"];
             chunker: components["schemas"]["PluginView"];
+            /** @description Languages of text in pictures, as tesseract names them. */
+            ocr_languages: string[];
             rerank: boolean;
             retriever: components["schemas"]["PluginView"];
             store: components["schemas"]["PluginView"];
@@ -2730,6 +3091,11 @@ export interface components {
             publish?: boolean;
             retriever?: null | components["schemas"]["PluginView"];
             store?: null | components["schemas"]["PluginView"];
+        };
+        SwitchingView: {
+            /** Format: int64 */
+            since_ms: number;
+            to: string;
         };
         TextView: {
             document: string;
@@ -2983,6 +3349,46 @@ export interface components {
             /** @description `reader`, `editor` or `admin`: in every knowledge base reached, unless `kb_roles` says otherwise. */
             role: string;
         };
+        WebAddress: {
+            url: string;
+        };
+        /** @description How a page would be read. */
+        WebPreview: {
+            media_type: string;
+            /** @description Name of the document that it would become. */
+            name: string;
+            /** @description The beginning of its text. */
+            text: string;
+            title?: string | null;
+            /** @description Whether there is more. */
+            truncated: boolean;
+            /** @description Redirects followed. */
+            url: string;
+        };
+        WebQuery: {
+            /** @description Name of an engine; the first when left out. */
+            engine?: string | null;
+            /**
+             * Format: int32
+             * @description Results at most, 1 to 50; 10 when left out.
+             */
+            limit?: number | null;
+            /** @description What to find. */
+            query: string;
+        };
+        /** @description A page that an engine found. Give its `url` to `preview` or to `web`. */
+        WebResult: {
+            /** @description Some words of it, plain text. */
+            summary: string;
+            title: string;
+            url: string;
+        };
+        WebResults: {
+            engine: string;
+            results: components["schemas"]["WebResult"][];
+        };
+        /** @enum {string} */
+        WhenName: "now" | "next_start";
         /** @description Who is logged in. */
         Who: {
             /** @description With a cookie: what every change must send as the header `x-csrf-token`. */
@@ -4879,6 +5285,105 @@ export interface operations {
             };
         };
     };
+    add_web: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCrawl"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    preview_web: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebAddress"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebPreview"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    search_web: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebQuery"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebResults"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_keys: {
         parameters: {
             query?: never;
@@ -4991,6 +5496,184 @@ export interface operations {
             };
         };
     };
+    choose_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kind: components["schemas"]["ModelKindName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChooseModel"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntries"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    model_entries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntries"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddModel"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    change_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChangeModel"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    restart_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelEntries"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_plugins: {
         parameters: {
             query?: never;
@@ -5065,6 +5748,68 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_grants: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GrantsView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_grants: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewGrants"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GrantsView"];
+                };
             };
             default: {
                 headers: {
@@ -5866,6 +6611,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UserView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_engines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EngineList"];
                 };
             };
             default: {
