@@ -6,7 +6,7 @@
 //!   int8, int4 or nf4; `dB` writes B texts at once, `pNxL` reads N prompts of L tokens. `--seconds S` is the time of a
 //!   round, `--tuning overlap=0,ahead=0,recorded=0,few=0` switches things off, `--kernels FILE` loads other kernels. Results are lines of JSON.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a tool for developers")]
 
 #[path = "gpu/check.rs"]
 mod check;

@@ -18,6 +18,7 @@ use rag_engine::sampler::Drawing;
 use super::ggml::GgmlFile;
 
 type Outcome = Result<String, Box<dyn std::error::Error>>;
+type Check = fn(&mut Pair) -> Outcome;
 
 pub(crate) fn run(models: &[String], tuning: Tuning) {
     let small = RandomModel::new(&config(128, 300), 1);
@@ -119,7 +120,7 @@ impl Pair {
     }
 
     fn checks(&mut self, label: &str) {
-        let all: [(&str, fn(&mut Self) -> Outcome); 8] = [
+        let all: [(&str, Check); 8] = [
             ("one by one", Self::one_by_one),
             ("at once", Self::at_once),
             ("together", Self::together),

@@ -342,10 +342,9 @@ impl Memory {
         assert!(offset + bytes <= self.bytes, "a copy beyond the memory's end");
         self.gpu.enter()?;
         // SAFETY: both ranges exist; the callers keep the source until the copy is done.
-        check(
-            unsafe { sys::cuMemcpyHtoDAsync_v2(self.at + offset as u64, from, bytes, self.gpu.stream) },
-            "copying to the GPU",
-        )
+        let result =
+            unsafe { sys::cuMemcpyHtoDAsync_v2(self.at + offset as u64, from, bytes, self.gpu.stream) };
+        check(result, "copying to the GPU")
     }
 
     /// Copies plain numbers from byte `offset` on to `values` and waits for it.
@@ -354,17 +353,15 @@ impl Memory {
         assert!(offset + bytes <= self.bytes, "a copy beyond the memory's end");
         self.gpu.enter()?;
         // SAFETY: both ranges exist, and the copy is waited for.
-        check(
-            unsafe {
-                sys::cuMemcpyDtoHAsync_v2(
-                    values.as_mut_ptr().cast(),
-                    self.at + offset as u64,
-                    bytes,
-                    self.gpu.stream,
-                )
-            },
-            "copying from the GPU",
-        )?;
+        let result = unsafe {
+            sys::cuMemcpyDtoHAsync_v2(
+                values.as_mut_ptr().cast(),
+                self.at + offset as u64,
+                bytes,
+                self.gpu.stream,
+            )
+        };
+        check(result, "copying from the GPU")?;
         self.gpu.wait()
     }
 
@@ -373,10 +370,8 @@ impl Memory {
         assert!(bytes <= self.bytes.min(to.bytes), "more than there is");
         self.gpu.enter()?;
         // SAFETY: both ranges exist; the pinned memory's owner waits before reading.
-        check(
-            unsafe { sys::cuMemcpyDtoHAsync_v2(to.at.cast(), self.at, bytes, self.gpu.stream) },
-            "copying from the GPU",
-        )
+        let result = unsafe { sys::cuMemcpyDtoHAsync_v2(to.at.cast(), self.at, bytes, self.gpu.stream) };
+        check(result, "copying from the GPU")
     }
 
     /// Queues a copy of another memory of the same size.
@@ -384,10 +379,8 @@ impl Memory {
         assert_eq!(self.bytes, other.bytes, "memory of another size");
         self.gpu.enter()?;
         // SAFETY: both ranges exist and are used by the same stream only.
-        check(
-            unsafe { sys::cuMemcpyDtoDAsync_v2(self.at, other.at, self.bytes, self.gpu.stream) },
-            "copying on the GPU",
-        )
+        let result = unsafe { sys::cuMemcpyDtoDAsync_v2(self.at, other.at, self.bytes, self.gpu.stream) };
+        check(result, "copying on the GPU")
     }
 }
 

@@ -1,29 +1,28 @@
 //! Runs a model on a GPU: tokens of one or several sequences in; logits, hidden rows or drawn tokens out.
 
+mod build;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use build::{build_forward, check_config};
 use rag_core::{Error, Result};
 
-use super::blas::{Blas, Element, WORKSPACE_BYTES};
+use super::blas::{Element, WORKSPACE_BYTES};
 use super::buffers::{Buffers, Limits, PENALTIES_MAX};
 use super::driver::{Gpu, Graph};
 use super::forward::{Forward, Rows};
-use super::kernels::{Common, Path};
 use super::params::{Draw, Penalty};
-use super::weights::{Choice, Loader, ModelWeights, Source, Storage};
+use super::weights::{Choice, Loader, Source};
 use super::{Dense, DeviceState, Options, Tuning};
 use crate::cpu::matrix::Format;
-use crate::rwkv::config::{Config, Version};
+use crate::rwkv::config::Config;
 use crate::rwkv::weights::Weights;
 use crate::rwkv::{Formats, Logits, State};
 use crate::sampler::Drawing;
 
 /// Numbers of sequences that batches of single tokens are filled up to, each a recording of its own.
 const BATCHES: [usize; 17] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512];
-/// What the kernels are made for.
-const WIDTH_MAX: usize = 8192;
-const RANK_MAX: usize = 128;
 /// Of the driver, of cuBLAS's own code, and room for what other programs do meanwhile.
 const RESERVE_BYTES: usize = 400 << 20;
 
@@ -451,60 +450,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn check_config(config: &Config) -> Result<()> {
-    if !matches!(config.version, Version::V6 { .. }) {
-        return Err(Error::invalid(format!(
-            "{} runs on the CPU only: set models.device to cpu",
-            config.architecture()
-        )));
-    }
-    if ![8, 64].contains(&config.head_size) {
-        return Err(Error::invalid(format!(
-            "a GPU runs heads of 64, this model's have {}",
-            config.head_size
-        )));
-    }
-    let Version::V6 { decay_rank, .. } = config.version else { return Ok(()) };
-    let widths = [config.width, config.hidden];
-    if widths.iter().any(|width| !width.is_multiple_of(32))
-        || config.width > WIDTH_MAX
-        || decay_rank > RANK_MAX
-    {
-        return Err(Error::invalid(format!(
-            "a GPU runs models whose widths are multiples of 32, up to {WIDTH_MAX}, with decays of rank {RANK_MAX} at most"
-        )));
-    }
-    Ok(())
-}
-
-fn build_forward(
-    gpu: &Arc<Gpu>,
-    config: &Config,
-    weights: ModelWeights,
-    limits: &Limits,
-    dense: Element,
-    options: &Options,
-) -> Result<Forward> {
-    let storages = weights.storages();
-    let quantised = storages.iter().any(|storage| matches!(storage, Storage::Quantised(_)));
-    // Quantised weights meet inputs that are quantised from f32.
-    let quantised_few = quantised && config.head_size == 64;
-    let few = if quantised_few { Element::Int8 } else { dense };
-    let mut tuning = options.tuning;
-    if quantised && !quantised_few {
-        tuning.few_max = 0;
-    }
-    Ok(Forward {
-        gpu: gpu.clone(),
-        blas: Blas::new(gpu)?,
-        config: *config,
-        common: Common::load(gpu, dense)?,
-        few: Path::load(gpu, [few, Element::F32, dense], config.head_size, &storages)?,
-        many: Path::load(gpu, [dense, dense, dense], config.head_size, &storages)?,
-        buffers: Buffers::new(gpu, config, limits, dense.bytes(), weights.dense_max())?,
-        weights,
-        tuning,
-    })
 }

@@ -4,6 +4,9 @@
 //! products with everything elementwise fused into them, nine kernels a layer. Many rows go through cuBLAS; quantised
 //! weights are made bf16 before, one matrix at a time.
 
+mod end;
+mod few;
+
 use std::sync::Arc;
 
 use rag_core::Result;
@@ -13,12 +16,8 @@ use super::blas::{Blas, Element, Product};
 use super::buffers::Buffers;
 use super::driver::{Gpu, Kernel, Shape};
 use super::kernels::{Common, FEW, Path};
-use super::params::{
-    Ahead, Combine, Dequantise, Embed, Epilogue, Gate, Gemv, GemvJob, LastNorm, Lerp, LnMix, Map, Sample,
-    WkvSeq, WkvStep,
-};
+use super::params::{Ahead, Combine, Dequantise, Embed, Gate, Lerp, LnMix, Map, WkvSeq, WkvStep};
 use super::weights::{Layer, Matrix, ModelWeights, Place, Storage, Vector};
-use crate::cpu::matrix::Format;
 use crate::rwkv::config::{Config, Version};
 
 const NORM_EPSILON: f32 = 1e-5;
@@ -34,8 +33,6 @@ const SCALED: usize = 16;
 const SAMPLE_THREADS: usize = 1024;
 const GATE_WARPS: usize = 8;
 const SEQ_COLUMNS: usize = 16;
-/// Blocks that fetch weights ahead, beside those that compute.
-const AHEAD_BLOCKS: usize = 16;
 
 /// What stands in the control memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,24 +57,6 @@ pub(super) struct Forward {
     pub(super) many: Path,
     pub(super) buffers: Buffers,
     pub(super) tuning: Tuning,
-}
-
-/// One product of few rows.
-struct Job<'a> {
-    matrix: &'a Matrix,
-    /// Of the matrix, from which on `outputs` are computed.
-    first_row: usize,
-    outputs: usize,
-    x: u64,
-    out: u64,
-    epilogue: Epilogue,
-    gate: u64,
-}
-
-impl<'a> Job<'a> {
-    fn whole(matrix: &'a Matrix, x: u64, out: u64, epilogue: Epilogue) -> Self {
-        Self { matrix, first_row: 0, outputs: matrix.rows, x, out, epilogue, gate: 0 }
-    }
 }
 
 impl Forward {
@@ -115,7 +94,7 @@ impl Forward {
     pub(super) fn queue_layers(&self, rows: &Rows) -> Result<()> {
         let buffers = &self.buffers;
         let embed = Embed {
-            table: self.weights.embedding.from_row(0).values,
+            table: self.weights.embedding.at_row(0).values,
             tokens: self.control(buffers.layout.tokens),
             norm: self.weights.first_norm(),
             x: buffers.x.at(0),
@@ -133,110 +112,12 @@ impl Forward {
         Ok(())
     }
 
-    // ---- few rows
-
-    fn queue_few(&self, index: usize, rows: &Rows) -> Result<()> {
-        let layer = &self.weights.layers[index];
-        let (b, width) = (&self.buffers, self.config.width);
-        let bytes = self.few.element.bytes();
-        let part = |i| b.part(i, rows.rows, bytes);
-        let ahead = |place: usize| share(&layer.projections, self.tuning.ahead_bytes, place);
-        let mixed = b.mixed.at(0);
-
-        self.queue_ln_mix(true, index, false, [mixed, 0], ahead(0), rows)?;
-        let low = Job::whole(&layer.mix_down, mixed, b.low.at(0), Epilogue::Tanh);
-        self.queue_gemv(&[low], width, rows, index, ahead(1))?;
-        self.queue_lerp(true, index, layer, rows, false, ahead(2))?;
-        let mut jobs: Vec<Job<'_>> = (0..4)
-            .map(|i| Job {
-                matrix: &layer.projections,
-                first_row: i * width,
-                outputs: width,
-                x: part(i + 1),
-                // f32, which takes the place of two elements of bf16: kept apart in the other buffers.
-                out: self.few_projection(i),
-                epilogue: Epilogue::Store,
-                gate: 0,
-            })
-            .collect();
-        jobs.push(Job::whole(&layer.decay_down, part(0), b.decay_low.at(0), Epilogue::Tanh));
-        self.queue_gemv(&jobs, width, rows, index, Ahead::default())?;
-        self.queue_step(true, index, layer, rows, share(&layer.output, self.tuning.ahead_bytes, 0))?;
-        let output = Job::whole(&layer.output, mixed, b.x.at(0), Epilogue::Add);
-        self.queue_gemv(&[output], width, rows, index, Ahead::default())?;
-
-        let inputs = [part(0), part(1)];
-        let key_ahead = share(&layer.key, self.tuning.ahead_bytes, 0);
-        self.queue_ln_mix(true, index, true, inputs, key_ahead, rows)?;
-        let hidden = part(5);
-        let key = Job::whole(&layer.key, inputs[0], hidden, Epilogue::Relu2);
-        let gate = Job::whole(&layer.receptance, inputs[1], b.omega.at(0), Epilogue::Sigmoid);
-        self.queue_gemv(&[key, gate], width, rows, index, Ahead::default())?;
-        let mut value = Job::whole(&layer.value, hidden, b.x.at(0), Epilogue::AddGated);
-        value.gate = b.omega.at(0);
-        self.queue_gemv(&[value], self.config.hidden, rows, index, Ahead::default())
-    }
-
-    /// Where k, v, r, g of few rows go, f32: the space behind the inputs and the hidden layer of eight rows.
-    fn few_projection(&self, index: usize) -> u64 {
-        let few = FEW[FEW.len() - 1];
-        let after = few * (5 * self.config.width + self.config.hidden) * 4;
-        self.buffers.scratch.at(after + index * few * self.config.width * 4)
-    }
-
-    fn queue_gemv(
-        &self,
-        jobs: &[Job<'_>],
-        cols: usize,
-        rows: &Rows,
-        layer: usize,
-        ahead: Ahead,
-    ) -> Result<()> {
-        let mut params = Gemv {
-            job_count: jobs.len() as i32,
-            cols: cols as i32,
-            batch: rows.rows as i32,
-            states: self.states(),
-            shift: self.channel_shift(layer),
-            normed: self.buffers.normed.at(0),
-            ahead,
-            ..Gemv::default()
-        };
-        let main = jobs[0].matrix.storage;
-        let quantised = matches!(main, Storage::Quantised(_));
-        // Rows of one warp.
-        let each = if rows.rows <= 2 { 8 } else { 4 };
-        let mut first = 0;
-        for (job, out) in jobs.iter().zip(&mut params.jobs) {
-            let split = split_of(job.matrix.storage, cols, each);
-            let blocks = job.outputs.div_ceil(GEMV_WARPS / split * each);
-            let Place { values, scales, minima } = job.matrix.from_row(job.first_row);
-            *out = GemvJob {
-                weights: values,
-                scales,
-                minima,
-                x: job.x,
-                out: job.out,
-                gate: job.gate,
-                rows: job.outputs as i32,
-                block: job.matrix.block as i32,
-                epilogue: job.epilogue as i32,
-                dense: i32::from(quantised && job.matrix.storage != main),
-                first,
-                split: split as i32,
-            };
-            first += blocks as i32;
-        }
-        params.ahead.blocks = first;
-        let blocks = first as usize + params.ahead.extra as usize;
-        let Some(kernel) = self.few.gemv(main, rows.rows) else {
-            let message = format!("CUDA: no product of few rows with {main:?}");
-            return Err(rag_core::Error::Unavailable { message });
-        };
-        self.launch(kernel, [blocks, 1], GEMV_THREADS, 0, &params)
-    }
-
     // ---- both ways
+
+    /// Threads of a normalisation: four columns each, or more.
+    fn norm_threads(&self) -> usize {
+        (self.config.width / 4).next_multiple_of(32).min(NORM_THREADS_MAX)
+    }
 
     /// Values in a state before a layer's.
     fn layer_at(&self, layer: usize) -> i64 {
@@ -249,7 +130,6 @@ impl Forward {
 
     fn queue_ln_mix(
         &self,
-        few: bool,
         layer: usize,
         channel: bool,
         out: [u64; 2],
@@ -278,13 +158,12 @@ impl Forward {
             ahead,
         };
         let blocks = rows.rows + ahead.extra as usize;
-        let kernel = self.path(few).ln_mix[usize::from(channel)];
+        let kernel = self.path(self.is_few(rows)).ln_mix[usize::from(channel)];
         self.launch(kernel, [blocks, 1], self.norm_threads(), 0, &params)
     }
 
     fn queue_lerp(
         &self,
-        few: bool,
         index: usize,
         layer: &Layer,
         rows: &Rows,
@@ -294,12 +173,12 @@ impl Forward {
         let Version::V6 { mix_rank, .. } = self.config.version else { return Ok(()) };
         let eight = rows.rows > 4;
         let tile = if eight { 8 } else { 1 };
-        let path = self.path(few);
+        let path = self.path(self.is_few(rows));
         let work = (self.config.width / 2).div_ceil(LERP_THREADS) * rows.rows.div_ceil(tile);
         ahead.blocks = work as i32;
         let params = Lerp {
             low: self.buffers.low.at(0),
-            up: layer.mix_up.from_row(0).values,
+            up: layer.mix_up.at_row(0).values,
             maa: self.weights.vector(index, Vector::Maa),
             normed: self.buffers.normed.at(0),
             states: self.states(),
@@ -337,7 +216,7 @@ impl Forward {
             inputs,
             omega: if few { 0 } else { b.omega.at(0) },
             decay_low: b.decay_low.at(0),
-            decay_up: layer.decay_up.from_row(0).values,
+            decay_up: layer.decay_up.at_row(0).values,
             decay: self.weights.vector(index, Vector::Decay),
             bonus: self.weights.vector(index, Vector::Bonus),
             norm: self.weights.norm(index, Vector::GroupNorm),
@@ -369,16 +248,16 @@ impl Forward {
         let part = |i| b.part(i, n, element.bytes());
         let mixed = b.mixed.at(0);
 
-        self.queue_ln_mix(false, index, false, [mixed, 0], Ahead::default(), rows)?;
+        self.queue_ln_mix(index, false, [mixed, 0], Ahead::default(), rows)?;
         self.queue_product(&layer.mix_down, mixed, (b.low.at(0), Element::F32), rows, 1)?;
-        self.queue_lerp(false, index, layer, rows, true, Ahead::default())?;
+        self.queue_lerp(index, layer, rows, true, Ahead::default())?;
         self.queue_product(&layer.decay_down, part(0), (b.decay_low.at(0), Element::F32), rows, 1)?;
         let tanh = Map { input: b.decay_low.at(0), out: b.decay_mixed.at(0), count: (n * decay_rank) as i64 };
         self.launch(self.many.tanh, [(n * decay_rank).div_ceil(256), 1], 256, 0, &tanh)?;
         // Turned: [d, D].
         let up = Product {
             x: b.decay_mixed.at(0),
-            weights: layer.decay_up.from_row(0).values,
+            weights: layer.decay_up.at_row(0).values,
             out: b.omega.at(0),
             rows: n,
             inputs: decay_rank,
@@ -400,7 +279,7 @@ impl Forward {
         }
         self.queue_add(&layer.output, mixed, b.x.at(0), n)?;
 
-        self.queue_ln_mix(false, index, true, [part(0), part(1)], Ahead::default(), rows)?;
+        self.queue_ln_mix(index, true, [part(0), part(1)], Ahead::default(), rows)?;
         self.queue_product(&layer.key, part(0), (part(5), element), rows, 1)?;
         let squares = Map { input: part(5), out: part(5), count: (n * hidden) as i64 };
         let blocks =
@@ -460,7 +339,7 @@ impl Forward {
 
     /// x += product.
     fn queue_add(&self, matrix: &Matrix, x: u64, out: u64, rows: usize) -> Result<()> {
-        self.queue_parts(matrix, x, (out, Element::F32, matrix.rows), rows, 1, true)
+        self.queue_parts(matrix, x, (out, Element::F32, matrix.rows), [rows, 1], true)
     }
 
     /// `count` products whose inputs, weights and outputs stand behind each other.
@@ -472,7 +351,7 @@ impl Forward {
         rows: &Rows,
         count: usize,
     ) -> Result<()> {
-        self.queue_parts(matrix, x, (out, out_element, matrix.rows / count), rows.rows, count, false)
+        self.queue_parts(matrix, x, (out, out_element, matrix.rows / count), [rows.rows, count], false)
     }
 
     fn queue_parts(
@@ -480,13 +359,12 @@ impl Forward {
         matrix: &Matrix,
         x: u64,
         (out, out_element, out_stride): (u64, Element, usize),
-        rows: usize,
-        count: usize,
+        [rows, count]: [usize; 2],
         add: bool,
     ) -> Result<()> {
         let mut product = Product {
             x,
-            weights: matrix.from_row(0).values,
+            weights: matrix.at_row(0).values,
             out,
             rows,
             inputs: matrix.cols,
@@ -506,7 +384,7 @@ impl Forward {
         let mut first = 0;
         while first < matrix.rows {
             let some = fit.min(matrix.rows - first);
-            let Place { values, scales, minima } = matrix.from_row(first);
+            let Place { values, scales, minima } = matrix.at_row(first);
             let params = Dequantise {
                 levels: values,
                 scales,
@@ -528,97 +406,5 @@ impl Forward {
             first += some;
         }
         Ok(())
-    }
-
-    // ---- the end
-
-    /// Queues the last normalisation of the wanted rows for reading it out: `scratch` [wanted, D] f32.
-    pub(super) fn queue_hidden(&self, wanted: usize) -> Result<()> {
-        self.queue_last_norm(self.common.last_norm, self.buffers.scratch.at(0), wanted)
-    }
-
-    fn queue_last_norm(&self, kernel: Kernel, out: u64, wanted: usize) -> Result<()> {
-        let params = LastNorm {
-            x: self.buffers.x.at(0),
-            wanted: self.control(self.buffers.layout.wanted),
-            norm: self.weights.last_norm(),
-            out,
-            rows: wanted as i32,
-            width: self.config.width as i32,
-            epsilon: NORM_EPSILON,
-        };
-        self.launch(kernel, [wanted, 1], self.norm_threads(), 0, &params)
-    }
-
-    /// Threads of a normalisation: four columns each, or more.
-    fn norm_threads(&self) -> usize {
-        (self.config.width / 4).next_multiple_of(32).min(NORM_THREADS_MAX)
-    }
-
-    /// Queues the logits of the wanted rows: `scratch` [wanted, rows of the head] f32.
-    pub(super) fn queue_head(&self, wanted: usize) -> Result<()> {
-        let few = wanted <= self.tuning.few_max.max(1)
-            && self.few.gemv(self.weights.head.storage, wanted).is_some();
-        let (head, x, out) = (&self.weights.head, self.buffers.mixed.at(0), self.buffers.scratch.at(0));
-        let dense = matches!(head.storage, Storage::Dense(_));
-        let norm = if few && dense && self.few.element == Element::Int8 {
-            self.common.last_norm
-        } else {
-            self.path(few).last_norm
-        };
-        self.queue_last_norm(norm, x, wanted)?;
-        if !few {
-            return self.queue_parts(head, x, (out, Element::F32, head.rows), wanted, 1, false);
-        }
-        let rows = Rows { rows: wanted, sequences: wanted, single: true, wanted };
-        let job = Job::whole(head, x, out, Epilogue::Store);
-        self.queue_gemv(&[job], self.config.width, &rows, 0, Ahead::default())
-    }
-
-    /// Queues the draw of one token for each wanted row.
-    pub(super) fn queue_sample(&self, wanted: usize) -> Result<()> {
-        let layout = &self.buffers.layout;
-        let params = Sample {
-            logits: self.buffers.scratch.at(0),
-            draws: self.control(layout.draws),
-            penalties: self.control(layout.penalties),
-            banned: self.buffers.banned.at(0),
-            out: self.buffers.drawn.at(0),
-            vocabulary: self.weights.head.rows as i32,
-        };
-        self.launch(self.common.sample, [wanted, 1], SAMPLE_THREADS, 0, &params)
-    }
-}
-
-/// Warps that share a row: as many as it has pieces of one load a lane, but so many rows a block that those of an int8
-/// scale are in one.
-fn split_of(storage: Storage, cols: usize, each: usize) -> usize {
-    let (piece, quantised) = match storage {
-        Storage::Dense(element) => (32 * 16 / element.bytes(), false),
-        Storage::Quantised(Format::Int8) => (32 * 16, true),
-        Storage::Quantised(_) => (32 * 32, true),
-    };
-    let mut split = GEMV_WARPS;
-    while split > 1
-        && (split > cols.div_ceil(piece) || quantised && !(GEMV_WARPS / split * each).is_multiple_of(SCALED))
-    {
-        split /= 2;
-    }
-    split
-}
-
-/// The `place`-th piece of a matrix to fetch ahead, of at most `bytes`.
-fn share(matrix: &Matrix, bytes: usize, place: usize) -> Ahead {
-    let all = matrix.value_bytes(matrix.rows);
-    let start = (place * bytes).min(all);
-    let bytes = bytes.min(all - start);
-    if bytes == 0 {
-        return Ahead::default();
-    }
-    Ahead {
-        at: matrix.from_row(0).values + start as u64,
-        bytes: bytes as u64,
-        blocks: 0,
-        extra: AHEAD_BLOCKS as i32,
     }
 }

@@ -4,15 +4,16 @@
 //! so that both compute with the same quantised weights. The embedding table and the matrices of the low-rank mixes are
 //! never quantised here. What is multiplied together stands together: k, v, r, g.
 
+mod random;
+
 use std::sync::Arc;
 
 use rag_core::Result;
+use random::random_vector;
 
 use super::blas::Element;
-use super::driver::{Gpu, Memory, Shape};
-use super::params::Fill;
+use super::driver::{Gpu, Memory};
 use crate::cpu::matrix::{ByRows, Format, Matrix as CpuMatrix};
-use crate::pth::f32_to_half;
 use crate::rwkv::config::{Config, Version};
 use crate::rwkv::weights::{Formats, Kind, Parameters, Slot, Weights, transpose};
 
@@ -55,7 +56,7 @@ impl Matrix {
     }
 
     /// From row `row` on.
-    pub(super) fn from_row(&self, row: usize) -> Place {
+    pub(super) fn at_row(&self, row: usize) -> Place {
         let halves = row * self.cols / self.block.max(1) * 2;
         let at = |memory: &Option<Memory>| memory.as_ref().map_or(0, |memory| memory.at(halves));
         Place {
@@ -461,49 +462,6 @@ impl Loader<'_> {
         }
         self.dense(&[&values], out, cols)
     }
-
-    /// Random weights, made on the GPU.
-    fn random(&mut self, rows: usize, cols: usize, storage: Storage) -> Result<Matrix> {
-        let Source::Seed(seed) = self.source else { return Err(self.error("not random".to_string())) };
-        self.made += 1;
-        let seed = seed << 32 | self.made;
-        let count = rows * cols;
-        let reach = 2.0 / (cols as f32).sqrt();
-        let fill = |kernel: &str, memory: &Memory, count: usize, seed: u64, reach: f32| -> Result<()> {
-            let params = Fill { out: memory.at(0), count: count as u64, seed, middle: 0.0, reach };
-            let shape = Shape { blocks: [1024, 1], threads: 256, shared: 0, overlap: false };
-            // SAFETY: the memory has room for `count` elements.
-            unsafe { self.gpu.launch(self.gpu.kernel(kernel)?, shape, &params) }
-        };
-        let format = match storage {
-            Storage::Dense(element) => {
-                let values = Memory::new(self.gpu, count * element.bytes())?;
-                fill(
-                    if element == Element::F32 { "fill_f32" } else { "fill_bf16" },
-                    &values,
-                    count,
-                    seed,
-                    reach,
-                )?;
-                return Ok(Matrix { storage, rows, cols, block: 0, values, scales: None, minima: None });
-            }
-            Storage::Quantised(format) => format,
-        };
-        let block = format.block(cols);
-        let levels = if format == Format::Int8 { count } else { count / 2 };
-        let values = Memory::new(self.gpu, levels)?;
-        let limit = if format == Format::Int8 { 1.0 } else { 0.0 };
-        fill("fill_bytes", &values, levels, seed, limit)?;
-        let halves = |value: f32| -> Result<Memory> {
-            let memory = Memory::new(self.gpu, count / block * 2)?;
-            fill("fill_halves", &memory, count / block, u64::from(f32_to_half(value)), 0.0)?;
-            Ok(memory)
-        };
-        let (scale, minimum) =
-            if format == Format::Int4 { (reach / 7.5, Some(-reach)) } else { (reach / 127.0, None) };
-        let (scales, minima) = (Some(halves(scale)?), minimum.map(halves).transpose()?);
-        Ok(Matrix { storage, rows, cols, block, values, scales, minima })
-    }
 }
 
 enum Part {
@@ -526,16 +484,4 @@ fn bf16_bits(value: f32) -> u16 {
         return (bits >> 16) as u16 | 0x40;
     }
     ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
-}
-
-/// As `RandomModel` makes them.
-fn random_vector(name: &str, width: usize, seed: u64) -> Vec<f32> {
-    let place = name.bytes().fold(seed, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let mut random = crate::random::Random::seeded(place);
-    let middle = match name {
-        _ if name.ends_with("time_decay") => -2.0,
-        _ if name.contains("ln") && name.ends_with("weight") => 1.0,
-        _ => 0.0,
-    };
-    (0..width).map(|_| middle + 2.0 * random.unit() as f32 - 1.0).collect()
 }
