@@ -255,18 +255,18 @@ impl std::fmt::Debug for Outside {
 
 struct Nothing;
 
-fn denied<T>() -> Result<T> {
-    Err(Error::Denied { message: "this host reaches nothing outside itself".to_owned() })
+fn nowhere<T>() -> Result<T> {
+    Err(Error::Conflict { message: "this host reaches nothing outside itself".to_owned() })
 }
 
 #[async_trait]
 impl Web for Nothing {
     fn address(&self, _: &str) -> Result<WebLink> {
-        denied()
+        nowhere()
     }
 
     async fn page(&self, _: &str) -> Result<WebPage> {
-        denied()
+        nowhere()
     }
 }
 
@@ -287,7 +287,7 @@ impl Grants for Nothing {
     }
 
     async fn set(&self, _: &str, _: PluginGrants) -> Result<()> {
-        denied()
+        nowhere()
     }
 
     fn version(&self) -> u64 {
