@@ -54,7 +54,7 @@ async fn errors_and_traps_are_told_apart() {
     check("read-too-much", &Code(ErrorCode::InvalidInput, "at most 1 MiB")).await;
     check("read-past-the-end", &Fault(Guest(ErrorCode::Internal), "0 bytes")).await;
     check("sniff", &Fault(Guest(ErrorCode::Internal), "27 手册.txt text/plain")).await;
-    check("ocr", &Code(ErrorCode::Unsupported, "ocr is not granted")).await;
+    check("ocr", &Code(ErrorCode::Unsupported, "recognises no text in pictures")).await;
 }
 
 #[tokio::test]

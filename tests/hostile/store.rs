@@ -139,8 +139,8 @@ async fn what_is_not_granted_is_refused_and_small_state_is_kept() {
     assert_eq!(store("state").ping().await.unwrap(), "value");
     assert_eq!(store("control-characters").ping().await.unwrap(), "[31mred");
     for (behaviour, expected) in [
-        ("http", Code(ErrorCode::Unsupported, "http is not granted")),
-        ("sql", Code(ErrorCode::Unsupported, "sql is not granted")),
+        ("http", Code(ErrorCode::Unavailable, "granted no server")),
+        ("sql", Code(ErrorCode::Unavailable, "granted no database")),
         ("large-state", Fault(Guest(ErrorCode::Quota), "at most 65536")),
     ] {
         assert_error(&store(behaviour).ping().await.unwrap_err(), &expected, behaviour);
