@@ -30,7 +30,7 @@ async fn wrong_documents_say_what_is_wrong_and_harm_no_other() {
     let why = failure(&host, "noise.txt", vec![0_u8; 100_000]).await;
     assert!(!why.is_empty());
     let why = failure(&host, "picture.txt", &b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..]).await;
-    assert!(why.contains("image/png"), "{why}");
+    assert!(why.contains("picture") || why.contains("tesseract"), "{why}");
     assert_eq!(host.index("initial").await, before, "what failed leaves nothing, what was there stays");
 
     // Bytes that are no UTF-8 are read in the encoding that they are in, or refused: never garbage in silence.

@@ -278,7 +278,12 @@ impl Bindings for PluginBindings {
     async fn install(&self, component: Vec<u8>) -> Result<(&'static str, PluginInfo)> {
         let plugins = self.plugins.clone();
         let loaded = tokio::task::spawn_blocking(move || plugins.install(&component)).await;
-        let loaded = loaded.map_err(|_| Error::internal("checking a component failed"))??;
+        let checked = loaded.map_err(|_| Error::internal("checking a component failed"))?;
+        // Here the caller brought the component: why it is refused is for them to read.
+        let loaded = checked.map_err(|error| match error {
+            Error::Plugin { message, .. } => Error::invalid(format!("the component is refused: {message}")),
+            other => other,
+        })?;
         Ok((loaded.kind.name(), loaded.info))
     }
 
