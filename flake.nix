@@ -159,8 +159,7 @@
           );
         default = program { };
 
-        # CUDA's compiler and libraries, and the crate's `cuda` feature as soon as it has one.
-        hasCudaFeature = (manifest ./host/rag).features or { } ? cuda;
+        # CUDA's compiler and libraries, and the crate's `cuda` feature.
         cudaPackages =
           (import nixpkgs {
             inherit system;
@@ -169,7 +168,7 @@
         cuda = program {
           pname = "rwkv-rag-cuda";
           cargoArtifacts = null;
-          cargoExtraArgs = "--locked -p rag" + (if hasCudaFeature then " --features cuda" else "");
+          cargoExtraArgs = "--locked -p rag --features cuda";
           nativeBuildInputs = [ cudaPackages.cuda_nvcc ];
           buildInputs = [
             cudaPackages.cuda_cudart

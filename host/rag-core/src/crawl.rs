@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
+use crate::jobs::report;
 use crate::limits;
-use crate::ports::{Blob, CrawlOrder, Job, JobKind, JobState, Progress, Stage, WebPage};
+use crate::ports::{Blob, CrawlOrder, Job, JobKind, JobState, Stage, WebPage};
 use crate::rag::Rag;
 
 /// Addresses that a crawl remembers, and tries for each page that it may save: dead links end it as well.
@@ -79,7 +80,8 @@ pub(crate) async fn crawl(rag: &Rag, job: &Job, order: &CrawlOrder) -> Result<Jo
     let mut walk = Walk::new(order.clone());
     let mut failure = None;
     while let Some((url, depth)) = walk.next() {
-        report(rag, job, &walk).await?;
+        let (saved, wanted) = (u64::from(walk.saved), u64::from(order.pages_max));
+        report(rag, &job.id, Stage::Parse, saved, wanted).await?;
         match rag.outside.web.page(&url).await {
             Ok(page) => {
                 if walk.take(&page, depth) {
@@ -152,16 +154,6 @@ impl Walk {
         }
         true
     }
-}
-
-/// Tells how far it is, and stops when somebody cancelled it.
-async fn report(rag: &Rag, job: &Job, walk: &Walk) -> Result<()> {
-    if matches!(rag.catalog.job(&job.id).await?.state, JobState::Cancelled | JobState::Paused) {
-        return Err(Error::Cancelled);
-    }
-    let (done, total) = (u64::from(walk.saved), u64::from(walk.order.pages_max));
-    let percent = (done * 99 / total.max(1)) as u8;
-    rag.catalog.progress(&job.id, Progress { stage: Stage::Parse, done, total, percent }).await
 }
 
 async fn save(rag: &Rag, job: &Job, page: WebPage) -> Result<()> {

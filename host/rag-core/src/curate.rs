@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::document::{Chunk, ChunkId, DocumentId};
 use crate::error::{Error, ErrorCode, Result};
 use crate::ingest::{embed_text, store_fields};
+use crate::jobs::report;
 use crate::kb::KbName;
 use crate::limits;
 use crate::ports::{
-    Binding, DocumentInfo, Job, JobId, JobState, Progress, Purpose, Stage, StoreBatch, Stored,
-    VectorCollection,
+    Binding, DocumentInfo, Job, JobState, Purpose, Stage, StoreBatch, Stored, VectorCollection,
 };
 use crate::rag::Rag;
 use crate::search::Metric;
@@ -108,12 +108,6 @@ async fn embed_all(rag: &Rag, job: &Job, document: &DocumentInfo) -> Result<()> 
         upsert(&binding, document, &chunks).await?;
         report(rag, &job.id, Stage::Embed, done, document.chunks).await?;
     }
-}
-
-/// Tells how far a job is; `Cancelled` when somebody cancelled or paused it.
-pub(crate) async fn report(rag: &Rag, job: &JobId, stage: Stage, done: u64, total: u64) -> Result<()> {
-    let percent = u8::try_from(done.min(total) * 99 / total.max(1)).unwrap_or(99);
-    rag.catalog.progress(job, Progress { stage, done, total, percent }).await
 }
 
 async fn upsert(binding: &Arc<Binding>, document: &DocumentInfo, chunks: &[Chunk]) -> Result<()> {

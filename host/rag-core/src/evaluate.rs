@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::curate::report;
 use crate::error::{Error, Result};
+use crate::jobs::report;
 use crate::limits;
 use crate::ports::{Binding, Expected, Job, JobState, Outcome, Question, RunHit, RunSettings, Scores, Stage};
 use crate::rag::Rag;

@@ -178,12 +178,8 @@ impl Rag {
             }
         };
         let staged = self.records.assign_generation(kb, number, &job.id).await?;
-        match self.records.set_priority(&job.id, limits::PRIORITY_REINDEX).await {
-            // It was quicker than this.
-            Err(error) if error.code() == ErrorCode::Conflict => Ok(staged),
-            Err(error) => Err(error),
-            Ok(_) => Ok(staged),
-        }
+        self.prioritise(job, limits::PRIORITY_REINDEX).await?;
+        Ok(staged)
     }
 
     /// Compares a complete generation with the live one; then it is ready, and live if that was asked.

@@ -10,10 +10,10 @@ use crate::document::{
     BlobHash, Chunk, ChunkId, ChunkSpan, DocumentId, Heading, Location, ParsedSummary, Span, Vectors,
 };
 use crate::error::{Error, Result};
-use crate::kb::KbName;
+use crate::kb::{KbName, PluginChoice};
 use crate::limits;
 use crate::ports::{
-    Binding, DocumentInfo, IngestSource, Job, JobState, NewDocument, Opened, Parse, Progress, Purpose, Stage,
+    Binding, DocumentInfo, IngestSource, Job, NewDocument, Opened, Parse, Progress, Purpose, Stage,
     StoreBatch, VectorCollection,
 };
 use crate::rag::Rag;
@@ -25,11 +25,19 @@ const BUSY_TRIES: u32 = 60;
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Attribute of documents that came from the web: where they were found.
-pub(crate) const URL_ATTRIBUTE: &str = "url";
+const URL_ATTRIBUTE: &str = "url";
 
-/// Where a document was found on the web, kept with it as every attribute.
-pub(crate) fn origin_of(document: &DocumentInfo) -> Option<String> {
-    document.attributes.iter().find(|(key, _)| key == URL_ATTRIBUTE).map(|(_, url)| url.clone())
+/// What reads a document of the catalogue anew. Where it was found on the web is kept with it as every attribute.
+pub(crate) fn source_of(document: &DocumentInfo, chunker: Option<PluginChoice>) -> IngestSource {
+    let origin = document.attributes.iter().find(|(key, _)| key == URL_ATTRIBUTE);
+    IngestSource {
+        blob: document.blob.clone(),
+        size: document.size,
+        name: document.name.clone(),
+        media_type: document.media_type.clone(),
+        chunker,
+        origin: origin.map(|(_, url)| url.clone()),
+    }
 }
 
 /// What an ingest ended in.
@@ -254,9 +262,6 @@ impl Work<'_> {
 
     /// Tells how far the job is, and stops it when somebody cancelled it.
     async fn report(&self, stage: Stage, done: u64, total: u64) -> Result<()> {
-        if matches!(self.rag.catalog.job(&self.job.id).await?.state, JobState::Cancelled | JobState::Paused) {
-            return Err(Error::Cancelled);
-        }
         // Text and original differ in size, but the share of one is a fair guess at the share of the other.
         let share = self.text_done.min(self.document.size) * 96 / self.document.size.max(1);
         let percent = if stage == Stage::Commit { 99 } else { 1 + share as u8 };

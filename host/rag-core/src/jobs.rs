@@ -12,7 +12,9 @@ use crate::generations;
 use crate::ingest::ingest;
 use crate::kb::Kb;
 use crate::limits;
-use crate::ports::{Binding, GenerationState, IngestSource, Job, JobKind, JobState, VectorStore};
+use crate::ports::{
+    Binding, GenerationState, IngestSource, Job, JobId, JobKind, JobState, Progress, Stage, VectorStore,
+};
 use crate::rag::Rag;
 use crate::reindex::reindex;
 
@@ -150,6 +152,12 @@ async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<JobSt
 async fn run_delete(rag: &Rag, document: &DocumentId) -> Result<JobState> {
     rag.delete_document(document).await?;
     Ok(JobState::Done { document: None, unchanged: false })
+}
+
+/// Tells how far a job is; `Cancelled` when somebody cancelled or paused it.
+pub(crate) async fn report(rag: &Rag, job: &JobId, stage: Stage, done: u64, total: u64) -> Result<()> {
+    let percent = u8::try_from(done.min(total) * 99 / total.max(1)).unwrap_or(99);
+    rag.catalog.progress(job, Progress { stage, done, total, percent }).await
 }
 
 /// Drops vectors that no committed chunk refers to from the vector store, then from the catalogue's list.

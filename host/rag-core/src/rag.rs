@@ -150,8 +150,12 @@ impl Rag {
     /// Likewise for work that somebody waits for: it goes before what merely waits.
     pub(crate) async fn enqueue_soon(&self, kb: &KbName, kind: &JobKind) -> Result<Job> {
         let job = self.enqueue(kb, kind).await?;
-        match self.records.set_priority(&job.id, limits::PRIORITY_SOON).await {
-            // It was quicker than this.
+        self.prioritise(job, limits::PRIORITY_SOON).await
+    }
+
+    /// Moves a job that was just queued; one that runs already stays as it is.
+    pub(crate) async fn prioritise(&self, job: Job, priority: i32) -> Result<Job> {
+        match self.records.set_priority(&job.id, priority).await {
             Err(error) if error.code() == ErrorCode::Conflict => Ok(job),
             changed => changed,
         }
@@ -166,14 +170,7 @@ impl Rag {
             let settings = KbSettings { chunker: chunker.clone(), ..kb.settings };
             self.check_settings(&document.kb, &settings).await?;
         }
-        let source = IngestSource {
-            origin: ingest::origin_of(&document),
-            blob: document.blob,
-            size: document.size,
-            name: document.name,
-            media_type: document.media_type,
-            chunker,
-        };
+        let source = ingest::source_of(&document, chunker);
         self.enqueue(&document.kb, &JobKind::Ingest(source)).await
     }
 

@@ -2,9 +2,10 @@
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::ingest;
+use crate::jobs::report;
 use crate::kb::Kb;
 use crate::limits;
-use crate::ports::{DocumentInfo, GenerationState, IngestSource, Job, JobState, Progress, Stage, kb_with};
+use crate::ports::{DocumentInfo, GenerationState, Job, JobState, Stage, kb_with};
 use crate::rag::Rag;
 
 /// Documents asked for at once.
@@ -38,7 +39,8 @@ pub(crate) async fn reindex(rag: &Rag, job: &Job, number: u64) -> Result<Option<
             break;
         }
         for (at, document) in (0_u64..).zip(&missing) {
-            report(rag, job, kb.documents, count - at.min(count)).await?;
+            let left = count - at.min(count);
+            report(rag, &job.id, Stage::Embed, kb.documents.saturating_sub(left), kb.documents).await?;
             if at > 0 && somebody_waits(rag, job).await? {
                 return Ok(None);
             }
@@ -56,14 +58,7 @@ pub(crate) async fn reindex(rag: &Rag, job: &Job, number: u64) -> Result<Option<
 
 async fn read_anew(rag: &Rag, job: &Job, next: &Kb, document: &DocumentInfo) -> Result<()> {
     let binding = rag.bindings.bind(next).await?;
-    let source = IngestSource {
-        blob: document.blob.clone(),
-        size: document.size,
-        name: document.name.clone(),
-        media_type: document.media_type.clone(),
-        chunker: None,
-        origin: ingest::origin_of(document),
-    };
+    let source = ingest::source_of(document, None);
     let read = match ingest::ingest_with(rag, &binding, job, &source).await {
         Ok(read) => read,
         // Somebody deleted it meanwhile.
@@ -98,10 +93,4 @@ async fn somebody_waits(rag: &Rag, job: &Job) -> Result<bool> {
             && other.id != job.id
     };
     Ok(rag.catalog.jobs(None, JOBS_SEEN).await?.iter().any(waits))
-}
-
-async fn report(rag: &Rag, job: &Job, documents: u64, left: u64) -> Result<()> {
-    let done = documents.saturating_sub(left);
-    let percent = u8::try_from(done * 99 / documents.max(1)).unwrap_or(99);
-    rag.catalog.progress(&job.id, Progress { stage: Stage::Embed, done, total: documents, percent }).await
 }

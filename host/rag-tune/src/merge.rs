@@ -11,6 +11,7 @@ use ndarray::s;
 use rag_core::ports::{TuneMethod, TuneSettings};
 use rag_core::{Error, Result};
 use rag_engine::checkpoint;
+use rag_engine::inspect::file_sha256;
 use rag_engine::rwkv::{Config, Version, Weights};
 
 use crate::cpu::frozen::{Frozen, Precision};
@@ -19,7 +20,6 @@ use crate::cpu::load;
 use crate::files::{Container, Planned, Type};
 use crate::saved::WithoutPrefix;
 use crate::sidecar::Sidecar;
-use crate::training::file_hash;
 
 /// Writes `base` with `result` merged in to `output`, in bf16, as `.pth` or safetensors by its ending. `result` needs
 /// its sidecar, and PiSSA's first factors, beside it.
@@ -33,7 +33,7 @@ pub fn merge(base: &Path, result: &Path, output: &Path) -> Result<()> {
 
 pub(crate) fn merge_as(base: &Path, result: &Path, output: &Path, kind: Type) -> Result<()> {
     let sidecar = Sidecar::read(result)?;
-    if file_hash(base)? != sidecar.base_sha256 {
+    if file_sha256(base)? != sidecar.base_sha256 {
         return Err(Error::Conflict {
             message: format!(
                 "{} was tuned on another model ({}), not on {}",

@@ -179,6 +179,43 @@ pub(crate) struct Kept {
     format: String,
 }
 
+/// Calls a macro with every setting but the method, after what is given.
+macro_rules! with_settings {
+    ($apply:ident, $($ahead:tt)*) => {
+        $apply!(
+            $($ahead)*,
+            precision,
+            context_tokens,
+            chunk_tokens,
+            micro_batch,
+            accumulate,
+            epochs,
+            epoch_steps,
+            lr,
+            lr_final,
+            warmup_steps,
+            schedule,
+            beta1,
+            beta2,
+            epsilon,
+            weight_decay,
+            clip,
+            checkpointing,
+            l2wrap,
+            mask,
+            sampling,
+            seed,
+            rank,
+            alpha,
+            dropout,
+            svd_iterations,
+            train_mixes,
+            checkpoint_steps,
+            format
+        )
+    };
+}
+
 /// The same fields on both sides.
 macro_rules! same_fields {
     ($from:ident, $method:expr, $($field:ident),*) => {
@@ -188,76 +225,14 @@ macro_rules! same_fields {
 
 impl From<&TuneSettings> for Kept {
     fn from(s: &TuneSettings) -> Self {
-        same_fields!(
-            s,
-            s.method.name().to_owned(),
-            precision,
-            context_tokens,
-            chunk_tokens,
-            micro_batch,
-            accumulate,
-            epochs,
-            epoch_steps,
-            lr,
-            lr_final,
-            warmup_steps,
-            schedule,
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-            clip,
-            checkpointing,
-            l2wrap,
-            mask,
-            sampling,
-            seed,
-            rank,
-            alpha,
-            dropout,
-            svd_iterations,
-            train_mixes,
-            checkpoint_steps,
-            format
-        )
+        with_settings!(same_fields, s, s.method.name().to_owned())
     }
 }
 
 impl From<&Kept> for TuneSettings {
     fn from(s: &Kept) -> Self {
-        same_fields!(
-            s,
-            // What a damaged file says is found out by the checks of the other settings.
-            TuneMethod::parse(&s.method).unwrap_or(TuneMethod::State),
-            precision,
-            context_tokens,
-            chunk_tokens,
-            micro_batch,
-            accumulate,
-            epochs,
-            epoch_steps,
-            lr,
-            lr_final,
-            warmup_steps,
-            schedule,
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-            clip,
-            checkpointing,
-            l2wrap,
-            mask,
-            sampling,
-            seed,
-            rank,
-            alpha,
-            dropout,
-            svd_iterations,
-            train_mixes,
-            checkpoint_steps,
-            format
-        )
+        // What a damaged file says is found out by the checks of the other settings.
+        with_settings!(same_fields, s, TuneMethod::parse(&s.method).unwrap_or(TuneMethod::State))
     }
 }
 

@@ -10,14 +10,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use rag_core::ports::{TuneMethod, TunePoint, TuneSettings};
 use rag_core::{Error, Result};
 use rag_engine::checkpoint;
+use rag_engine::inspect::file_sha256;
 use rag_engine::tokenizer::Tokenizer;
-use sha2::{Digest, Sha256};
 
 use crate::adam::{Rate, Step};
 use crate::cpu::attach::Named;
 use crate::dataset::samples::{Corpus, Sampler};
 use crate::device::{self, Device, Opened};
-use crate::files::{Container, Type, safetensors, storage};
+use crate::files::{Container, Type, safetensors};
 use crate::saved;
 use crate::settings::{self, Checked};
 use crate::sidecar::Sidecar;
@@ -94,7 +94,7 @@ impl Training {
         let epoch_steps = epoch_steps(&plan.settings, corpus.len() as u64);
         let steps = epoch_steps * u64::from(plan.settings.epochs);
         let rate = Rate::of(&plan.settings, steps)?;
-        let base_hash = file_hash(&plan.base)?;
+        let base_hash = file_sha256(&plan.base)?;
         let mut training = Self {
             plan,
             checked,
@@ -279,14 +279,6 @@ pub(crate) fn epoch_steps(settings: &TuneSettings, documents: u64) -> u64 {
         0 => documents.div_ceil(u64::from(settings.micro_batch) * u64::from(settings.accumulate)).max(1),
         steps => u64::from(steps),
     }
-}
-
-/// SHA-256 of a file, in hexadecimal.
-pub(crate) fn file_hash(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = fs_err::File::open(path).map_err(|e| storage(path, e))?;
-    std::io::copy(&mut file, &mut hash).map_err(|e| storage(path, e))?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Memory of this process that is in use, where the system says.

@@ -8,7 +8,6 @@ use futures_util::future::BoxFuture;
 use rag_core::error::PluginFault;
 use rag_core::ports::PluginInfo;
 use rag_core::{Error, Result};
-use sha2::{Digest, Sha256};
 use wasmtime::Store;
 use wasmtime::component::Component as Code;
 
@@ -31,7 +30,7 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
     let refused = |message: String| fault::new(&name, PluginFault::Refused, message);
     let wasm = read(path, runner.limits.component_bytes_max)?;
     shape(&wasm).map_err(refused)?;
-    let digest: String = Sha256::digest(&wasm).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = crate::shelf::digest_of(&wasm);
     let (code, origin) = artefacts
         .load(&runner.engine, &digest, &wasm)
         .map_err(|why| refused(format!("it is not a valid component: {why}")))?;

@@ -28,6 +28,8 @@ use resolver::{Refused, Resolver};
 /// Headers of one request and their bytes in all.
 const HEADERS_MAX: usize = 64;
 const HEADER_BYTES_MAX: usize = 32 << 10;
+/// Bounds the body of a response.
+const RESPONSE_SETTING: &str = "egress.response_bytes_max";
 /// What a guest may not set: it belongs to the connection, or says who is asked.
 const HEADERS_OF_HOST: [&str; 14] = [
     "connection",
@@ -143,7 +145,12 @@ impl Http for Granted {
         }
         let bytes = request.body.as_ref().map_or(0, Vec::len);
         if bytes > self.limits.request_bytes_max {
-            return Err(too_large("a request", bytes, self.limits.request_bytes_max, "request_bytes_max"));
+            return Err(too_large(
+                "a request",
+                bytes,
+                self.limits.request_bytes_max,
+                "egress.request_bytes_max",
+            ));
         }
         let started = Instant::now();
         let limit_ms = self.limits.timeout_ms;
@@ -212,14 +219,14 @@ impl Granted {
         }
         let announced = response.content_length().unwrap_or(0) as usize;
         if announced > limit {
-            return Err(too_large("a response", announced, limit, "response_bytes_max"));
+            return Err(too_large("a response", announced, limit, RESPONSE_SETTING));
         }
         let mut body = Vec::with_capacity(announced);
         let mut stream = response.bytes_stream();
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|error| failed(target, &error))?;
             if body.len() + piece.len() > limit {
-                return Err(too_large("a response", body.len() + piece.len(), limit, "response_bytes_max"));
+                return Err(too_large("a response", body.len() + piece.len(), limit, RESPONSE_SETTING));
             }
             body.extend_from_slice(&piece);
         }
@@ -227,11 +234,7 @@ impl Granted {
     }
 }
 
-fn too_large(what: &str, size: usize, limit: usize, name: &str) -> Error {
-    let setting = match name {
-        "request_bytes_max" => "egress.request_bytes_max",
-        _ => "egress.response_bytes_max",
-    };
+fn too_large(what: &str, size: usize, limit: usize, setting: &'static str) -> Error {
     Error::TooLarge { what: what.to_owned(), size: size as u64, limit: limit as u64, unit: "bytes", setting }
 }
 

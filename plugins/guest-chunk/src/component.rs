@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use self::bindings::exports::ragkit::plugin::{chunker, info};
 use self::bindings::ragkit::host::{config, tokens};
 use self::bindings::ragkit::types::types as wit;
-use crate::{Block, Chunk, Code, Error, Heading, Kind, Models, Result, Section};
+use crate::{Block, Chunk, Error, Heading, Kind, Models, Result, Section};
 
 /// As `wit-bindgen` makes them.
 pub mod bindings {
@@ -107,25 +107,4 @@ fn block(block: &chunker::BlockSpan) -> Block {
     Block { start: block.span.start as usize, end: block.span.end as usize, kind }
 }
 
-/// In the order of `ragkit:types/error-code`.
-const CODES: [(Code, wit::ErrorCode); 8] = [
-    (Code::InvalidInput, wit::ErrorCode::InvalidInput),
-    (Code::Unsupported, wit::ErrorCode::Unsupported),
-    (Code::NotFound, wit::ErrorCode::NotFound),
-    (Code::Conflict, wit::ErrorCode::Conflict),
-    (Code::Quota, wit::ErrorCode::Quota),
-    (Code::Unavailable, wit::ErrorCode::Unavailable),
-    (Code::Timeout, wit::ErrorCode::Timeout),
-    (Code::Internal, wit::ErrorCode::Internal),
-];
-
-fn from_host(error: wit::Error) -> Error {
-    let code = CODES.iter().find(|(_, code)| *code == error.code).map_or(Code::Internal, |(code, _)| *code);
-    Error { code, message: error.message, retryable: error.retryable }
-}
-
-fn to_host(error: Error) -> wit::Error {
-    let code = CODES.iter().find(|(code, _)| *code == error.code);
-    let code = code.map_or(wit::ErrorCode::Internal, |(_, code)| *code);
-    wit::Error { code, message: error.message, retryable: error.retryable }
-}
+guest_settings::host_errors!(wit);

@@ -36,3 +36,37 @@ impl Error {
         Error { code: Code::Internal, message, retryable: false }
     }
 }
+
+/// `from_host` and `to_host`: between [`Error`] and the contract's errors, whose types `wit-bindgen` makes anew in each
+/// library; `$wit` is the module that holds them.
+#[macro_export]
+macro_rules! host_errors {
+    ($wit:ident) => {
+        /// In the order of `ragkit:types/error-code`.
+        const CODES: [($crate::error::Code, $wit::ErrorCode); 8] = {
+            use $crate::error::Code;
+            [
+                (Code::InvalidInput, $wit::ErrorCode::InvalidInput),
+                (Code::Unsupported, $wit::ErrorCode::Unsupported),
+                (Code::NotFound, $wit::ErrorCode::NotFound),
+                (Code::Conflict, $wit::ErrorCode::Conflict),
+                (Code::Quota, $wit::ErrorCode::Quota),
+                (Code::Unavailable, $wit::ErrorCode::Unavailable),
+                (Code::Timeout, $wit::ErrorCode::Timeout),
+                (Code::Internal, $wit::ErrorCode::Internal),
+            ]
+        };
+
+        fn from_host(error: $wit::Error) -> $crate::error::Error {
+            let code = CODES.iter().find(|(_, code)| *code == error.code);
+            let code = code.map_or($crate::error::Code::Internal, |(code, _)| *code);
+            $crate::error::Error { code, message: error.message, retryable: error.retryable }
+        }
+
+        fn to_host(error: $crate::error::Error) -> $wit::Error {
+            let code = CODES.iter().find(|(code, _)| *code == error.code);
+            let code = code.map_or($wit::ErrorCode::Internal, |(_, code)| *code);
+            $wit::Error { code, message: error.message, retryable: error.retryable }
+        }
+    };
+}

@@ -7,13 +7,13 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::loaded::{Loaded, Pooling, Precision, ScoreHead};
 use super::model::{Layer, Linear, Model, Norm};
 use super::tokenizer::Tokenizer;
 use super::word_table::WordTable;
 use crate::checkpoint;
+use crate::inspect::file_sha256;
 use crate::rwkv::Weights;
 
 /// The vocabulary's file.
@@ -325,9 +325,9 @@ fn json<T: serde::de::DeserializeOwned>(path: &Path, name: &str) -> Result<Optio
     serde_json::from_str(&text).map(Some).map_err(|error| format!("{name} cannot be read: {error}"))
 }
 
+/// First 12 digits of the file's SHA-256.
 fn hash(path: &Path) -> Result<String, String> {
-    let mut file = fs_err::File::open(path).map_err(|error| error.to_string())?;
-    let mut sha = Sha256::new();
-    std::io::copy(&mut file, &mut sha).map_err(|error| error.to_string())?;
-    Ok(sha.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    let mut digits = file_sha256(path).map_err(|error| error.to_string())?;
+    digits.truncate(12);
+    Ok(digits)
 }

@@ -284,10 +284,6 @@ pub(super) fn roll_back(
     find(transaction, name, kb, number)
 }
 
-pub(super) fn drop_words(transaction: &Transaction<'_>, kb: i64) -> Step<()> {
-    indexes::drop_all_words(transaction, kb)
-}
-
 fn conflict(message: String) -> crate::fault::Fault {
     Error::Conflict { message }.into()
 }

@@ -78,6 +78,14 @@ fn select(connection: &Connection, kb: i64, condition: &str) -> Step<Vec<UnusedI
 const ALIKE: &str =
     "o.kb = d.kb AND o.name = d.name AND o.blob = d.blob AND o.disabled = d.disabled AND o.ready = 1";
 
+/// The condition of live documents `d` of knowledge base ?1, `k`, that the index ?2 lacks.
+fn missing() -> String {
+    format!(
+        "d.kb = ?1 AND d.collection = k.collection AND d.ready = 1
+         AND NOT EXISTS (SELECT 1 FROM documents o WHERE o.collection = ?2 AND {ALIKE})"
+    )
+}
+
 pub(super) fn gaps(
     connection: &Connection,
     name: &KbName,
@@ -85,10 +93,7 @@ pub(super) fn gaps(
     limit: u32,
 ) -> Step<(Vec<DocumentInfo>, u64)> {
     let kb = kbs::row_of(connection, name)?;
-    let missing = format!(
-        "d.kb = ?1 AND d.collection = k.collection AND d.ready = 1
-         AND NOT EXISTS (SELECT 1 FROM documents o WHERE o.collection = ?2 AND {ALIKE})"
-    );
+    let missing = missing();
     let count = connection
         .prepare_cached(&format!(
             "SELECT count(*) FROM documents d JOIN kbs k ON k.row = d.kb WHERE {missing}"
@@ -103,8 +108,8 @@ pub(super) fn gaps(
 /// Rows of the live documents that an index lacks.
 pub(super) fn gap_rows(connection: &Connection, kb: i64, collection: &str) -> Step<Vec<i64>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT d.row FROM documents d JOIN kbs k ON k.row = d.kb WHERE d.kb = ?1 AND d.collection = k.collection
-         AND d.ready = 1 AND NOT EXISTS (SELECT 1 FROM documents o WHERE o.collection = ?2 AND {ALIKE})"
+        "SELECT d.row FROM documents d JOIN kbs k ON k.row = d.kb WHERE {}",
+        missing()
     ))?;
     let rows = statement.query_map(params![kb, collection], |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

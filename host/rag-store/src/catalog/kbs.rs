@@ -5,7 +5,7 @@ use rag_core::document::BlobHash;
 use rag_core::kb::{Kb, KbName, KbSettings};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{generations, retire};
+use super::{generations, indexes, retire};
 use crate::fault::Step;
 use crate::store::now_ms;
 use crate::{settings, words};
@@ -84,7 +84,7 @@ pub(super) fn delete(transaction: &Transaction<'_>, name: &KbName) -> Step<(Vec<
         let rows = statement.query_map([kb], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<Vec<i64>>>()?
     };
-    generations::drop_words(transaction, kb)?;
+    indexes::drop_all_words(transaction, kb)?;
     for statement in [
         "DELETE FROM indexes WHERE kb = ?1",
         "DELETE FROM generations WHERE kb = ?1",

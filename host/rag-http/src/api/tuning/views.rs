@@ -245,66 +245,11 @@ pub(crate) struct DocumentPreview {
     counted: u64,
 }
 
-/// `into.field = self.field` where there is one.
-macro_rules! overlay {
-    ($from:expr, $into:expr, $($field:ident),*) => {
-        $(if let Some(value) = &$from.$field { $into.$field = value.clone(); })*
-    };
-}
-
-impl NewJob {
-    /// The whole request, with defaults for what is left out.
-    pub(super) fn read(&self, tune: &dyn Tune) -> rag_core::Result<TuneRequest> {
-        let change = &self.settings;
-        let asked = change.method.as_deref().map(method).transpose()?;
-        let mut settings = tune.defaults(self.base.as_deref(), asked)?;
-        overlay!(
-            change,
-            settings,
-            precision,
-            context_tokens,
-            chunk_tokens,
-            micro_batch,
-            accumulate,
-            epochs,
-            epoch_steps,
-            lr,
-            lr_final,
-            warmup_steps,
-            schedule,
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay,
-            clip,
-            checkpointing,
-            l2wrap,
-            mask,
-            sampling,
-            seed,
-            rank,
-            alpha,
-            dropout,
-            svd_iterations,
-            train_mixes,
-            checkpoint_steps,
-            format
-        );
-        Ok(TuneRequest {
-            name: self.name.clone().unwrap_or_else(|| self.dataset.clone()),
-            base: self.base.clone(),
-            dataset: self.dataset.clone(),
-            settings,
-        })
-    }
-}
-
-impl From<TuneSettings> for SettingsView {
-    fn from(s: TuneSettings) -> Self {
-        macro_rules! fields {
-            ($($field:ident),*) => { SettingsView { method: TuneMethod::name(s.method), $($field: s.$field),* } };
-        }
-        fields!(
+/// Calls a macro with every setting but the method, after what is given.
+macro_rules! with_settings {
+    ($apply:ident, $($ahead:tt)*) => {
+        $apply!(
+            $($ahead)*,
             precision,
             context_tokens,
             chunk_tokens,
@@ -334,6 +279,40 @@ impl From<TuneSettings> for SettingsView {
             checkpoint_steps,
             format
         )
+    };
+}
+
+/// `into.field = self.field` where there is one.
+macro_rules! overlay {
+    ($from:expr, $into:expr, $($field:ident),*) => {
+        $(if let Some(value) = &$from.$field { $into.$field = value.clone(); })*
+    };
+}
+
+impl NewJob {
+    /// The whole request, with defaults for what is left out.
+    pub(super) fn read(&self, tune: &dyn Tune) -> rag_core::Result<TuneRequest> {
+        let change = &self.settings;
+        let asked = change.method.as_deref().map(method).transpose()?;
+        let mut settings = tune.defaults(self.base.as_deref(), asked)?;
+        with_settings!(overlay, change, settings);
+        Ok(TuneRequest {
+            name: self.name.clone().unwrap_or_else(|| self.dataset.clone()),
+            base: self.base.clone(),
+            dataset: self.dataset.clone(),
+            settings,
+        })
+    }
+}
+
+impl From<TuneSettings> for SettingsView {
+    fn from(s: TuneSettings) -> Self {
+        macro_rules! fields {
+            ($from:ident, $($field:ident),*) => {
+                SettingsView { method: TuneMethod::name($from.method), $($field: $from.$field),* }
+            };
+        }
+        with_settings!(fields, s)
     }
 }
 
