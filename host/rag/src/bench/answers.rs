@@ -23,6 +23,9 @@ use crate::output::Progress;
 
 /// Characters of a passage around the answer: Chinese and other text.
 const PASSAGE_CHARS: [usize; 2] = [380, 1_100];
+/// Characters of a passage, and questions asked one by one, by which the wait for the first word is measured.
+const WAIT_CHARS: usize = 400;
+const WAIT_QUESTIONS: usize = 16;
 /// Every so many-th question gets another question's passage with `--shuffle`, where a refusal is right.
 const SHUFFLED_EVERY: usize = 4;
 
@@ -53,7 +56,29 @@ pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
     progress.finish("done");
     let mut all = figures(&answered);
     all.push(Figure::new("speed", answered.len() as f64 / start.elapsed().as_secs_f64(), "questions/s"));
+    all.extend(first_words(&scratch, &asked).await?);
     Ok(all)
+}
+
+/// Milliseconds from a request to the first piece of its answer, nothing else running: the median over long passages.
+async fn first_words(scratch: &Scratch, asked: &[&Row]) -> Result<Option<Figure>> {
+    let mut waits = Vec::with_capacity(WAIT_QUESTIONS);
+    let long = asked.iter().filter(|row| row.context.chars().count() >= WAIT_CHARS);
+    for row in long.take(WAIT_QUESTIONS) {
+        let passage = crop(&row.context, row.answers.first(), WAIT_CHARS);
+        let start = Instant::now();
+        let mut stream =
+            scratch.parts.rag.generator.generate(request(scratch, &row.question, passage)).await?;
+        while let Some(event) = stream.try_next().await.context("the model failed")? {
+            if matches!(event, GenerationEvent::Text(_)) {
+                break;
+            }
+        }
+        waits.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    waits.sort_unstable_by(f64::total_cmp);
+    let median = waits.get(waits.len() / 2);
+    Ok(median.map(|wait| Figure::new(format!("first word, passage of {WAIT_CHARS} characters"), *wait, "ms")))
 }
 
 /// The passage of a question half the set away, unless it holds an answer by chance.
@@ -68,17 +93,24 @@ async fn one(scratch: &Scratch, args: &Bench, row: &Row, other: Option<&Row>) ->
     if args.retrieve {
         return retrieved(scratch, args, row).await;
     }
-    let passage = match other {
-        Some(other) => crop(&other.context, other.answers.first()),
-        None => crop(&row.context, row.answers.first()),
-    };
+    let row_read = other.unwrap_or(row);
+    let width = PASSAGE_CHARS[usize::from(!is_chinese(&row_read.context))];
+    let passage = crop(&row_read.context, row_read.answers.first(), width);
+    let stream = scratch.parts.rag.generator.generate(request(scratch, &row.question, passage)).await?;
+    let answer = text_of(stream).await?;
+    let references = if other.is_some() { Vec::new() } else { row.answers.clone() };
+    Ok(Answered { refused: is_model_refusal(&answer), answer, references, passage: passage.to_owned() })
+}
+
+/// What the product asks of the language model about one passage, with default settings.
+fn request(scratch: &Scratch, question: &str, passage: &str) -> GenerateRequest {
     let settings = AnswerSettings::default();
     let generator = &scratch.parts.rag.generator;
     let recalled = [whole(passage)];
     let built = prompt::build(
         &PromptInput {
             template: &settings.template,
-            question: &row.question,
+            question,
             history: &[],
             passages: &recalled,
             passages_max: 1,
@@ -86,17 +118,14 @@ async fn one(scratch: &Scratch, args: &Bench, row: &Row, other: Option<&Row>) ->
         },
         &|text| generator.count_tokens(text),
     );
-    let request = GenerateRequest {
+    GenerateRequest {
         prompt: built.text,
         sampling: Sampling { temperature: settings.temperature, ..Sampling::default() },
         tokens_max: settings.answer_tokens_max,
         stop: rag_core::ask::stops(),
         tenant: String::new(),
         bounds: rag_core::ask::bounds(&**generator, std::iter::once(passage)),
-    };
-    let answer = text_of(generator.generate(request).await?).await?;
-    let references = if other.is_some() { Vec::new() } else { row.answers.clone() };
-    Ok(Answered { refused: is_model_refusal(&answer), answer, references, passage: passage.to_owned() })
+    }
 }
 
 async fn retrieved(scratch: &Scratch, args: &Bench, row: &Row) -> Result<Answered> {
@@ -121,9 +150,8 @@ async fn text_of(mut stream: GenerationStream) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// The part of a context around the answer that a small model reads well.
-fn crop<'a>(context: &'a str, answer: Option<&String>) -> &'a str {
-    let width = PASSAGE_CHARS[usize::from(!is_chinese(context))];
+/// The part of a context around the answer that a small model reads well: at most `width` characters.
+fn crop<'a>(context: &'a str, answer: Option<&String>, width: usize) -> &'a str {
     let answer = answer.and_then(|answer| context.find(answer.as_str())).unwrap_or(0);
     let before = context[..answer].chars().count();
     let at = |chars: usize| context.char_indices().nth(chars).map_or(context.len(), |(byte, _)| byte);
@@ -156,9 +184,9 @@ mod tests {
     #[test]
     fn a_crop_keeps_the_answer() {
         let context = format!("{}答案在此。{}", "前".repeat(1_000), "后".repeat(1_000));
-        let cropped = crop(&context, Some(&"答案".to_owned()));
+        let cropped = crop(&context, Some(&"答案".to_owned()), 380);
         assert!(cropped.contains("答案在此") && cropped.chars().count() == 380);
-        assert_eq!(crop("短文", Some(&"短".to_owned())), "短文");
-        assert_eq!(crop(&context, None).chars().count(), 380);
+        assert_eq!(crop("短文", Some(&"短".to_owned()), 380), "短文");
+        assert_eq!(crop(&context, None, 380).chars().count(), 380);
     }
 }
