@@ -15,6 +15,7 @@ mod host;
 mod models;
 mod outside;
 mod plugin;
+mod pulls;
 mod queue;
 mod tuning;
 
@@ -55,6 +56,7 @@ pub use plugin::{
     Binding, Bindings, Chunk, Parse, ParseSession, PluginInfo, Retrieve, StoreBatch, VectorCollection,
     VectorStore,
 };
+pub use pulls::{NewPull, Pull, PullFile, PullState, PullsNow};
 pub use queue::Queue;
 pub use tuning::{
     Tune, TuneDataset, TuneEstimate, TuneJob, TuneMethod, TunePair, TunePoint, TunePreview, TuneRequest,

@@ -7,8 +7,9 @@
 mod attention;
 pub mod bench;
 mod cross;
+pub mod folder;
 pub mod gemm;
-mod hub;
+pub(crate) mod hub;
 mod job;
 mod loaded;
 mod maths;

@@ -1,12 +1,14 @@
-//! What a file of weights is and how much memory it takes, without loading it.
+//! What a file of weights, or an encoder's folder, is and how much memory it takes, without loading it.
 
 use std::path::Path;
 
 use rag_core::ports::ModelKind;
 use rag_core::{Error, Result};
+use sha2::{Digest as _, Sha256};
 
 use crate::checkpoint;
 use crate::cpu::matrix::Format;
+use crate::encoder::{folder, hub};
 use crate::memory;
 use crate::profile;
 use crate::rwkv::{Config, Formats, Weights};
@@ -37,10 +39,13 @@ pub struct Inspected {
 
 /// Reads names and shapes; `Error::Model` for a file that is none of the kinds.
 pub fn inspect(path: &Path, loading: &Loading) -> Result<Inspected> {
+    if path.is_dir() {
+        return Ok(Inspected { memory_bytes: bytes(path)?, ..configured(path)? });
+    }
     let weights = checkpoint::open(path)?;
     let names = weights.names();
     let has = |part: &str| names.iter().any(|name| name.contains(part));
-    let bytes = fs_err::metadata(path).map_err(|e| Error::Storage { message: e.to_string() })?.len();
+    let bytes = bytes(path)?;
     if has("lora_A") || has("lora_B") {
         return Ok(Inspected {
             kind: ModelKind::Adapter,
@@ -65,6 +70,23 @@ pub fn inspect(path: &Path, loading: &Loading) -> Result<Inspected> {
     }
     Err(weights
         .error("it is no RWKV-6 or -7 model, state or adapter, nor an encoder of models/convert".to_owned()))
+}
+
+/// What the configuration in an encoder's folder says, before its weights are there; its memory is not known then.
+pub fn configured(path: &Path) -> Result<Inspected> {
+    let fail = |message: String| Error::Model { path: path.display().to_string(), message };
+    let hub::Described { architecture, scores } = hub::describe(path).map_err(fail)?;
+    let kind = if scores { ModelKind::Reranker } else { ModelKind::Encoder };
+    Ok(Inspected { kind, architecture, memory_bytes: 0 })
+}
+
+/// Bytes of a model's file, or of the files of an encoder's folder that are read.
+pub fn bytes(path: &Path) -> Result<u64> {
+    if path.is_dir() {
+        return folder::files(path)?.iter().map(|(_, file)| bytes(file)).sum();
+    }
+    let metadata = fs_err::metadata(path).map_err(|error| Error::Storage { message: error.to_string() })?;
+    Ok(metadata.len())
 }
 
 fn language(path: &Path, weights: &dyn Weights, loading: &Loading) -> Result<Inspected> {
@@ -104,6 +126,19 @@ pub fn memory_available() -> Option<u64> {
 /// `Error::Unavailable`, with both figures, when so much memory is not to be had.
 pub fn require_memory(path: &Path, bytes: u64) -> Result<()> {
     memory::require(path, usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// SHA-256 of a model, hexadecimal: of its file, or, for an encoder's folder, of the lines `HASH  NAME` that `sha256sum`
+/// writes for the files that are read, in the order of `encoder::folder::files`.
+pub fn sha256(path: &Path) -> Result<String> {
+    if !path.is_dir() {
+        return file_sha256(path);
+    }
+    let mut lines = String::new();
+    for (name, file) in folder::files(path)? {
+        lines.push_str(&format!("{}  {name}\n", file_sha256(&file)?));
+    }
+    Ok(Sha256::digest(lines).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// SHA-256 of a file, hexadecimal.

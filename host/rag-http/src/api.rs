@@ -14,6 +14,7 @@ pub(crate) mod login;
 pub(crate) mod models;
 pub(crate) mod multipart;
 pub(crate) mod plugins;
+pub(crate) mod pulls;
 pub(crate) mod questions;
 pub(crate) mod resumable;
 pub(crate) mod search;

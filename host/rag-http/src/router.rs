@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use crate::api::{
     ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, models, plugins,
-    questions, resumable, search, status, tuning, upload, users, web,
+    pulls, questions, resumable, search, status, tuning, upload, users, web,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
@@ -200,6 +200,8 @@ fn model_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(models::change, models::remove))
         .routes(routes!(models::choose))
         .routes(routes!(models::restart))
+        .routes(routes!(pulls::list, pulls::start))
+        .routes(routes!(pulls::get, pulls::stop))
 }
 
 /// What anyone may reach.

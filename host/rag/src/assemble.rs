@@ -47,6 +47,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         ..StoreConfig::new(&data_dir)
     })?;
     let plugins = load_plugins(config, &data_dir)?;
+    let relevance_min = config.retrieval.floors(engines.embedder.identity(), engines.reranker.identity());
     let Engines { embedder, reranker, generator, models } = engines;
     let grants: Arc<dyn Grants> = Arc::new(GrantBook::open(config, &data_dir)?);
     let egress = Egress::new(config.egress.clone(), Arc::new(SystemLookup));
@@ -84,7 +85,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         records: store,
         models,
         outside,
-        relevance_min: config.retrieval.floors(),
+        relevance_min,
         strikes: Strikes::default(),
         wake_jobs: Box::new(move || waker.notify_one()),
         pause: Box::new(|time: Duration| Box::pin(tokio::time::sleep(time))),
@@ -125,7 +126,7 @@ pub(crate) fn encoder_config(config: &Config) -> Result<EncoderConfig> {
     encoder_of(config, model_file(config, &config.models.encoder)?)
 }
 
-/// How an encoder's file is loaded.
+/// How an encoder's or a reranker's file or folder is loaded.
 pub(crate) fn encoder_of(config: &Config, weights: PathBuf) -> Result<EncoderConfig> {
     Ok(EncoderConfig {
         weights,
@@ -226,10 +227,18 @@ pub(crate) fn stem(path: &Path) -> String {
     path.file_stem().map_or_else(|| "rwkv".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// A model file by its configured name; the error says where it was looked for.
+/// A model's name by its path; a folder's may have dots.
+pub(crate) fn model_name(path: &Path) -> String {
+    match path.file_name() {
+        Some(name) if path.is_dir() => name.to_string_lossy().into_owned(),
+        _ => stem(path),
+    }
+}
+
+/// A model's file, or an encoder's folder, by its configured name; the error says where it was looked for.
 pub(crate) fn model_file(config: &Config, file: &Path) -> Result<PathBuf> {
     let path = config.models_dir().join(file);
-    if !path.is_file() {
+    if !path.is_file() && !path.join("config.json").is_file() {
         bail!("no model file at {}: set models.dir or the file's setting in [models]", path.display());
     }
     Ok(path)

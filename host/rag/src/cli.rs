@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use model::{ChangeModel, KindArg, Model, ModelNotes};
+pub(crate) use model::{ChangeModel, KindArg, Model, ModelNotes, Pull};
 pub(crate) use plugin::{Plugin, PluginSwap, PluginSwapped};
 
 /// Documents become knowledge bases; questions get answers with citations, on one's own machine.
@@ -60,7 +60,7 @@ pub(crate) enum Command {
     /// Jobs: list, show, cancel, retry
     #[command(subcommand)]
     Job(Job),
-    /// Models: list, add, choose, take on- and offline, convert
+    /// Models: list, fetch, add, choose, take on- and offline, convert
     #[command(subcommand)]
     Model(Model),
     /// Plugins: list, check, install, swap, go back

@@ -9,6 +9,7 @@ pub(crate) mod kb;
 pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod plugin;
+pub(crate) mod pull;
 pub(crate) mod swap;
 pub(crate) mod tune;
 pub(crate) mod user;
@@ -25,7 +26,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// Escapes a path segment or query value.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use rag_core::relevance::{Floor, RelevanceMin};
 use serde::{Deserialize, Serialize};
 
+/// Identities of the encoder that the default floors were measured with begin so.
+const MEASURED_WITH: &str = "multilingual-e5-small@";
 /// Prefix of environment variables: `RWKV_RAG__SERVER__LISTEN` sets `server.listen`.
 const ENV_PREFIX: &str = "RWKV_RAG__";
 
@@ -67,10 +69,17 @@ pub(crate) struct Models {
     pub(crate) dir: PathBuf,
     /// Further folders whose files may be added as models.
     pub(crate) roots: Vec<PathBuf>,
+    /// The hub that `model pull` fetches from, or a mirror of it; empty fetches nothing.
+    pub(crate) hub: String,
+    /// Where fetched models are kept; empty is `models` in the data folder.
+    pub(crate) downloads: PathBuf,
     /// Where added models and what was chosen are kept; empty is `models.json` in the data folder.
     pub(crate) registry: PathBuf,
-    /// Embedding and reranking model, a file of the folder or an absolute path.
+    /// Embedding model, which reranks too: a file of the folder, an encoder's folder as the hub has it below it, or an
+    /// absolute path.
     pub(crate) encoder: PathBuf,
+    /// Cross-encoder that reranks, likewise; empty reranks with the encoder's token vectors.
+    pub(crate) reranker: PathBuf,
     /// Language model, likewise: `.pth`, `.safetensors` or our quantised format.
     pub(crate) language: PathBuf,
     /// Format that a checkpoint's matrices are converted to at load: `int8`, `int4` or `nf4`; empty keeps them.
@@ -131,12 +140,27 @@ pub(crate) struct Retrieval {
 }
 
 impl Retrieval {
-    pub(crate) fn floors(&self) -> RelevanceMin {
-        let floor = |other: f64, chinese: f64| Floor { chinese: chinese as f32, other: other as f32 };
-        RelevanceMin {
-            rerank: floor(self.relevance_min_rerank, self.relevance_min_rerank_chinese),
-            dense: floor(self.relevance_min_dense, self.relevance_min_dense_chinese),
-        }
+    /// The floors for models of these identities. The defaults were measured with the shipped encoder and mean nothing
+    /// for another one: there they are off, unless they were set to other values.
+    pub(crate) fn floors(&self, embedder: &str, reranker: &str) -> RelevanceMin {
+        let usual = Retrieval::default();
+        let floor = |measured: bool, [other, chinese]: [(f64, f64); 2]| {
+            let of = |(set, usual): (f64, f64)| {
+                if measured || set != usual { set as f32 } else { f32::NEG_INFINITY }
+            };
+            Floor { chinese: of(chinese), other: of(other) }
+        };
+        let ours = |identity: &str| identity.starts_with(MEASURED_WITH);
+        let reranks = ours(reranker.strip_prefix("maxsim:").unwrap_or_default());
+        let rerank = [
+            (self.relevance_min_rerank, usual.relevance_min_rerank),
+            (self.relevance_min_rerank_chinese, usual.relevance_min_rerank_chinese),
+        ];
+        let dense = [
+            (self.relevance_min_dense, usual.relevance_min_dense),
+            (self.relevance_min_dense_chinese, usual.relevance_min_dense_chinese),
+        ];
+        RelevanceMin { rerank: floor(reranks, rerank), dense: floor(ours(embedder), dense) }
     }
 }
 
@@ -187,8 +211,11 @@ impl Default for Models {
         Models {
             dir: PathBuf::new(),
             roots: Vec::new(),
+            hub: "https://huggingface.co".to_owned(),
+            downloads: PathBuf::new(),
             registry: PathBuf::new(),
             encoder: "e5-small.safetensors".into(),
+            reranker: PathBuf::new(),
             language: "rwkv6-demo.safetensors".into(),
             quantize: String::new(),
             quantize_head: false,
@@ -267,6 +294,14 @@ impl Config {
     /// The folder of model files.
     pub(crate) fn models_dir(&self) -> PathBuf {
         shipped(&self.models.dir, "models", "models")
+    }
+
+    /// The folder of fetched models.
+    pub(crate) fn downloads_dir(&self) -> Result<PathBuf> {
+        if self.models.downloads.as_os_str().is_empty() {
+            return Ok(self.data_dir()?.join("models"));
+        }
+        Ok(self.models.downloads.clone())
     }
 
     /// The folder of components.

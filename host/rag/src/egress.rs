@@ -72,9 +72,10 @@ impl Egress {
         Ok(Arc::new(Granted { label: label.to_owned(), channels: channels?, limits }))
     }
 
-    fn channel(&self, grant: HttpGrant) -> Result<Channel> {
-        let pattern = Pattern::parse(&grant.origin)?;
-        let client = reqwest::Client::builder()
+    /// A client that connects to checked addresses only and follows nothing; `private` lets in this machine and
+    /// private networks. A host that is an address itself is no name to look up: `check_address` is asked before.
+    pub(crate) fn client(&self, private: bool) -> Result<reqwest::Client> {
+        reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -83,9 +84,14 @@ impl Egress {
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(4)
             .tcp_nodelay(true)
-            .dns_resolver(Arc::new(Resolver { lookup: self.lookup.clone(), private: grant.private }))
+            .dns_resolver(Arc::new(Resolver { lookup: self.lookup.clone(), private }))
             .build()
-            .map_err(|error| Error::internal(format!("no HTTP client: {error}")))?;
+            .map_err(|error| Error::internal(format!("no HTTP client: {error}")))
+    }
+
+    fn channel(&self, grant: HttpGrant) -> Result<Channel> {
+        let pattern = Pattern::parse(&grant.origin)?;
+        let client = self.client(grant.private)?;
         let injected = headers(&grant.headers)?;
         let permits = Semaphore::new(self.limits.requests_max);
         Ok(Channel { pattern, grant, client, injected, permits })
@@ -104,6 +110,18 @@ pub(crate) fn check_grant(grant: &HttpGrant) -> Result<()> {
 /// An address in the form that is compared and kept; the error says what is wrong with it.
 pub(crate) fn parse(url: &str) -> Result<url::Url> {
     Target::parse(url).map(|target| target.url)
+}
+
+/// Refuses an address that is not asked, in words of its own; a name is checked when it is looked up.
+pub(crate) fn check_address(url: &url::Url, private: bool) -> Result<()> {
+    check_target(&Target::parse(url.as_str())?, private)
+}
+
+fn check_target(target: &Target, private: bool) -> Result<()> {
+    let Some(address) = target.address() else { return Ok(()) };
+    address::check(address, private).map_err(|reason| Error::Denied {
+        message: format!("{} is not reached: it is {reason}", target.shown()),
+    })
 }
 
 /// One grant with its connections.
@@ -138,11 +156,7 @@ impl Http for Granted {
         let channel = channel.ok_or_else(|| Error::Denied {
             message: format!("{} is not granted {} {}", self.label, method.name(), target.shown()),
         })?;
-        if let Some(address) = target.address() {
-            address::check(address, channel.grant.private).map_err(|reason| Error::Denied {
-                message: format!("{} is not reached: it is {reason}", target.shown()),
-            })?;
-        }
+        check_target(&target, channel.grant.private)?;
         let bytes = request.body.as_ref().map_or(0, Vec::len);
         if bytes > self.limits.request_bytes_max {
             return Err(too_large(
@@ -200,7 +214,7 @@ impl Granted {
         if let Some(body) = request.body {
             sent = sent.body(body);
         }
-        let response = sent.send().await.map_err(|error| failed(target, &error))?;
+        let response = sent.send().await.map_err(|error| failed(&target.shown(), &error))?;
         self.receive(target, response).await
     }
 
@@ -224,7 +238,7 @@ impl Granted {
         let mut body = Vec::with_capacity(announced);
         let mut stream = response.bytes_stream();
         while let Some(piece) = stream.next().await {
-            let piece = piece.map_err(|error| failed(target, &error))?;
+            let piece = piece.map_err(|error| failed(&target.shown(), &error))?;
             if body.len() + piece.len() > limit {
                 return Err(too_large("a response", body.len() + piece.len(), limit, RESPONSE_SETTING));
             }
@@ -258,15 +272,15 @@ fn headers(pairs: &[(String, String)]) -> Result<HeaderMap> {
 }
 
 /// What a failed exchange means; a refusal of the resolver comes out as one.
-fn failed(target: &Target, error: &reqwest::Error) -> Error {
+pub(crate) fn failed(server: &str, error: &reqwest::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut last = String::new();
     while let Some(inner) = cause {
         if let Some(Refused(reason)) = inner.downcast_ref::<Refused>() {
-            return Error::Denied { message: format!("{} is not reached: {reason}", target.shown()) };
+            return Error::Denied { message: format!("{server} is not reached: {reason}") };
         }
         last = inner.to_string();
         cause = inner.source();
     }
-    Error::Unavailable { message: format!("{} does not answer: {last}", target.shown()) }
+    Error::Unavailable { message: format!("{server} does not answer: {last}") }
 }

@@ -66,6 +66,12 @@ async fn dispatch(cli: Cli, config: Config) -> Result<()> {
             commands::model::convert(&input, &output, &format)
         }
         Command::Plugin(cli::Plugin::Check { file }) => commands::plugin::check(&config, &file, common.json),
+        Command::Model(cli::Model::Pull(args)) => {
+            let client = connect(&common, &commands::pull::at(&config, &args, common.url.is_some())?).await?;
+            let result = commands::pull::run(&client, args, common.json).await;
+            client.close();
+            result
+        }
         command => {
             let client = connect(&common, &config).await?;
             let result = run_client(command, &client, common.json).await;

@@ -3,6 +3,7 @@
 mod changes;
 mod files;
 mod loading;
+mod pull;
 mod shelf;
 mod switch;
 #[cfg(test)]
@@ -14,8 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rag_core::ports::{
-    Generate, ModelChange, ModelEntry, ModelKind, ModelRegistry, ModelsNow, NewModel, SwitchFailure,
-    Switching, When,
+    Generate, ModelChange, ModelEntry, ModelKind, ModelRegistry, ModelsNow, NewModel, NewPull, Pull,
+    PullsNow, SwitchFailure, Switching, When,
 };
 use rag_core::{Error, Result};
 use rag_engine::inspect;
@@ -39,13 +40,15 @@ struct Inner {
     config: Config,
     shelf: Shelf,
     switch: Arc<Switch>,
-    /// Name of the encoder that was loaded.
+    /// Names of the encoder and of the reranker that were loaded.
     encoder: String,
+    reranker: Option<String>,
     status: Mutex<Status>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
     /// Whether the hashes of configured models are being made.
     hashing: Mutex<bool>,
+    pulls: pull::Pulls,
 }
 
 #[derive(Default)]
@@ -58,6 +61,7 @@ struct Status {
 pub(crate) struct Start {
     shelf: Shelf,
     pub(crate) encoder: Known,
+    pub(crate) reranker: Option<Known>,
 }
 
 impl Start {
@@ -67,12 +71,13 @@ impl Start {
         let encoder = shelf.chosen(ModelKind::Encoder);
         let encoder =
             encoder.ok_or_else(|| anyhow::anyhow!("models.encoder is empty: an encoder is needed"))?;
-        Ok(Start { shelf, encoder })
+        let reranker = shelf.chosen(ModelKind::Reranker);
+        Ok(Start { shelf, encoder, reranker })
     }
 
     /// Loads the chosen language model; when that fails, the configured one as it is.
     pub(crate) fn load(self, config: &Config) -> Result<Registry> {
-        let Start { shelf, encoder } = self;
+        let Start { shelf, encoder, reranker } = self;
         let all = shelf.all();
         let mut status = Status::default();
         let chosen = |kind| shelf.chosen(kind);
@@ -104,9 +109,11 @@ impl Start {
                 shelf,
                 switch: Switch::new(current),
                 encoder: encoder.name,
+                reranker: reranker.map(|reranker| reranker.name),
                 status: Mutex::new(status),
                 changing: tokio::sync::Mutex::default(),
                 hashing: Mutex::new(false),
+                pulls: pull::Pulls::default(),
             }),
         })
     }
@@ -288,7 +295,7 @@ impl Inner {
                 let inspected = files::inspect_as(&inner.config, &known)?;
                 match kind {
                     // It is alone in memory after a start.
-                    ModelKind::Encoder => Ok(()),
+                    ModelKind::Encoder | ModelKind::Reranker => Ok(()),
                     _ if when == When::NextStart || inner.is_loaded(&known) => Ok(()),
                     _ => inspect::require_memory(&known.path, inspected.memory_bytes),
                 }
@@ -297,7 +304,7 @@ impl Inner {
         } else if matches!(kind, ModelKind::Language | ModelKind::Encoder) {
             return Err(Error::invalid(format!("there must be a {} model: name one", kind.name())));
         }
-        if when == When::Now && kind != ModelKind::Encoder {
+        if when == When::Now && !matches!(kind, ModelKind::Encoder | ModelKind::Reranker) {
             self.switch_to(self.target(Some((kind, name.as_deref())))?, false).await?;
         }
         self.shelf.update(|book| {
@@ -340,6 +347,7 @@ impl Inner {
         match known.kind {
             ModelKind::Language => current.name == known.name && current.path == known.path,
             ModelKind::Encoder => known.name == self.encoder,
+            ModelKind::Reranker => self.reranker.as_ref() == Some(&known.name),
             ModelKind::State => current.variant.state.as_ref() == Some(&known.name),
             ModelKind::Adapter => current.variant.adapter.as_ref() == Some(&known.name),
         }
@@ -375,6 +383,18 @@ impl ModelRegistry for Registry {
     async fn restart(&self) -> Result<ModelsNow> {
         self.detached(Inner::restart).await?;
         self.models().await
+    }
+
+    async fn pull(&self, new: NewPull) -> Result<Pull> {
+        self.inner.pull(new)
+    }
+
+    async fn pulls(&self) -> Result<PullsNow> {
+        Ok(self.inner.pulls_now())
+    }
+
+    async fn stop_pull(&self, id: &str) -> Result<Pull> {
+        self.inner.stop_pull(id)
     }
 }
 

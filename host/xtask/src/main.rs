@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool for people: its output is the terminal")]
 
 mod nix;
+mod oracle;
 mod plugins;
 mod run;
 mod setup;
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   plugins        build plugins/* for wasm32-wasip2 into plugins/dist/
   ui             build the page (host/rag-http/web) that the binary embeds, when it changed
   ui-types       write the page's types anew after a change of the API
+  oracle         compare the engine with PyPI `rwkv` on random models, where that can be installed
   guests         build the hostile components of tests/guests
   tidy           check the rules that no compiler knows
   setup          install what building and testing need
@@ -51,6 +53,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "plugins" => plugins::build(&project),
         "ui" => ui::build(&project),
         "ui-types" => ui::write_types(&project),
+        "oracle" => oracle::run(&project),
         "guests" => plugins::build_guests(&project),
         "tidy" => tidy::run(&project),
         "setup" => setup::everything(&project),

@@ -5,15 +5,18 @@
 
 use async_trait::async_trait;
 
+use super::pulls::{NewPull, Pull, PullsNow};
 use crate::error::{Error, Result};
 
-/// What a file holds.
+/// What a file or an encoder's folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ModelKind {
     /// Writes answers.
     Language,
-    /// Embeds and reranks.
+    /// Embeds, and reranks where no reranker is chosen.
     Encoder,
+    /// A cross-encoder, which reads question and passage together.
+    Reranker,
     /// A tuned state of a language model.
     State,
     /// A LoRA or PiSSA adapter of a language model.
@@ -21,14 +24,15 @@ pub enum ModelKind {
 }
 
 impl ModelKind {
-    pub const ALL: [ModelKind; 4] =
-        [ModelKind::Language, ModelKind::Encoder, ModelKind::State, ModelKind::Adapter];
+    pub const ALL: [ModelKind; 5] =
+        [ModelKind::Language, ModelKind::Encoder, ModelKind::Reranker, ModelKind::State, ModelKind::Adapter];
 
     /// In the words of the API and the command line.
     pub fn name(self) -> &'static str {
         match self {
             ModelKind::Language => "language",
             ModelKind::Encoder => "encoder",
+            ModelKind::Reranker => "reranker",
             ModelKind::State => "state",
             ModelKind::Adapter => "adapter",
         }
@@ -164,13 +168,24 @@ pub trait ModelRegistry: Send + Sync {
     /// Forgets a model; the file stays. `Conflict` as for `change`.
     async fn remove(&self, name: &str) -> Result<()>;
 
-    /// Chooses a model, or for states and adapters none. An encoder's choice always waits for the next start, since
-    /// vectors of another one cannot be compared. `Conflict` for one that is offline, `Unavailable` when it needs
+    /// Chooses a model, or for rerankers, states and adapters none. An encoder's choice always waits for the next
+    /// start, since vectors of another one cannot be compared; so does a reranker's. `Conflict` for one that is offline, `Unavailable` when it needs
     /// more memory than there is; the model in use stays.
     async fn choose(&self, kind: ModelKind, name: Option<&str>, when: When) -> Result<ModelsNow>;
 
     /// Loads the chosen language model, state and adapter anew, as `choose` does.
     async fn restart(&self) -> Result<ModelsNow>;
+
+    /// Begins to fetch a model from the configured hub; it is registered when all of it is here and its hashes are
+    /// right. `Conflict` for a name that is taken or being fetched, `Busy` when too many are under way, `Unsupported`
+    /// where no hub is configured.
+    async fn pull(&self, new: NewPull) -> Result<Pull>;
+
+    async fn pulls(&self) -> Result<PullsNow>;
+
+    /// Stops a pull; what came stays, and the same pull goes on from there. `Conflict` for one that has ended or is
+    /// being registered.
+    async fn stop_pull(&self, id: &str) -> Result<Pull>;
 }
 
 /// Models of a process that has none of its own to change.
@@ -204,6 +219,18 @@ impl ModelRegistry for NoRegistry {
     }
 
     async fn restart(&self) -> Result<ModelsNow> {
+        Err(elsewhere())
+    }
+
+    async fn pull(&self, _: NewPull) -> Result<Pull> {
+        Err(elsewhere())
+    }
+
+    async fn pulls(&self) -> Result<PullsNow> {
+        Ok(PullsNow::default())
+    }
+
+    async fn stop_pull(&self, _: &str) -> Result<Pull> {
         Err(elsewhere())
     }
 }

@@ -145,7 +145,7 @@ unsafe fn multiply_tiles(
 ) {
     // SAFETY: the processor has AMX.
     let _tiles = unsafe { super::amx::Tiles::configure() };
-    let mut scratch = Vec::new();
+    let mut scratch = kernel::amx::Scratch::new();
     for panel in panels {
         // SAFETY: these columns are this task's alone.
         let store = |row: usize, values: &[f32; PANEL]| unsafe { store(matrix, panel, out, row, values) };
@@ -165,7 +165,12 @@ unsafe fn store(matrix: &Matrix, panel: usize, out: Parts<'_, f32>, row: usize, 
     let lanes = PANEL.min(matrix.rows - first);
     let at = row * matrix.rows + first;
     // SAFETY: passed on.
-    unsafe { out.part(at..at + lanes) }.copy_from_slice(&values[..lanes]);
+    let part = unsafe { out.part(at..at + lanes) };
+    match <&mut [f32; PANEL]>::try_from(&mut *part) {
+        // A copy of known length is one instruction, where the other is a call.
+        Ok(whole) => *whole = *values,
+        Err(_) => part.copy_from_slice(&values[..lanes]),
+    }
 }
 
 /// One panel for `T` inputs; returns `T`.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::folder;
 use super::loaded::{Loaded, Pooling, Precision, ScoreHead};
 use super::model::{Layer, Linear, Model, Norm};
 use super::tokenizer::Tokenizer;
@@ -18,8 +19,6 @@ use crate::rwkv::Weights;
 
 /// The vocabulary's file.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// The weights' files, the first that is there.
-const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 /// bge-m3's multi-vector head.
 const TOKEN_HEAD: &str = "colbert_linear.pt";
 /// Parts of a name before which families put their own.
@@ -60,14 +59,8 @@ struct Prompts {
 
 /// Reads the folder `path`; the error is the message.
 pub(super) fn load(path: &Path, precision: Precision) -> Result<Loaded, String> {
-    let config: Config = json(path, "config.json")?.ok_or_else(|| {
-        "there is no config.json in it: a folder as the hub has it holds config.json, tokenizer.json and \
-         model.safetensors or pytorch_model.bin"
-            .to_owned()
-    })?;
-    config.check()?;
-    let weights = WEIGHTS.iter().map(|name| path.join(name)).find(|file| file.is_file());
-    let weights = weights.ok_or_else(|| format!("it has neither {} nor {}", WEIGHTS[0], WEIGHTS[1]))?;
+    let config = config(path)?;
+    let weights = folder::weights(path)?;
     let file = File::open(&weights)?;
     let model = file.model(&config, precision)?;
     let tokenizer = Tokenizer::hub(&path.join(TOKENIZER))?;
@@ -87,6 +80,34 @@ pub(super) fn load(path: &Path, precision: Precision) -> Result<Loaded, String> 
         pooling: pooling(path)?,
         name,
     })
+}
+
+/// What a folder's configuration says of its model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// Family and sizes, e.g. `xlm-roberta 24 × 1024`.
+    pub(crate) architecture: String,
+    /// Scores a question and a passage read together, instead of embedding.
+    pub(crate) scores: bool,
+}
+
+/// Reads the configuration only; the error is the message.
+pub(crate) fn describe(path: &Path) -> Result<Described, String> {
+    let config = config(path)?;
+    Ok(Described {
+        architecture: format!("{} {} × {}", config.model_type, config.num_hidden_layers, config.hidden_size),
+        scores: config.scores(),
+    })
+}
+
+fn config(path: &Path) -> Result<Config, String> {
+    let config: Config = json(path, "config.json")?.ok_or_else(|| {
+        "there is no config.json in it: a folder as the hub has it holds config.json, tokenizer.json and \
+         model.safetensors or pytorch_model.bin"
+            .to_owned()
+    })?;
+    config.check()?;
+    Ok(config)
 }
 
 impl Config {

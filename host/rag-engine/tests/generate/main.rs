@@ -12,6 +12,7 @@ use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::pool::Pool;
 use rag_engine::cpu::product::Cpu;
 use rag_engine::cpu::simd::Simd;
+use rag_engine::profile::DEFAULT_PROFILE;
 use rag_engine::rwkv::{Engine, Model, State, Weights};
 use rag_engine::tokenizer::Tokenizer;
 use rag_engine::{Device, LanguageModel, LanguageModelConfig};
@@ -239,6 +240,21 @@ async fn a_known_prefix_is_not_read_again() {
     }
     assert_eq!(without.totals().prompt_tokens_known, 0);
     assert!(with.totals().output_tokens > 0);
+}
+
+/// The first token after a long known prefix costs what it costs after none: the question's tokens are read, no others.
+#[tokio::test]
+async fn a_prepared_prefix_of_4096_tokens_costs_nothing_more() {
+    let model = model(LanguageModelConfig { state_cache_bytes: 64 << 20, ..config() });
+    let prefix = "word1word2".repeat(2_048);
+    assert_eq!(model.count_tokens(&prefix), 4_096);
+    model.prepare(DEFAULT_PROFILE, "", &prefix).await.unwrap();
+    let read = || model.totals().prompt_tokens - model.totals().prompt_tokens_known;
+    let begun = read();
+    answer(&model, request("word3?", 1)).await;
+    let alone = read() - begun;
+    let (.., usage) = answer(&model, request(&format!("{prefix}word4!"), 1)).await;
+    assert_eq!((usage.prompt_tokens, read() - begun), (4_098, 2 * alone));
 }
 
 /// A conversation: the second prompt holds the first one and its answer.

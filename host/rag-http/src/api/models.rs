@@ -21,8 +21,10 @@ use crate::state::AppState;
 pub(crate) enum ModelKindName {
     /// Writes answers.
     Language,
-    /// Embeds and reranks.
+    /// Embeds, and reranks where no reranker is chosen: a file, or a folder of BERT's family as the hub has it.
     Encoder,
+    /// A cross-encoder: a folder as the hub has it.
+    Reranker,
     /// A tuned state of a language model.
     State,
     /// A LoRA or PiSSA adapter of a language model.
@@ -105,7 +107,7 @@ pub(crate) struct AddModel {
     name: String,
     /// Found from the file when left out.
     kind: Option<ModelKindName>,
-    /// A file below the models folder or one of `models.roots`; relative to the first.
+    /// A file, or an encoder's folder, below the models folder or one of `models.roots`; relative to the first.
     path: String,
     /// What the file's hash must be.
     sha256: Option<String>,
@@ -160,7 +162,7 @@ pub(crate) enum WhenName {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChooseModel {
-    /// An online model of this kind; null takes none, for states and adapters.
+    /// An online model of this kind; null takes none, for rerankers, states and adapters.
     name: Option<String>,
     #[serde(default)]
     when: WhenName,
@@ -283,6 +285,7 @@ impl From<ModelKindName> for ModelKind {
         match name {
             ModelKindName::Language => ModelKind::Language,
             ModelKindName::Encoder => ModelKind::Encoder,
+            ModelKindName::Reranker => ModelKind::Reranker,
             ModelKindName::State => ModelKind::State,
             ModelKindName::Adapter => ModelKind::Adapter,
         }
@@ -294,6 +297,7 @@ impl From<ModelKind> for ModelKindName {
         match kind {
             ModelKind::Language => ModelKindName::Language,
             ModelKind::Encoder => ModelKindName::Encoder,
+            ModelKind::Reranker => ModelKindName::Reranker,
             ModelKind::State => ModelKindName::State,
             ModelKind::Adapter => ModelKindName::Adapter,
         }

@@ -170,6 +170,10 @@ fn of_jobs_and_people() -> Vec<(&'static str, &'static str, Needs, Option<Value>
         ("delete", "/api/v1/models/entries/{name}", UnscopedAdmin, None),
         ("put", "/api/v1/models/choices/{kind}", UnscopedAdmin, Some(json!({"name": "none"}))),
         ("post", "/api/v1/models/restart", UnscopedAdmin, None),
+        ("get", "/api/v1/models/pulls", UnscopedAdmin, None),
+        ("post", "/api/v1/models/pulls", UnscopedAdmin, Some(json!({"repository": "owner/missing"}))),
+        ("get", "/api/v1/models/pulls/{id}", UnscopedAdmin, None),
+        ("delete", "/api/v1/models/pulls/{id}", UnscopedAdmin, None),
     ]
 }
 

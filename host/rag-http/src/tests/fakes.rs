@@ -45,6 +45,7 @@ pub(crate) struct Kept {
     pub(crate) users: Vec<(User, String)>,
     pub(crate) models: Vec<ModelEntry>,
     pub(crate) chosen_model: Option<String>,
+    pub(crate) pulls: Vec<Pull>,
     pub(crate) audit: Vec<AuditEntry>,
     pub(crate) sets: Vec<(QuestionSet, Vec<Question>)>,
     pub(crate) runs: Vec<(Run, Vec<Outcome>)>,

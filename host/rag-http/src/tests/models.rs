@@ -44,3 +44,26 @@ async fn a_model_is_added_changed_chosen_and_forgotten() {
     world.json("PATCH", ADMIN, path, json!({})).await.is(404);
     world.get(READER, entries).await.is(403);
 }
+
+#[tokio::test]
+async fn a_model_is_fetched_followed_and_stopped() {
+    let world = World::new().await;
+    let pulls = "/api/v1/models/pulls";
+    assert_eq!(world.get(ADMIN, pulls).await.is(200).json()["hub"], "https://hub.example");
+    let wanted = json!({"repository": "owner/模型", "file": "a.pth", "name": "甲"});
+    let begun = world.post(ADMIN, pulls, wanted).await.is(202).json();
+    let told = (&begun["state"], &begun["revision"], &begun["name"], &begun["files"][0]["path"]);
+    assert_eq!(told, (&json!("fetching"), &json!("main"), &json!("甲"), &json!("a.pth")));
+    let counted = (&begun["bytes"], &begun["done_bytes"], &begun["percent"], &begun["eta_s"]);
+    assert_eq!(counted, (&json!(1_000), &json!(250), &json!(25), &json!(15)));
+    let path = format!("{pulls}/{}", begun["id"].as_str().unwrap());
+    assert_eq!(world.get(ADMIN, &path).await.is(200).json()["message"], "it broke off");
+    let stopped = world.delete(ADMIN, &path).await.is(200).json();
+    assert_eq!((&stopped["state"], &stopped["eta_s"]), (&json!("stopped"), &json!(null)));
+    world.delete(ADMIN, &path).await.is(409);
+    world.get(ADMIN, "/api/v1/models/pulls/none").await.is(404);
+    world.post(ADMIN, pulls, json!({"repository": "owner/missing"})).await.is(404);
+    // Whom the host asks is no request's business.
+    world.post(ADMIN, pulls, json!({"repository": "owner/model", "hub": "http://127.0.0.1:1"})).await.is(400);
+    world.post(READER, pulls, json!({"repository": "owner/model"})).await.is(403);
+}

@@ -24,6 +24,8 @@ pub(crate) enum Model {
         #[command(flatten)]
         notes: ModelNotes,
     },
+    /// Fetch a model from the hub and add it: an encoder's files, or one file
+    Pull(Pull),
     /// Change a model's file or what is known of it
     Set(ChangeModel),
     /// Let a model be chosen, and named by requests
@@ -34,7 +36,7 @@ pub(crate) enum Model {
     Choose {
         #[arg(required_unless_present = "none")]
         name: Option<String>,
-        /// None of this kind (state or adapter)
+        /// None of this kind (reranker, state or adapter)
         #[arg(long, value_enum, conflicts_with = "name")]
         none: Option<KindArg>,
         /// Only keep the choice: for a machine that cannot hold two models at once
@@ -54,6 +56,32 @@ pub(crate) enum Model {
         #[arg(long, default_value = "int8")]
         format: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// OWNER/NAME on the hub, e.g. BAAI/bge-m3
+    pub(crate) repository: String,
+    /// One file of it, e.g. a .pth; needed where there are several
+    #[arg(long)]
+    pub(crate) file: Option<String>,
+    /// Branch, tag or commit
+    #[arg(long)]
+    pub(crate) revision: Option<String>,
+    /// What it is called here; else after the file or the repository
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// What the SHA-256 of the file, or of an encoder's weights, must be
+    #[arg(long)]
+    pub(crate) sha256: Option<String>,
+    /// Another server than models.hub, for a command without --url
+    #[arg(long, value_name = "URL")]
+    pub(crate) mirror: Option<String>,
+    /// Take it online as soon as it is here
+    #[arg(long)]
+    pub(crate) online: bool,
+    #[command(flatten)]
+    pub(crate) notes: ModelNotes,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +123,7 @@ pub(crate) struct ModelNotes {
 pub(crate) enum KindArg {
     Language,
     Encoder,
+    Reranker,
     State,
     Adapter,
 }
@@ -105,6 +134,7 @@ impl KindArg {
         match self {
             KindArg::Language => "language",
             KindArg::Encoder => "encoder",
+            KindArg::Reranker => "reranker",
             KindArg::State => "state",
             KindArg::Adapter => "adapter",
         }

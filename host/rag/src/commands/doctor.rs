@@ -1,6 +1,7 @@
 //! Whether everything needed is there, and what to do about what is not.
 
 use anyhow::{Result, bail};
+use rag_engine::inspect;
 use serde_json::{Value, json};
 
 use crate::assemble;
@@ -22,6 +23,9 @@ pub(crate) async fn run(config: &Config, json: bool) -> Result<()> {
         Check { name: "language model file", result: file(config, &config.models.language) },
         Check { name: "vocabulary file", result: file(config, &config.models.vocabulary) },
     ];
+    if !config.models.reranker.as_os_str().is_empty() {
+        checks.push(Check { name: "reranker file", result: file(config, &config.models.reranker) });
+    }
     checks.push(Check { name: "text recognition", result: Ok(recognition(config)) });
     checks.push(Check { name: "whole system", result: whole(config).await });
     let failed = checks.iter().filter(|check| check.result.is_err()).count();
@@ -61,7 +65,7 @@ fn data_folder(config: &Config) -> Result<String> {
 
 fn file(config: &Config, name: &std::path::Path) -> Result<String> {
     let path = assemble::model_file(config, name)?;
-    Ok(format!("{} ({:.1} MB)", path.display(), fs_err::metadata(&path)?.len() as f64 / 1e6))
+    Ok(format!("{} ({:.1} MB)", path.display(), inspect::bytes(&path)? as f64 / 1e6))
 }
 
 /// Needed for scanned pages and pictures only, so that its absence is no failure.

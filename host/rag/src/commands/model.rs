@@ -11,7 +11,7 @@ use crate::cli::{ChangeModel, Model, ModelNotes};
 use crate::client::Client;
 use crate::output;
 
-const ENTRIES: &str = "/api/v1/models/entries";
+pub(super) const ENTRIES: &str = "/api/v1/models/entries";
 
 pub(crate) async fn run(client: &Client, command: Model, json: bool) -> Result<()> {
     let answer = match command {
@@ -47,7 +47,7 @@ pub(crate) async fn run(client: &Client, command: Model, json: bool) -> Result<(
             }
             return Ok(());
         }
-        Model::Convert { .. } => bail!("this command takes no host"),
+        Model::Convert { .. } | Model::Pull(_) => bail!("this command takes no host"),
     };
     if json {
         output::json(&answer);
@@ -76,8 +76,10 @@ async fn choose(
     let when = if next_start { "next_start" } else { "now" };
     let choice = json!({"name": name, "when": when});
     let answer = client.put(&format!("/api/v1/models/choices/{kind}"), &choice).await?;
-    if kind == "encoder" && !next_start {
-        output::note(format_args!("an encoder's choice takes effect when the host starts next"));
+    if matches!(kind.as_str(), "encoder" | "reranker") && !next_start {
+        output::note(format_args!(
+            "the choice of an encoder or reranker takes effect when the host starts next"
+        ));
     }
     Ok(answer)
 }
@@ -93,14 +95,14 @@ fn one(model: &Value) -> Value {
 
 /// A file that is here is named by its whole path, so that the host finds it; others are below the models folder.
 fn absolute(path: &Path) -> Result<String> {
-    if !path.is_file() {
+    if !path.exists() {
         return Ok(path.display().to_string());
     }
     Ok(fs_err::canonicalize(path)?.display().to_string())
 }
 
 /// What was said of a model; an empty text takes a value back.
-fn notes_json(notes: &ModelNotes) -> Map<String, Value> {
+pub(super) fn notes_json(notes: &ModelNotes) -> Map<String, Value> {
     let mut fields = Map::new();
     let mut text = |key: &str, value: &Option<String>, takes_back: bool| {
         if let Some(value) = value {
@@ -122,7 +124,7 @@ fn notes_json(notes: &ModelNotes) -> Map<String, Value> {
     fields
 }
 
-fn show(answer: &Value) {
+pub(super) fn show(answer: &Value) {
     let row = |model: &Value| {
         let mark = |key: &str, word: &'static str| if model[key] == true { word } else { "" };
         let state = if model["problem"].is_string() {

@@ -34,18 +34,21 @@ pub(super) fn check_text(what: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A file below the models folder or one of `models.roots`, links resolved. One answer for what is not there and what
+/// A file, or an encoder's folder, below the models folder or one of `models.roots`, links resolved. One answer for what is not there and what
 /// is not allowed: nobody learns which files exist.
 pub(super) fn permitted(config: &Config, path: &str) -> Result<PathBuf> {
     let own = config.models_dir();
-    let folders = std::iter::once(&own).chain(&config.models.roots);
+    let downloads = config.downloads_dir().ok();
+    let folders = std::iter::once(&own).chain(&config.models.roots).chain(&downloads);
     let folders: Vec<PathBuf> = folders.filter_map(|folder| fs_err::canonicalize(folder).ok()).collect();
-    let found = fs_err::canonicalize(own.join(path)).ok().filter(|found| found.is_file());
-    match found.filter(|found| folders.iter().any(|folder| found.starts_with(folder))) {
+    let is_model = |found: &PathBuf| found.is_file() || found.join("config.json").is_file();
+    let found = fs_err::canonicalize(own.join(path)).ok().filter(is_model);
+    let below = |found: &PathBuf| folders.iter().any(|folder| found.starts_with(folder) && found != folder);
+    match found.filter(below) {
         Some(found) => Ok(found),
         None => Err(Error::Denied {
             message: format!(
-                "there is no file '{}' below {} (settings models.dir, models.roots)",
+                "there is no file or encoder's folder '{}' below {} (settings models.dir, models.roots)",
                 path.escape_debug(),
                 folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(" or ")
             ),
@@ -53,10 +56,10 @@ pub(super) fn permitted(config: &Config, path: &str) -> Result<PathBuf> {
     }
 }
 
-/// Reads a file through. Takes seconds for gigabytes.
+/// Reads a file, or a folder's files, through. Takes seconds for gigabytes.
 pub(super) fn see(path: &Path) -> Result<Seen> {
     let (bytes, modified_ms) = stamp(path).map_err(|error| gone(&error))?;
-    Ok(Seen { sha256: inspect::file_sha256(path)?, bytes, modified_ms })
+    Ok(Seen { sha256: inspect::sha256(path)?, bytes, modified_ms })
 }
 
 /// That a file is what was registered. It is read again only when its size or time changed.

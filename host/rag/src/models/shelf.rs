@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use rag_core::Error;
 use rag_core::ports::{ModelKind, ModelSettings};
+use rag_engine::encoder::folder;
 use serde::{Deserialize, Serialize};
 
 use crate::assemble;
@@ -205,10 +206,18 @@ fn modified(file: &Path) -> Option<SystemTime> {
     fs_err::metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// A file's size and time, without reading it.
-pub(super) fn stamp(file: &Path) -> std::io::Result<(u64, i64)> {
-    let metadata = fs_err::metadata(file)?;
-    Ok((metadata.len(), ms(metadata.modified()?)))
+/// A file's size and time, without reading it; of an encoder's folder, those of its files together.
+pub(super) fn stamp(path: &Path) -> std::io::Result<(u64, i64)> {
+    if !path.is_dir() {
+        let metadata = fs_err::metadata(path)?;
+        return Ok((metadata.len(), ms(metadata.modified()?)));
+    }
+    let (mut bytes, mut newest) = (0, 0);
+    for (_, file) in folder::files(path).map_err(std::io::Error::other)? {
+        let (size, modified) = stamp(&file)?;
+        (bytes, newest) = (bytes + size, newest.max(modified));
+    }
+    Ok((bytes, newest))
 }
 
 pub(super) fn ms(time: SystemTime) -> i64 {
@@ -225,7 +234,7 @@ fn configured(config: &Config) -> Vec<Known> {
             return;
         }
         let path = config.models_dir().join(file);
-        let mut name = name.map_or_else(|| assemble::stem(&path), str::to_owned);
+        let mut name = name.map_or_else(|| assemble::model_name(&path), str::to_owned);
         if found.iter().any(|known| known.name == name) {
             name = format!("{name}-{}", kind.name());
         }
@@ -248,6 +257,7 @@ fn configured(config: &Config) -> Vec<Known> {
     };
     push(ModelKind::Language, None, &models.language, language.clone());
     push(ModelKind::Encoder, None, &models.encoder, ModelSettings::default());
+    push(ModelKind::Reranker, None, &models.reranker, ModelSettings::default());
     push(ModelKind::State, None, &models.state, ModelSettings { base, ..ModelSettings::default() });
     push(ModelKind::Adapter, None, &models.adapter, adapter);
     for (name, file) in &config.bus.base_models {
@@ -256,7 +266,7 @@ fn configured(config: &Config) -> Vec<Known> {
     found
 }
 
-/// The first line of `NAME.LICENSE` beside a file; empty where there is none.
+/// The first line of `NAME.LICENSE` beside a file or folder; empty where there is none.
 pub(super) fn licence(path: &Path) -> String {
     let text = fs_err::read_to_string(path.with_extension("LICENSE")).unwrap_or_default();
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().chars().take(200).collect()

@@ -14,9 +14,9 @@ use super::{Registry, Start};
 use crate::config::{Config, Data, Models};
 
 /// A models folder of its own with links to the shipped files, and a data folder.
-struct World {
-    dir: TempDir,
-    config: Config,
+pub(super) struct World {
+    pub(super) dir: TempDir,
+    pub(super) config: Config,
 }
 
 fn shipped(name: &str) -> PathBuf {
@@ -24,7 +24,7 @@ fn shipped(name: &str) -> PathBuf {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let models = dir.path().join("models");
         fs_err::create_dir(&models).unwrap();
@@ -43,7 +43,7 @@ impl World {
         self.dir.path().join("models").join(name)
     }
 
-    fn registry(&self) -> Registry {
+    pub(super) fn registry(&self) -> Registry {
         Start::open(&self.config).unwrap().load(&self.config).unwrap()
     }
 
@@ -76,7 +76,7 @@ fn online(online: bool) -> ModelChange {
     ModelChange { online: Some(online), ..ModelChange::default() }
 }
 
-async fn entry(registry: &Registry, name: &str) -> ModelEntry {
+pub(super) async fn entry(registry: &Registry, name: &str) -> ModelEntry {
     let now = registry.models().await.unwrap();
     now.entries.into_iter().find(|entry| entry.name == name).unwrap()
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use rag_bus::remote::{self, RemoteEmbed, RemoteGenerate, RemoteRerank};
 use rag_bus::{Client, ClientSettings};
 use rag_core::ports::{Embed, Generate, ModelRegistry, NoRegistry, Rerank};
-use rag_engine::encoder::{Encoder, MaxSim};
+use rag_engine::encoder::{CrossEncoder, Encoder, MaxSim};
 use rag_engine::tokenizer::Tokenizer;
 
 use crate::assemble;
@@ -27,7 +27,7 @@ pub(crate) struct Engines {
 #[derive(Clone)]
 pub(crate) struct LocalEngines {
     pub(crate) encoder: Arc<Encoder>,
-    pub(crate) reranker: Arc<MaxSim>,
+    pub(crate) reranker: Arc<dyn Rerank>,
     pub(crate) registry: Registry,
 }
 
@@ -44,7 +44,7 @@ impl LocalEngines {
 
 /// Loads the chosen models, those of the configuration until somebody chose others.
 pub(crate) fn load(config: &Config) -> Result<LocalEngines> {
-    let start = Start::open(config)?;
+    let mut start = Start::open(config)?;
     let encoder = match Encoder::load(&assemble::encoder_of(config, start.encoder.path.clone())?) {
         Ok(encoder) => encoder,
         Err(error) if !start.encoder.configured => {
@@ -53,8 +53,23 @@ pub(crate) fn load(config: &Config) -> Result<LocalEngines> {
         }
         Err(error) => return Err(error.into()),
     };
+    let reranker = reranker(config, &mut start, &encoder)?;
     let registry = start.load(config)?;
-    Ok(LocalEngines { reranker: Arc::new(MaxSim::new(encoder.clone())), encoder, registry })
+    Ok(LocalEngines { reranker, encoder, registry })
+}
+
+/// The chosen cross-encoder, else the encoder's token vectors.
+fn reranker(config: &Config, start: &mut Start, encoder: &Arc<Encoder>) -> Result<Arc<dyn Rerank>> {
+    let Some(known) = &start.reranker else { return Ok(Arc::new(MaxSim::new(encoder.clone()))) };
+    match CrossEncoder::load(&assemble::encoder_of(config, known.path.clone())?) {
+        Ok(reranker) => Ok(Arc::new(reranker)),
+        Err(error) if !known.configured => {
+            tracing::error!(model = known.name, %error, "the chosen reranker cannot be loaded; the encoder reranks");
+            start.reranker = None;
+            Ok(Arc::new(MaxSim::new(encoder.clone())))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// As `load`, for those who need only the ports.

@@ -19,7 +19,28 @@ const TILE_BYTES: usize = 1024;
 
 /// Integer sums of two tiles, in rows of a tile register's length.
 #[repr(C, align(64))]
+#[derive(Debug)]
 struct Dots([[i32; PANEL]; 2 * ROWS]);
+
+/// What a thread computes in; made once for many panels, because clearing it costs as much as a small product.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// Two, so that a block's sums are read while the next block's are written.
+    dots: [Dots; 2],
+    sums: [[[f32; PANEL]; ROWS]; 2],
+    /// Levels as bytes, of formats that have fewer bits.
+    levels: Vec<u8>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Scratch {
+            dots: [const { Dots([[0; PANEL]; 2 * ROWS]) }; 2],
+            sums: [[[0.0; PANEL]; ROWS]; 2],
+            levels: Vec::new(),
+        }
+    }
+}
 
 /// Whether a panel can be multiplied here.
 pub(crate) fn takes(block: usize, inputs: usize) -> bool {
@@ -34,33 +55,33 @@ pub(crate) fn takes(block: usize, inputs: usize) -> bool {
 pub(crate) unsafe fn panel(
     panel: Panel<'_>,
     input: &Activations,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Scratch,
     store: impl Fn(usize, &[f32; PANEL]),
 ) {
+    let Scratch { dots, sums, levels } = scratch;
     let weights = if panel.format == Format::Int8 {
         panel.levels.as_ptr()
     } else {
-        scratch.resize(panel.scales.len() * panel.block * PANEL, 0);
+        levels.resize(panel.scales.len() * panel.block * PANEL, 0);
         // SAFETY: the scratch has 16 bytes a column.
-        unsafe { avx512::unpack(panel, scratch) };
-        scratch.as_ptr()
+        unsafe { avx512::unpack(panel, levels) };
+        levels.as_ptr()
     };
     let mut row = 0;
     while row < input.rows {
         // The last tiles may repeat inputs of those before: the results are the same.
         let first = row.min(input.rows - ROWS);
         let second = (first + ROWS).min(input.rows - ROWS);
-        let mut sums = [[[0f32; PANEL]; ROWS]; 2];
         // SAFETY: 16 inputs exist from either row on; the rest is passed on.
-        unsafe { two_tiles(panel, input, weights, [first, second], &mut sums) };
-        for (first, sums) in [first, second].into_iter().zip(&sums) {
+        unsafe { two_tiles(panel, input, weights, [first, second], dots, sums) };
+        for (first, sums) in [first, second].into_iter().zip(&*sums) {
             sums.iter().enumerate().for_each(|(r, sums)| store(first + r, sums));
         }
         row = second + ROWS;
     }
 }
 
-/// Sums of 16 inputs from each of two rows on.
+/// Sums of 16 inputs from each of two rows on; what `sums` held before does not count.
 ///
 /// # Safety
 /// As `panel`; `weights` are the panel's levels as bytes, and 16 inputs exist from either row on.
@@ -70,13 +91,12 @@ unsafe fn two_tiles(
     input: &Activations,
     weights: *const u8,
     rows: [usize; 2],
+    both: &mut [Dots; 2],
     sums: &mut [[[f32; PANEL]; ROWS]; 2],
 ) {
     let (count, block) = (panel.scales.len(), panel.block);
     let stride = count * block;
     let zero = -panel.zero();
-    // Two, so that a block's sums are read while the next block's are written.
-    let mut both = [const { Dots([[0; PANEL]; 2 * ROWS]) }; 2];
     for b in 0..count {
         let dots = &mut both[b % 2];
         // SAFETY: both tiles' inputs have `stride` levels a row, the block's are among them; the weights have 16
@@ -91,12 +111,12 @@ unsafe fn two_tiles(
             for (r, sums) in sums.iter_mut().enumerate() {
                 let at = (rows[tile] + r) * count + b;
                 let (scale, sum) = (input.scales[at], input.sums[at]);
-                // SAFETY: 16 i32 and 16 f32.
-                let (dots, before) = unsafe {
-                    (
-                        _mm512_load_si512(dots.0[tile * ROWS + r].as_ptr().cast()),
-                        _mm512_loadu_ps(sums.as_ptr()),
-                    )
+                // SAFETY: 16 i32.
+                let dots = unsafe { _mm512_load_si512(dots.0[tile * ROWS + r].as_ptr().cast()) };
+                let before = match b {
+                    0 => _mm512_setzero_ps(),
+                    // SAFETY: 16 f32.
+                    _ => unsafe { _mm512_loadu_ps(sums.as_ptr()) },
                 };
                 let dots = _mm512_add_epi32(dots, _mm512_set1_epi32(zero * sum));
                 let scales = _mm512_mul_ps(scales, _mm512_set1_ps(scale));

@@ -64,6 +64,39 @@ impl ModelRegistry for Fake {
     async fn restart(&self) -> Result<ModelsNow> {
         self.models().await
     }
+    async fn pull(&self, new: NewPull) -> Result<Pull> {
+        if new.repository.contains("missing") {
+            return Err(missing("repository", &new.repository));
+        }
+        let mut kept = self.kept();
+        let pull = Pull {
+            id: (kept.pulls.len() + 1).to_string(),
+            repository: new.repository,
+            revision: new.revision.unwrap_or_else(|| "main".to_owned()),
+            name: new.name.unwrap_or_default(),
+            state: PullState::Fetching,
+            files: vec![PullFile { path: new.file.unwrap_or_default(), bytes: Some(1_000), done: 250 }],
+            bytes_per_second: 50,
+            message: Some("it broke off".to_owned()),
+            started_ms: 1,
+            ended_ms: None,
+        };
+        kept.pulls.push(pull.clone());
+        Ok(pull)
+    }
+    async fn pulls(&self) -> Result<PullsNow> {
+        Ok(PullsNow { pulls: self.kept().pulls.clone(), hub: "https://hub.example".to_owned() })
+    }
+    async fn stop_pull(&self, id: &str) -> Result<Pull> {
+        let mut kept = self.kept();
+        let found = kept.pulls.iter_mut().find(|pull| pull.id == id);
+        let found = found.ok_or_else(|| missing("pull", id))?;
+        if found.state.ended() {
+            return Err(Error::Conflict { message: "it has ended".to_owned() });
+        }
+        (found.state, found.ended_ms) = (PullState::Stopped, Some(2));
+        Ok(found.clone())
+    }
 }
 
 fn entry(name: &str, path: &str, settings: &ModelSettings) -> ModelEntry {

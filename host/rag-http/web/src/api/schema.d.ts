@@ -871,6 +871,42 @@ export interface paths {
         patch: operations["change_model"];
         trace?: never;
     };
+    "/api/v1/models/pulls": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Pulls under way and ended, since the host started. */
+        get: operations["list_pulls"];
+        put?: never;
+        /** Begin to fetch a model from the hub. It is registered when all of it is here and its hashes are right. */
+        post: operations["start_pull"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/pulls/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far a pull is. */
+        get: operations["get_pull"];
+        put?: never;
+        post?: never;
+        /** Stop a pull; what came stays, and the same pull goes on from there. */
+        delete: operations["stop_pull"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models/restart": {
         parameters: {
             query?: never;
@@ -1459,7 +1495,7 @@ export interface components {
             licence?: string;
             /** @description 3 to 64 letters, digits, `.`, `_` or `-`. */
             name: string;
-            /** @description A file below the models folder or one of `models.roots`; relative to the first. */
+            /** @description A file, or an encoder's folder, below the models folder or one of `models.roots`; relative to the first. */
             path: string;
             quantize?: string | null;
             /** @description What the file's hash must be. */
@@ -1748,7 +1784,7 @@ export interface components {
             message: components["schemas"]["ChatMessage"];
         };
         ChooseModel: {
-            /** @description An online model of this kind; null takes none, for states and adapters. */
+            /** @description An online model of this kind; null takes none, for rerankers, states and adapters. */
             name?: string | null;
             when?: components["schemas"]["WhenName"];
         };
@@ -2473,7 +2509,7 @@ export interface components {
          * @description What a model's file holds.
          * @enum {string}
          */
-        ModelKindName: "language" | "encoder" | "state" | "adapter";
+        ModelKindName: "language" | "encoder" | "reranker" | "state" | "adapter";
         ModelList: {
             data: components["schemas"]["Model"][];
             /** @description `list` */
@@ -2796,6 +2832,65 @@ export interface components {
             /** Format: double */
             tokens_per_s: number;
         };
+        PullFileView: {
+            /** Format: int64 */
+            bytes?: number | null;
+            /** Format: int64 */
+            done_bytes: number;
+            path: string;
+        };
+        PullView: {
+            /**
+             * Format: int64
+             * @description Of all files; none until all sizes are known.
+             */
+            bytes?: number | null;
+            /** Format: int64 */
+            bytes_per_second: number;
+            /**
+             * Format: int64
+             * @description Of these, here.
+             */
+            done_bytes: number;
+            /** Format: int64 */
+            ended_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Seconds until everything is here, at that speed.
+             */
+            eta_s?: number | null;
+            /** @description In the order of fetching; empty while asking. */
+            files: components["schemas"]["PullFileView"][];
+            id: string;
+            /** @description Why it failed, or what broke off and is tried again. */
+            message?: string | null;
+            /** @description What the model is or will be registered as; empty until the hub has told its files. */
+            name: string;
+            /**
+             * Format: int32
+             * @description 0 to 100.
+             */
+            percent: number;
+            repository: string;
+            /** @description As asked for; the commit once the hub has told it. */
+            revision: string;
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            started_ms: number;
+            /**
+             * @description `asking`, `fetching`, `registering`, `done`, `failed` or `stopped`. What a failed or stopped one fetched stays:
+             *     the same pull goes on from there.
+             */
+            state: string;
+        };
+        Pulls: {
+            /** @description The hub's address; empty when pulling is switched off. */
+            hub: string;
+            /** @description Newest first, since the host started. */
+            pulls: components["schemas"]["PullView"][];
+        };
         QuestionSetDetail: {
             questions: components["schemas"]["QuestionView"][];
             set: components["schemas"]["QuestionSetView"];
@@ -3051,6 +3146,29 @@ export interface components {
             plugin: components["schemas"]["PluginView"];
             /** @description Of the component that is bound; none when it is gone and another version stands in for it. */
             version?: string | null;
+        };
+        /** @description What to fetch; the server that is asked is the host's own setting `models.hub`. */
+        StartPull: {
+            /** Format: double */
+            adapter_alpha?: number | null;
+            adapter_start?: string | null;
+            base?: string | null;
+            demonstration?: boolean;
+            /** @description One file of the repository, such as a `.pth`. Left out: an encoder's files, or the only file that engines read. */
+            file?: string | null;
+            /** @description The hub's when left out. */
+            licence?: string;
+            /** @description What it is registered as; left out, it follows the file or the repository. */
+            name?: string | null;
+            /** @description Take it online as soon as it is registered. */
+            online?: boolean;
+            quantize?: string | null;
+            /** @description `OWNER/NAME` on the hub. */
+            repository: string;
+            /** @description Branch, tag or commit; `main` when left out. */
+            revision?: string | null;
+            /** @description What the hash of the file, or of an encoder's weights, must be; left out, it must be what the hub tells. */
+            sha256?: string | null;
         };
         Status: {
             /** Format: int64 */
@@ -5635,6 +5753,122 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_pulls: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pulls"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    start_pull: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StartPull"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PullView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_pull: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PullView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    stop_pull: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PullView"];
                 };
             };
             default: {
