@@ -155,7 +155,8 @@ impl PluginHost {
         self.admit(path, Came::Offered)
     }
 
-    /// Admits a component that came as bytes and keeps it for later starts. Otherwise as `offer_file`.
+    /// Admits a component that came as bytes and keeps it for later starts; it may have the version of another, since who
+    /// sends it means this very one. Otherwise as `offer_file`.
     pub fn install(&self, bytes: &[u8]) -> Result<Loaded> {
         let limit = self.runner.limits.component_bytes_max;
         if bytes.len() as u64 > limit {
@@ -168,7 +169,7 @@ impl PluginHost {
             });
         }
         let path = self.shelf()?.put(bytes)?;
-        self.admit(&path, Came::Offered).inspect_err(|_| {
+        self.admit(&path, Came::Installed).inspect_err(|_| {
             // Nothing means it yet; what stays is looked at again by the next start.
             let _ = self.shelf().and_then(|shelf| shelf.remove(&shelf::digest_of(bytes)));
         })
@@ -204,7 +205,7 @@ impl PluginHost {
     fn admit(&self, path: &Path, came: Came) -> Result<Loaded> {
         let (loaded, component) = admit::file(&self.runner, &self.artefacts, path)?;
         let mut installed = self.installed.write().unwrap_or_else(PoisonError::into_inner);
-        installed.add(Installed { loaded, component }, came)
+        installed.add(Installed { loaded, component, came })
     }
 
     fn shelf(&self) -> Result<&Shelf> {

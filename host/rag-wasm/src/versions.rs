@@ -13,6 +13,7 @@ use crate::host::{Component, Loaded};
 pub(crate) struct Installed {
     pub(crate) loaded: Loaded,
     pub(crate) component: Component,
+    pub(crate) came: Came,
 }
 
 /// How a component came.
@@ -22,6 +23,8 @@ pub(crate) enum Came {
     Loaded,
     /// Put beside what is there while the host runs: nothing changes that means an id alone.
     Offered,
+    /// Likewise, by somebody who means this very component: it may have the version of another.
+    Installed,
     /// Kept for a knowledge base that means this very version.
     Kept,
 }
@@ -35,6 +38,10 @@ pub(crate) struct Versions {
     pub(crate) revision: u64,
 }
 
+fn from_folder(came: Came) -> bool {
+    matches!(came, Came::Loaded | Came::Offered)
+}
+
 /// The digests of one id.
 #[derive(Debug)]
 struct OfId {
@@ -45,11 +52,11 @@ struct OfId {
 }
 
 impl Versions {
-    /// Installs a component. `Conflict` when another file that is still there holds the same id and version.
-    pub(crate) fn add(&mut self, new: Installed, came: Came) -> Result<Loaded> {
-        let loaded = new.loaded.clone();
+    /// Installs a component. `Conflict` when two files of the plugins folder hold the same id and version.
+    pub(crate) fn add(&mut self, new: Installed) -> Result<Loaded> {
+        let (loaded, came) = (new.loaded.clone(), new.came);
         let (id, digest) = (&loaded.info.id, &loaded.info.digest);
-        if came != Came::Kept
+        if from_folder(came)
             && let Some(other) = self.twin(&loaded)
         {
             return Err(Error::Conflict {
@@ -69,7 +76,9 @@ impl Versions {
             of_id,
             match came {
                 Came::Loaded => OfId { first: digest.clone(), newest: digest.clone() },
-                Came::Offered => OfId { first: of_id.first.clone(), newest: digest.clone() },
+                Came::Offered | Came::Installed => {
+                    OfId { first: of_id.first.clone(), newest: digest.clone() }
+                }
                 Came::Kept => OfId { first: of_id.first.clone(), newest: of_id.newest.clone() },
             },
         );
@@ -97,7 +106,8 @@ impl Versions {
     /// The path of another component with this one's id and version.
     fn twin(&self, loaded: &Loaded) -> Option<&Path> {
         let twin = |other: &&Installed| {
-            other.loaded.info.id == loaded.info.id
+            from_folder(other.came)
+                && other.loaded.info.id == loaded.info.id
                 && other.loaded.info.version == loaded.info.version
                 && other.loaded.info.digest != loaded.info.digest
                 && other.loaded.path != loaded.path
