@@ -21,9 +21,12 @@ use rag_wasm::{Kind, PluginHost, WasmConfig};
 
 /// Every plugin of the tree. Its kind decides which rules it is held to.
 pub(crate) const ENTRIES: &[(&str, Kind)] = &[
+    ("chunk-code", Kind::Chunker),
     ("chunk-fixed", Kind::Chunker),
     ("chunk-lines", Kind::Chunker),
+    ("chunk-parent-child", Kind::Chunker),
     ("chunk-recursive", Kind::Chunker),
+    ("chunk-semantic", Kind::Chunker),
     ("chunk-sentence", Kind::Chunker),
     ("connector-web", Kind::Connector),
     ("parse-html", Kind::Parser),
@@ -38,6 +41,7 @@ pub(crate) const ENTRIES: &[(&str, Kind)] = &[
     ("retrieve-hyde", Kind::Retriever),
     ("retrieve-mmr", Kind::Retriever),
     ("retrieve-multi-query", Kind::Retriever),
+    ("retrieve-parent", Kind::Retriever),
     ("store-local", Kind::VectorStore),
 ];
 

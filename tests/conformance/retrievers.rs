@@ -91,6 +91,8 @@ fn subjects(chunks: &BTreeMap<String, (String, Vec<(String, Value)>)>) -> Vec<Su
         made("retrieve-hybrid", r#"{"normalise": "min-max", "dense_weight": 0.3, "depth": 3}"#),
         made("retrieve-hybrid", r#"{"fusion": "rank"}"#),
         made("retrieve-hybrid", r#"{"dense_weight": 1}"#),
+        made("retrieve-parent", "{}"),
+        made("retrieve-parent", r#"{"children": 3, "depth": 3}"#),
         made("retrieve-mmr", "{}"),
         made("retrieve-mmr", r#"{"relevance": 0.2, "depth": 3}"#),
         // Without a language model: the plain question is searched for.

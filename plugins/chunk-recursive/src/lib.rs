@@ -1,14 +1,11 @@
 //! Component `chunk-recursive`: the coarsest separators that make the pieces fit, from paragraphs to characters.
 
-pub mod separators;
-
 use guest_chunk::context::Path;
 use guest_chunk::options::Options;
+use guest_chunk::prose::Prose;
 use guest_chunk::recurse::Recursion;
 use guest_chunk::{Chunk, Error, Models, Result, Section};
 use guest_settings::Settings;
-
-use crate::separators::Prose;
 
 /// Length of a chunk unless set.
 const SIZE: u32 = 256;

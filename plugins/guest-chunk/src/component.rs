@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use self::bindings::exports::ragkit::plugin::{chunker, info};
-use self::bindings::ragkit::host::{config, tokens};
+use self::bindings::ragkit::host::{config, embed, tokens};
 use self::bindings::ragkit::types::types as wit;
-use crate::{Block, Chunk, Error, Heading, Kind, Models, Result, Section};
+use crate::{Block, Chunk, Embed, Error, Heading, Kind, Models, Result, Section};
 
 /// As `wit-bindgen` makes them.
 pub mod bindings {
@@ -89,6 +89,25 @@ impl Models for Host {
             return Err(Error::internal(message));
         }
         Ok(counts)
+    }
+}
+
+/// Texts that one call embeds.
+const EMBED_TEXTS_MAX: usize = 256;
+
+impl Embed for Host {
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(EMBED_TEXTS_MAX) {
+            let owned: Vec<String> = batch.iter().map(|text| (*text).to_owned()).collect();
+            let found = embed::embed(&owned, embed::Purpose::Passage).map_err(from_host)?;
+            vectors.extend(found.data.chunks_exact((found.dim as usize).max(1)).map(<[f32]>::to_vec));
+        }
+        if vectors.len() != texts.len() {
+            let message = format!("the host embedded {} of {} texts", vectors.len(), texts.len());
+            return Err(Error::internal(message));
+        }
+        Ok(vectors)
     }
 }
 

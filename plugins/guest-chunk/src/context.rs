@@ -23,6 +23,11 @@ impl<'s> Path<'s> {
     /// Title and headings above the chunk that begins at byte `start`, the innermost `chars_max` characters of them;
     /// none when there are none. Starts come in order.
     pub fn above(&mut self, start: usize, chars_max: usize) -> Option<String> {
+        self.around(start, &[], chars_max)
+    }
+
+    /// The same with `inner` below the headings, outermost first.
+    pub fn around(&mut self, start: usize, inner: &[&str], chars_max: usize) -> Option<String> {
         while let Some(block) = self.section.blocks.get(self.at).filter(|block| block.start < start) {
             if let Kind::Heading(level) = block.kind {
                 self.open.retain(|(open, _)| *open < level);
@@ -43,7 +48,8 @@ impl<'s> Path<'s> {
         };
         let headings = self.open.iter().filter(|(level, _)| *level < below).map(|(_, text)| text.clone());
         let mut parts: Vec<String> = Vec::new();
-        for part in self.section.title.map(one_line).into_iter().chain(headings) {
+        let inner = inner.iter().map(|part| one_line(part));
+        for part in self.section.title.map(one_line).into_iter().chain(headings).chain(inner) {
             if !part.is_empty() && parts.last() != Some(&part) {
                 parts.push(part);
             }

@@ -8,13 +8,14 @@ mod component;
 pub mod context;
 pub mod cut;
 pub mod options;
+pub mod prose;
 pub mod recurse;
 mod section;
 
 #[cfg(target_family = "wasm")]
 pub use component::{Component, Exports, Host, bindings};
 pub use guest_settings::error::{Code, Error, Result};
-pub use section::{Block, Chunk, Heading, Kind, Models, Section};
+pub use section::{Block, Chunk, Embed, Heading, Kind, Models, Section};
 
 /// Exports a chunker as a component: `component!(split: crate::split, many: "raise the setting 'size'");` in a module
 /// that only wasm compiles. `split` takes the section, the settings as JSON and the host's models; `many` is what to do

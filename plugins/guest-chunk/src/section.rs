@@ -59,3 +59,9 @@ pub trait Models {
     /// One count a text, order kept.
     fn count(&self, texts: &[&str]) -> Result<Vec<u32>>;
 }
+
+/// What texts mean to the embedding model of the knowledge base.
+pub trait Embed {
+    /// One vector of unit length a text, as of a passage, order kept.
+    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>>;
+}

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use guest_chunk::Section;
-use guest_chunk::cut::trimmed;
-use guest_chunk::recurse::Separators;
+use crate::Section;
+use crate::cut::trimmed;
+use crate::recurse::Separators;
+
+/// Level that cuts between sentences.
+pub const SENTENCES: usize = 2;
 
 /// The separators of prose; below clauses come spaces and characters.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +25,7 @@ impl Separators for Prose<'_> {
         let mut cuts = match level {
             0 => paragraphs(text),
             1 => text.match_indices('\n').map(|(at, line)| at + line.len()).collect(),
-            2 => {
+            SENTENCES => {
                 ends(text, |c| matches!(c, '。' | '！' | '？' | '｡' | '…'), |c| matches!(c, '.' | '!' | '?'))
             }
             _ => ends(text, |c| matches!(c, '；' | '，' | '：' | '、'), |c| matches!(c, ';' | ',' | ':')),

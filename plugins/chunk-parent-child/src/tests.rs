@@ -1,0 +1,94 @@
+//! Small chunks lie within larger ones, and both cover the text.
+
+use guest_chunk::{Chunk, Models, Result, Section};
+use proptest::prelude::*;
+
+use crate::chunks;
+
+/// One token a character.
+struct Characters;
+
+impl Models for Characters {
+    fn token_limit(&self) -> u32 {
+        510
+    }
+    fn count(&self, texts: &[&str]) -> Result<Vec<u32>> {
+        Ok(texts.iter().map(|text| text.chars().count() as u32).collect())
+    }
+}
+
+fn cut(text: &str, settings: &str) -> Vec<Chunk> {
+    let section = Section { text, blocks: &[], title: Some("手册"), outline: &[] };
+    chunks(&section, settings, &Characters).unwrap()
+}
+
+#[test]
+fn a_long_paragraph_is_found_by_its_sentences() {
+    let sentence = |c: &str| c.repeat(59) + "。";
+    let text = ["甲", "乙", "丙"].map(sentence).concat() + "\n\n短文。";
+    let found = cut(&text, r#"{"unit": "characters", "size": 64, "parent_size": 190}"#);
+    let pieces: Vec<_> = found.iter().map(|chunk| (&text[chunk.start..chunk.end], chunk.parent)).collect();
+    let (a, b, c) = (sentence("甲"), sentence("乙"), sentence("丙"));
+    let all = format!("{a}{b}{c}\n\n短文。");
+    assert_eq!(
+        pieces,
+        [
+            (all.as_str(), None),
+            (a.as_str(), Some(0)),
+            (b.as_str(), Some(0)),
+            (c.as_str(), Some(0)),
+            ("短文。", Some(0)),
+        ]
+    );
+    assert!(found.iter().all(|chunk| chunk.context.as_deref() == Some("手册")));
+}
+
+#[test]
+fn what_is_small_stands_alone() {
+    assert_eq!(
+        cut("短。\n\nshort.", "{}"),
+        [Chunk { start: 0, end: "短。\n\nshort.".len(), parent: None, context: Some("手册".to_owned()) }]
+    );
+    assert_eq!(cut(" \n", "{}"), []);
+}
+
+#[test]
+fn settings_are_checked_against_each_other() {
+    let section = Section { text: "x", blocks: &[], title: None, outline: &[] };
+    for (settings, words) in [
+        (r#"{"size": 200, "parent_size": 100}"#, "'parent_size' must be a whole number from 200 to 510"),
+        (r#"{"parent_size": 511}"#, "from 128 to 510"),
+        (r#"{"overlap": 3}"#, "unknown setting 'overlap'"),
+    ] {
+        let error = chunks(&section, settings, &Characters).unwrap_err();
+        assert!(error.message.contains(words), "{settings}: {}", error.message);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn children_fill_their_parents(text in "([a-z]{1,9}|[一-鿿]{1,30}|[。，.!] ?|\n){0,300}", size in 64u32..100, more in 0u32..300) {
+        let found = cut(&text, &format!(r#"{{"unit": "characters", "size": {size}, "parent_size": {}}}"#, size + more));
+        prop_assert!(found.is_sorted_by_key(|chunk| chunk.start));
+        let mut covered = vec![false; text.len()];
+        for chunk in &found {
+            let length = text[chunk.start..chunk.end].chars().count() as u32;
+            let Some(parent) = chunk.parent else {
+                prop_assert!(length <= size + more);
+                continue;
+            };
+            let parent = &found[parent as usize];
+            prop_assert!(parent.parent.is_none() && parent.start <= chunk.start && chunk.end <= parent.end);
+            prop_assert!(length <= size && chunk.end - chunk.start < parent.end - parent.start);
+            covered[chunk.start..chunk.end].fill(true);
+        }
+        for parent in found.iter().enumerate().filter(|(_, chunk)| chunk.parent.is_none()) {
+            if found.iter().any(|chunk| chunk.parent == Some(parent.0 as u32)) {
+                let inside = parent.1.start..parent.1.end;
+                let blank = |at: usize| text[at..].chars().next().is_some_and(char::is_whitespace);
+                prop_assert!(inside.filter(|at| text.is_char_boundary(*at)).all(|at| covered[at] || blank(at)));
+            }
+        }
+    }
+}
