@@ -130,6 +130,30 @@ async fn a_retriever_is_swapped_at_once_and_nonsense_is_refused() {
     assert_eq!(none["status"], 404);
 }
 
+/// Sends a component of `chunk-lines` and binds it by its digest.
+async fn install_and_bind(host: &Host, component: Vec<u8>) -> String {
+    let installed = answer(host.request(Method::POST, "/api/v1/plugins").body(component)).await;
+    assert_eq!((&installed["status"], &installed["id"]), (&json!(201), &json!("chunk-lines")), "{installed}");
+    let digest = installed["digest"].as_str().unwrap().to_owned();
+    let live =
+        swap(host, &json!({"chunker": {"id": "chunk-lines", "digest": digest}, "publish": true})).await;
+    assert_eq!((&live["state"], &live["chunker"]["digest"]), (&json!("live"), &json!(digest)), "{live}");
+    digest
+}
+
+/// Somebody who works on a plugin sends build after build of one version.
+#[tokio::test]
+async fn another_build_of_the_same_version_is_installed_and_bound() {
+    let (mut data, host) = with_document().await;
+    let mut component = fs_err::read(root().join("plugins/dist/chunk-lines.wasm")).unwrap();
+    // A custom section of the name "b" without content.
+    component.extend([0, 2, 1, b'b']);
+    let digest = install_and_bind(&host, component).await;
+    host.kill();
+    let bound = data.start().get(PLUGINS).await;
+    assert_eq!(bound["slots"][0]["plugin"]["digest"], json!(digest), "{bound}");
+}
+
 #[tokio::test]
 async fn a_version_is_installed_bound_and_kept_from_removal() {
     let (mut data, host) = with_document().await;
@@ -138,12 +162,7 @@ async fn a_version_is_installed_bound_and_kept_from_removal() {
     let told = b"chunk-lines0.1.0";
     let at = component.windows(told.len()).position(|bytes| bytes == told).unwrap() + told.len() - 1;
     component[at] = b'9';
-    let installed = answer(host.request(Method::POST, "/api/v1/plugins").body(component)).await;
-    assert_eq!((&installed["status"], &installed["id"]), (&json!(201), &json!("chunk-lines")), "{installed}");
-    let digest = installed["digest"].as_str().unwrap().to_owned();
-    let live =
-        swap(&host, &json!({"chunker": {"id": "chunk-lines", "digest": digest}, "publish": true})).await;
-    assert_eq!((&live["state"], &live["chunker"]["digest"]), (&json!("live"), &json!(digest)), "{live}");
+    let digest = install_and_bind(&host, component).await;
     let refused = host.delete(&format!("/api/v1/plugins/{digest}")).await;
     assert_eq!(refused["status"], 409);
     assert!(refused["error"]["message"].as_str().unwrap().contains("bound by initial"), "{refused}");

@@ -1,7 +1,7 @@
 //! Component `chunk-parent-child`: small chunks that are found precisely, each within a larger one that reads well.
 
 use guest_chunk::context::Path;
-use guest_chunk::options::{Options, size_max, unit};
+use guest_chunk::options::{Options, SIZE_MIN, size_max, unit};
 use guest_chunk::prose::Prose;
 use guest_chunk::recurse::Recursion;
 use guest_chunk::{Chunk, Error, Models, Result, Section};
@@ -43,10 +43,9 @@ pub fn chunks<M: Models>(section: &Section<'_>, settings: &str, models: &M) -> R
 fn options(settings: &str, token_limit: u32) -> Result<(Options, Options), String> {
     let settings = Settings::parse(settings, &["size", "parent_size", "unit", "context"])?;
     let small = Options::read(&settings, token_limit, SIZE)?;
-    let (least, most) = (small.size as u32, size_max(unit(&settings)?, token_limit));
-    let default = PARENT_SIZE.clamp(least, most);
-    let size = settings.integer("parent_size", least..=most, default)? as usize;
-    Ok((small, Options { size, ..small }))
+    let most = size_max(unit(&settings)?, token_limit);
+    let size = settings.integer("parent_size", SIZE_MIN..=most, PARENT_SIZE.min(most))? as usize;
+    Ok((small, Options { size: size.max(small.size), ..small }))
 }
 
 #[cfg(target_family = "wasm")]

@@ -53,16 +53,19 @@ fn what_is_small_stands_alone() {
 }
 
 #[test]
-fn settings_are_checked_against_each_other() {
+fn settings_are_checked_and_a_parent_is_no_smaller_than_its_children() {
     let section = Section { text: "x", blocks: &[], title: None, outline: &[] };
     for (settings, words) in [
-        (r#"{"size": 200, "parent_size": 100}"#, "'parent_size' must be a whole number from 200 to 510"),
-        (r#"{"parent_size": 511}"#, "from 128 to 510"),
+        (r#"{"parent_size": 511}"#, "'parent_size' must be a whole number from 64 to 510"),
         (r#"{"overlap": 3}"#, "unknown setting 'overlap'"),
     ] {
         let error = chunks(&section, settings, &Characters).unwrap_err();
         assert!(error.message.contains(words), "{settings}: {}", error.message);
     }
+    let text = "字".repeat(300);
+    let sized =
+        |size: u32, parent: u32| cut(&text, &format!(r#"{{"size": {size}, "parent_size": {parent}}}"#));
+    assert_eq!(sized(200, 100), sized(200, 200));
 }
 
 proptest! {
