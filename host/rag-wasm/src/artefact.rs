@@ -72,10 +72,8 @@ impl Artefacts {
             let component = Component::from_binary(engine, wasm).map_err(|err| format!("{err:#}"))?;
             return Ok((component, Origin::Compiled));
         }
-        match self.find(engine, digest) {
-            Some(component) => Ok((component, Origin::Compiled)),
-            None => Err("its compiled form cannot be read back".to_owned()),
-        }
+        let component = map(engine, &self.paths(digest).0)?;
+        Ok((component, Origin::Compiled))
     }
 
     fn paths(&self, digest: &str) -> (PathBuf, PathBuf) {
@@ -92,6 +90,8 @@ impl Artefacts {
         let component = if tag == Some(self.tag(digest, &code)) {
             drop(code);
             map(engine, &code_path)
+                .inspect_err(|why| tracing::warn!("a compiled plugin cannot be used: {why}"))
+                .ok()
         } else {
             tracing::warn!(path = %code_path.display(), "a compiled plugin does not carry our mark; compiling again");
             None
@@ -124,13 +124,13 @@ fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
     engine.precompile_component(wasm).map_err(|err| format!("{err:#}"))
 }
 
-/// None when it was made for another engine or processor.
-fn map(engine: &Engine, path: &Path) -> Option<Component> {
+/// Fails when it was made for another engine or processor, or needs more than the pool of instances gives.
+fn map(engine: &Engine, path: &Path) -> Result<Component, String> {
     #[expect(unsafe_code, reason = "mapping native code cannot be checked by the compiler")]
     // SAFETY: the file carries a tag made with our key, so this program wrote it from wasmtime's own output; the
     // folder belongs to the owner alone, and files in it are replaced by renaming and never changed in place.
     let component = unsafe { Component::deserialize_file(engine, path) };
-    component.inspect_err(|err| tracing::warn!("a compiled plugin cannot be used: {err:#}")).ok()
+    component.map_err(|err| format!("{err:#}"))
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

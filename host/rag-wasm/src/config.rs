@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Kind;
 
 const MIB: usize = 1 << 20;
@@ -31,8 +33,9 @@ impl WasmConfig {
     }
 }
 
-/// Limits of all plugins together and of each kind.
-#[derive(Debug, Clone)]
+/// Limits of all plugins together and of each kind. Read from a table that names every one of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Size of a component's file.
     pub component_bytes_max: u64,
@@ -48,17 +51,18 @@ pub struct Limits {
     pub retriever_lanes: usize,
     /// Time between two looks at a running guest.
     pub tick_ms: u64,
+    /// Time of one document whose parser may have text recognised, which takes seconds a page.
+    pub ocr_wall_ms_max: u64,
     pub parser: KindLimits,
     pub chunker: KindLimits,
     pub vector_store: KindLimits,
     pub retriever: KindLimits,
     pub connector: KindLimits,
-    /// Time of one document whose parser may have text recognised, which takes seconds a page.
-    pub ocr_wall_ms_max: u64,
 }
 
 /// Limits of one kind of plugin. "Call" is one document for a parser and one exported function for the others.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KindLimits {
     /// Linear memory of an instance.
     pub memory_bytes_max: usize,
@@ -143,7 +147,7 @@ impl Default for Limits {
             vector_store: KindLimits {
                 // A store may hold its index in memory: throwing that away would cost more than it saves.
                 warm_memory_bytes_max: 128 * MIB,
-                warm_calls_max: u64::MAX,
+                warm_calls_max: 1_000_000_000,
                 wall_ms_max: 30_000,
                 crossing_bytes_max: 32 * MIB,
                 handles_max: 4_096,
@@ -157,7 +161,8 @@ impl Default for Limits {
             },
             connector: KindLimits { wall_ms_max: 60_000, crossing_bytes_max: 32 * MIB, ..base.clone() },
             ocr_wall_ms_max: 3_600_000,
-            chunker: base,
+            // It may ask for the vectors of every sentence.
+            chunker: KindLimits { wall_ms_max: 60_000, ..base },
         }
     }
 }

@@ -18,8 +18,9 @@ use crate::sink::{LogSink, Stdio};
 
 /// Refusals within one exported function after which the guest is stopped instead.
 const DENIALS_MAX: u64 = 10;
-/// Core instances, memories and tables of one component; a Rust component has four, one and two.
-pub(crate) const CORE_INSTANCES_MAX: u32 = 16;
+/// Core instances, memories and tables of one component: one of Rust has four, one and two, one of Python some twenty of
+/// the first.
+pub(crate) const CORE_INSTANCES_MAX: u32 = 64;
 pub(crate) const MEMORIES_MAX: u32 = 2;
 pub(crate) const TABLES_MAX: u32 = 8;
 

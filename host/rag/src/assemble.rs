@@ -99,6 +99,7 @@ pub(crate) fn load_plugins(config: &Config, data_dir: &Path) -> Result<Arc<Plugi
     let dir = config.plugins_dir();
     let host = PluginHost::new(WasmConfig {
         threads: config.plugin_threads(),
+        limits: config.plugins.limits.clone(),
         shelf_dir: Some(data_dir.join("components")),
         ..WasmConfig::new(data_dir.join("plugin-cache"))
     })?;

@@ -125,6 +125,8 @@ pub(crate) struct Plugins {
     pub(crate) http: Vec<outside::HttpGrant>,
     /// Databases that plugins may use.
     pub(crate) sql: Vec<outside::SqlGrant>,
+    /// Bounds of every call of a component.
+    pub(crate) limits: rag_wasm::Limits,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -262,7 +264,7 @@ impl Default for Log {
 impl Config {
     /// Reads the file (or takes the defaults), then the environment.
     pub(crate) fn load(file: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Self> {
-        let mut table = match file {
+        let mut given = match file {
             Some(path) => {
                 let text = fs_err::read_to_string(path)?;
                 text.parse::<toml::Table>()
@@ -272,11 +274,16 @@ impl Config {
         };
         for (name, value) in env {
             if let Some(key) = name.strip_prefix(ENV_PREFIX) {
-                set(&mut table, key, &value).with_context(|| format!("environment variable {name}"))?;
+                set(&mut given, key, &value).with_context(|| format!("environment variable {name}"))?;
             }
         }
         let shown = file.map_or_else(|| "the configuration".to_owned(), |path| path.display().to_string());
-        toml::Value::Table(table).try_into().with_context(|| format!("in {shown}"))
+        let mut table = toml::Table::try_from(Config::default())?;
+        merge(&mut table, given);
+        let config: Config = toml::Value::Table(table).try_into().with_context(|| format!("in {shown}"))?;
+        no_zero("plugins.limits", &toml::Value::try_from(&config.plugins.limits)?)
+            .with_context(|| format!("in {shown}"))?;
+        Ok(config)
     }
 
     /// The data folder.
@@ -340,17 +347,42 @@ fn shipped(configured: &Path, name: &str, in_checkout: &str) -> PathBuf {
 /// Puts `SECTION__KEY` into the table; the value is TOML where it parses as such, text otherwise.
 fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<()> {
     let lower = key.to_ascii_lowercase();
-    let Some((section, key)) = lower.split_once("__") else {
+    let Some((path, key)) = lower.rsplit_once("__") else {
         bail!("use {ENV_PREFIX}SECTION__KEY");
     };
     let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
     let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let entry = table.entry(section.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    match entry {
-        toml::Value::Table(section) => section.insert(key.to_owned(), value),
-        _ => bail!("'{section}' is not a section"),
-    };
+    let mut section = table;
+    for name in path.split("__") {
+        let entry = section.entry(name.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let toml::Value::Table(inner) = entry else { bail!("'{name}' is not a section") };
+        section = inner;
+    }
+    section.insert(key.to_owned(), value);
     Ok(())
+}
+
+/// Puts what is given over the defaults, section by section.
+fn merge(defaults: &mut toml::Table, given: toml::Table) {
+    for (key, value) in given {
+        match (defaults.get_mut(&key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(given)) => merge(inner, given),
+            (_, value) => {
+                defaults.insert(key, value);
+            }
+        }
+    }
+}
+
+/// A limit of 0 would refuse everything.
+fn no_zero(name: &str, value: &toml::Value) -> Result<()> {
+    match value {
+        toml::Value::Table(table) => {
+            table.iter().try_for_each(|(key, v)| no_zero(&format!("{name}.{key}"), v))
+        }
+        toml::Value::Integer(number) if *number < 1 => bail!("{name} must be at least 1, not {number}"),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -375,6 +407,16 @@ mod tests {
     }
 
     #[test]
+    fn one_limit_of_one_kind_can_be_changed() {
+        let env = [("RWKV_RAG__PLUGINS__LIMITS__PARSER__CPU_MS_MAX", "90000")];
+        let limits =
+            load("[plugins.limits]\ntick_ms = 5\n[plugins.limits.chunker]\ncpu_ms_max = 9", &env).unwrap();
+        let mut expected = rag_wasm::Limits::default();
+        (expected.tick_ms, expected.chunker.cpu_ms_max, expected.parser.cpu_ms_max) = (5, 9, 90_000);
+        assert_eq!(limits.plugins.limits, expected);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let check = |text: &str, env: &[(&str, &str)], want: &str| {
             let error = format!("{:#}", load(text, env).unwrap_err());
@@ -385,6 +427,13 @@ mod tests {
         check("[server", &[], "rag.toml");
         check("", &[("RWKV_RAG__SERVER", "x")], "RWKV_RAG__SECTION__KEY");
         check("", &[("RWKV_RAG__MODELS__SLOTS", "many")], "slots");
+        check("[plugins.limits.chunker]\ncpu_ms = 1", &[], "cpu_ms");
+        check(
+            "[plugins.limits.chunker]\ncpu_ms_max = 0",
+            &[],
+            "plugins.limits.chunker.cpu_ms_max must be at least 1",
+        );
+        check("", &[("RWKV_RAG__PLUGINS__DIR__X", "1")], "'dir' is not a section");
     }
 
     #[test]
