@@ -18,6 +18,10 @@ import numpy
 import torch
 from rwkv.model import RWKV
 
+load = torch.load
+# PyTorch 1.13, which Debian has, knows no `mmap`.
+torch.load = lambda *arguments, mmap=False, **more: load(*arguments, **more)
+
 HEAD = 64
 LENGTH = 48
 

@@ -158,7 +158,7 @@ pub(crate) fn python(project: &Project) -> Result<PathBuf> {
 }
 
 /// A fresh virtual environment; returns its interpreter.
-pub(crate) fn venv(project: &Project, folder: &Path) -> Result<PathBuf> {
+fn venv(project: &Project, folder: &Path) -> Result<PathBuf> {
     let create = || {
         let mut python = project.command("python3");
         shell::check(python.args(["-m", "venv", "--clear"]).arg(folder))
