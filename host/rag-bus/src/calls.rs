@@ -3,7 +3,8 @@
 
 use rag_core::document::Vectors;
 use rag_core::ports::{
-    Bounds, Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, Purpose, Rerank, Sampling, Usage,
+    Bounds, Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, Purpose, Rerank, Sampling,
+    Usage, Variant,
 };
 use rag_core::{Error, Result};
 
@@ -146,6 +147,7 @@ pub(crate) fn generate_arguments(request: &GenerateRequest) -> Value {
         ("frequency_penalty", frequency_penalty.into()),
         ("penalty_decay", penalty_decay.into()),
         ("seed", seed.map_or(Value::Nil, Value::from)),
+        ("variant", request.variant.as_ref().map_or(Value::Nil, variant)),
     ])
 }
 
@@ -173,7 +175,26 @@ fn generate_request(arguments: &Value) -> Result<GenerateRequest> {
                 or_whole: texts_of(bounds, "or_whole")?,
             }),
         },
+        variant: match arguments.get("variant") {
+            None | Some(Value::Nil) => None,
+            Some(variant) => {
+                Some(Variant { state: name_of(variant, "state")?, adapter: name_of(variant, "adapter")? })
+            }
+        },
     })
+}
+
+/// An empty map is the language model as it is.
+fn variant(variant: &Variant) -> Value {
+    let name = |name: &Option<String>| name.as_deref().map_or(Value::Nil, Value::from);
+    Value::map([("state", name(&variant.state)), ("adapter", name(&variant.adapter))])
+}
+
+fn name_of(variant: &Value, name: &str) -> Result<Option<String>> {
+    match variant.get(name) {
+        None | Some(Value::Nil) => Ok(None),
+        Some(_) => str_of(variant, name).map(|name| Some(name.to_owned())),
+    }
 }
 
 fn bounds(bounds: &Bounds) -> Value {
@@ -233,11 +254,13 @@ mod tests {
             stop: vec!["\n\n".into()],
             tenant: "a".into(),
             bounds: Some(Bounds { parts_of: vec!["文".into()], or_whole: vec![] }),
+            variant: Some(Variant { state: Some("问答".into()), adapter: None }),
         };
         let sent = Value::decode(&generate_arguments(&request).encode()).unwrap();
         assert_eq!(generate_request(&sent).unwrap(), request);
         let plain =
             GenerateRequest { sampling: Sampling::default(), tenant: String::new(), bounds: None, ..request };
+        let plain = GenerateRequest { variant: None, ..plain };
         assert_eq!(generate_request(&generate_arguments(&plain)).unwrap(), plain);
         assert!(generate_request(&Value::Nil).is_err());
     }

@@ -12,12 +12,12 @@ use crate::error::Result;
 use crate::kb::AnswerSettings;
 use crate::ports::{
     Binding, Bounds, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Sampling,
-    Usage,
+    Usage, Variant,
 };
 use crate::prompt::{self, PromptInput};
 use crate::quote::{Citation, cite};
 use crate::rag::Rag;
-use crate::recall::{self, Recalled, SearchRequest};
+use crate::recall::{self, Fate, Recall, Recalled, SearchRequest};
 use crate::relevance::Floor;
 use crate::script::is_chinese;
 use crate::search::{Filter, TraceStep, Turn};
@@ -37,6 +37,10 @@ pub struct AskRequest {
     pub temperature: Option<f32>,
     pub top_p: Option<f32>,
     pub seed: Option<u64>,
+    /// Id of a retriever in place of the knowledge base's, with its default settings.
+    pub retriever: Option<String>,
+    /// In place of the knowledge base's; the default is the language model as it is.
+    pub variant: Option<Variant>,
     /// See `GenerateRequest::tenant`.
     pub tenant: String,
 }
@@ -50,6 +54,8 @@ pub struct Answering {
     pub cited: Vec<Recalled>,
     /// Everything that was considered, best first.
     pub recall: Vec<Recalled>,
+    /// What becomes of each of them.
+    pub fates: Vec<Fate>,
     pub steps: Vec<TraceStep>,
     pub rewritten: Option<String>,
     /// Name of the model that writes, and whether it only demonstrates.
@@ -93,31 +99,17 @@ pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Re
     };
     let found = recall::recall(rag, binding, search).await?;
 
-    let default = if found.reranked { rag.relevance_min.rerank } else { rag.relevance_min.dense };
-    let floor = settings.relevance_min.map_or(default, Floor::same);
-    let admitted = found.hits.iter().filter(|hit| floor.admits(&request.question, hit));
-    let relevant: Vec<Recalled> = admitted.cloned().collect();
+    let Plan { relevant, prompt, read, cited, fates } = plan(rag, settings, &request, &found);
     let refused = relevant.is_empty();
 
+    let variant = request.variant.clone().or_else(|| of_kb(&settings.variant));
     let (stream, cited) = if refused {
         (fixed(no_match(&request.question)), Vec::new())
     } else {
-        let small = rag.generator.demonstration();
-        let cited_max = request.passages.unwrap_or(settings.passages).max(1) as usize;
-        let input = PromptInput {
-            template: &settings.template,
-            question: &request.question,
-            history: &request.history,
-            passages: &relevant,
-            // A small model loses its way between passages; the others are shown beside its answer all the same.
-            passages_max: if small { 1 } else { cited_max },
-            tokens_max: settings.context_tokens_max,
-        };
-        let built = prompt::build(&input, &|text| rag.generator.count_tokens(text));
-        let cited = if small { cited_max } else { built.passages };
-        let read = relevant.iter().take(built.passages).map(|recalled| recalled.passage.text.as_str());
-        let bounds = bounds(&*rag.generator, read);
-        let generate = GenerateRequest { bounds, ..generate_request(built.text, settings, &request) };
+        let texts = relevant.iter().take(read).map(|recalled| recalled.passage.text.as_str());
+        let bounds = bounds(&*rag.generator, texts);
+        let generate = generate_request(prompt, settings, &request);
+        let generate = GenerateRequest { bounds, variant: variant.clone(), ..generate };
         (rag.generator.generate(generate).await?, relevant.into_iter().take(cited).collect())
     };
     Ok(Answering {
@@ -125,12 +117,63 @@ pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Re
         refused,
         cited,
         recall: found.hits,
+        fates,
         steps: found.steps,
         rewritten: found.rewritten,
-        model: rag.generator.identity(),
+        model: written_by(&rag.generator.identity(), variant.as_ref()),
         demonstration: rag.generator.demonstration(),
         stream,
     })
+}
+
+/// What the model is given of what was found.
+pub(crate) struct Plan {
+    /// Relevant enough, best first; with none, no model is asked.
+    relevant: Vec<Recalled>,
+    prompt: String,
+    /// How many of them the prompt holds, and how many are cited.
+    read: usize,
+    cited: usize,
+    /// One a passage that was found.
+    pub(crate) fates: Vec<Fate>,
+}
+
+pub(crate) fn plan(rag: &Rag, settings: &AnswerSettings, request: &AskRequest, found: &Recall) -> Plan {
+    let default = if found.reranked { rag.relevance_min.rerank } else { rag.relevance_min.dense };
+    let floor = settings.relevance_min.map_or(default, Floor::same);
+    let admitted: Vec<bool> = found.hits.iter().map(|hit| floor.admits(&request.question, hit)).collect();
+    let both = found.hits.iter().zip(&admitted);
+    let relevant: Vec<Recalled> =
+        both.filter(|(_, admitted)| **admitted).map(|(hit, _)| hit.clone()).collect();
+
+    let small = rag.generator.demonstration();
+    let cited_max = request.passages.unwrap_or(settings.passages).max(1) as usize;
+    // A small model loses its way between passages; the others are shown beside its answer all the same.
+    let passages_max = if small { 1 } else { cited_max };
+    let input = PromptInput {
+        template: &settings.template,
+        question: &request.question,
+        history: &request.history,
+        passages: &relevant,
+        passages_max,
+        tokens_max: settings.context_tokens_max,
+    };
+    let built = prompt::build(&input, &|text| rag.generator.count_tokens(text));
+    let mut place = 0;
+    let fates = admitted.into_iter().map(|admitted| {
+        if !admitted {
+            return Fate::Irrelevant;
+        }
+        place += 1;
+        match place {
+            place if place <= built.passages => Fate::Read,
+            place if place <= passages_max => Fate::NoRoom,
+            _ => Fate::Surplus,
+        }
+    });
+    let fates = fates.collect();
+    let cited = if small { cited_max } else { built.passages };
+    Plan { relevant, read: built.passages, prompt: built.text, cited, fates }
 }
 
 fn generate_request(prompt: String, settings: &AnswerSettings, request: &AskRequest) -> GenerateRequest {
@@ -146,7 +189,19 @@ fn generate_request(prompt: String, settings: &AnswerSettings, request: &AskRequ
         stop: stops(),
         tenant: request.tenant.clone(),
         bounds: None,
+        variant: None,
     }
+}
+
+/// None where the knowledge base has none of its own.
+fn of_kb(variant: &Variant) -> Option<Variant> {
+    (*variant != Variant::default()).then(|| variant.clone())
+}
+
+/// The model's name, and those of what was named beside it.
+fn written_by(model: &str, variant: Option<&Variant>) -> String {
+    let named = variant.into_iter().flat_map(|variant| [&variant.state, &variant.adapter]).flatten();
+    std::iter::once(model).chain(named.map(String::as_str)).collect::<Vec<_>>().join(" + ")
 }
 
 /// A small model may only show where in its passages the answer stands, or that it does not. A heading that repeats

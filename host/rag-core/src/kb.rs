@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::ports::Variant;
 
 /// A knowledge base's name by RWKV-RAG's rule: 3 to 33 ASCII letters, digits and underscores, none at either end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,6 +117,9 @@ pub struct AnswerSettings {
     /// Sampling temperature; 0 is greedy.
     pub temperature: f32,
     pub top_p: f32,
+    /// Tuned state and adapter that answers here are written with, by name; with neither, what was chosen for every
+    /// answer.
+    pub variant: Variant,
 }
 
 /// RWKV-RAG's prompt, preceded by the earlier rounds when there are any: the default template.
@@ -132,6 +136,7 @@ impl Default for AnswerSettings {
             relevance_min: None,
             temperature: 0.0,
             top_p: 0.2,
+            variant: Variant::default(),
         }
     }
 }

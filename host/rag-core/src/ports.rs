@@ -14,6 +14,7 @@ mod generations;
 mod host;
 mod models;
 mod outside;
+mod overview;
 mod plugin;
 mod pulls;
 mod queue;
@@ -31,7 +32,7 @@ pub use conversations::{
 pub use curation::{Curation, DocumentQuery};
 pub use engine::{
     Bounds, Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Purpose,
-    Rerank, Sampling, Usage,
+    Rerank, Sampling, Usage, Variant,
 };
 pub use evaluations::{
     Evaluations, Expected, Outcome, Question, QuestionSet, Run, RunHit, RunSettings, Scores,
@@ -52,6 +53,7 @@ pub use outside::{
     Connect, Engine, Engines, Found, Grants, Http, HttpGrant, HttpMethod, HttpRequest, HttpResponse, Ocr,
     OcrImage, OcrLine, Outside, PluginGrants, Sql, SqlGrant, SqlRows, SqlValue, Web, WebLink, WebPage,
 };
+pub use overview::{LogLine, Overview, ProxyState, ServiceState};
 pub use plugin::{
     Binding, Bindings, Chunk, Parse, ParseSession, PluginInfo, Retrieve, StoreBatch, VectorCollection,
     VectorStore,

@@ -101,6 +101,15 @@ impl Rag {
         self.bindings.bind(&self.kb(name).await?).await
     }
 
+    /// Likewise with another retriever, in its default settings unless it is the knowledge base's own.
+    async fn binding_with(&self, name: &str, retriever: &str) -> Result<Arc<Binding>> {
+        let mut kb = self.kb(name).await?;
+        if kb.settings.retriever.id != retriever {
+            kb.settings.retriever = PluginChoice::any(retriever, "{}");
+        }
+        self.bindings.bind(&kb).await
+    }
+
     /// Opens a writer for an original; give it to `submit` when all bytes are in.
     pub async fn upload(&self) -> Result<Box<dyn BlobWriter>> {
         self.blobs.create().await
@@ -280,10 +289,21 @@ impl Rag {
     pub async fn search(&self, kb: &str, mut request: SearchRequest) -> Result<Recall> {
         prompt::check_question(&request.question)?;
         let asked = request.filter.take();
-        let mut binding = self.binding(kb).await?;
+        let mut binding = match &request.retriever {
+            Some(retriever) => self.binding_with(kb, retriever).await?,
+            None => self.binding(kb).await?,
+        };
         loop {
             request.filter = self.resolved(&binding.kb, asked.as_ref()).await?;
-            let outcome = recall::recall(self, &binding, request.clone()).await;
+            let mut outcome = recall::recall(self, &binding, request.clone()).await;
+            if let (true, Ok(found)) = (request.fates, &mut outcome) {
+                let asked = AskRequest { question: request.question.clone(), ..AskRequest::default() };
+                found.fates = ask::plan(self, &binding.kb.settings.answer, &asked, found).fates;
+            }
+            if request.retriever.is_some() {
+                // No generation is to blame for it.
+                return outcome;
+            }
             let error = outcome.as_ref().err().cloned();
             match self.another(&binding, &request.question, error.as_ref()).await? {
                 Some(other) => binding = other,
@@ -295,7 +315,10 @@ impl Rag {
     /// Answers a question; the answer streams out of what is returned.
     pub async fn ask(&self, kb: &str, mut request: AskRequest) -> Result<Answering> {
         prompt::check_question(&request.question)?;
-        let mut binding = self.binding(kb).await?;
+        let mut binding = match &request.retriever {
+            Some(retriever) => self.binding_with(kb, retriever).await?,
+            None => self.binding(kb).await?,
+        };
         if let (Some(conversation), true) = (&request.conversation, request.history.is_empty()) {
             request.history = self.catalog.turns(conversation, limits::HISTORY_ROUNDS).await?;
         }
@@ -305,6 +328,10 @@ impl Rag {
         loop {
             request.filter = self.resolved(&binding.kb, asked.as_ref()).await?;
             let outcome = ask::ask(self, &binding, request.clone()).await;
+            if request.retriever.is_some() {
+                // No generation is to blame for it.
+                return outcome;
+            }
             let error = outcome.as_ref().err().cloned();
             match self.another(&binding, &request.question, error.as_ref()).await? {
                 Some(other) => binding = other,

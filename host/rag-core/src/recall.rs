@@ -20,6 +20,23 @@ pub struct SearchRequest {
     pub filter: Option<Filter>,
     /// None follows the knowledge base.
     pub rerank: Option<bool>,
+    /// Id of a retriever in place of the knowledge base's, with its default settings.
+    pub retriever: Option<String>,
+    /// Whether to tell what an answer would do with each passage.
+    pub fates: bool,
+}
+
+/// What an answer does with a passage that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The model reads it.
+    Read,
+    /// Its relevance is below the least.
+    Irrelevant,
+    /// The prompt takes no more passages.
+    Surplus,
+    /// The prompt's tokens are used up.
+    NoRoom,
 }
 
 /// A passage with its place in the result.
@@ -44,6 +61,8 @@ pub struct Recall {
     pub rewritten: Option<String>,
     /// Whether `score` and `relevance` are the reranker's.
     pub reranked: bool,
+    /// One a hit, where asked for.
+    pub fates: Vec<Fate>,
 }
 
 /// Runs the binding's strategy. Never finds a chunk whose document is not committed.
@@ -90,7 +109,7 @@ pub async fn recall(rag: &Rag, binding: &Binding, request: SearchRequest) -> Res
     for (rank, hit) in (1..).zip(&mut hits) {
         hit.rank = rank;
     }
-    Ok(Recall { hits, steps, rewritten: retrieval.rewritten, reranked })
+    Ok(Recall { hits, steps, rewritten: retrieval.rewritten, reranked, fates: Vec::new() })
 }
 
 /// Fetches the passages, in rank order; chunks that are gone by now are left out.

@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod models;
 pub(crate) mod multipart;
+pub(crate) mod overview;
 pub(crate) mod plugins;
 pub(crate) mod pulls;
 pub(crate) mod questions;

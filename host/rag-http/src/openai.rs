@@ -134,7 +134,15 @@ impl SamplingBody {
             seed: self.seed,
             ..usual
         };
-        Ok(GenerateRequest { prompt, sampling, tokens_max, stop, tenant: caller.tenant(), bounds: None })
+        Ok(GenerateRequest {
+            prompt,
+            sampling,
+            tokens_max,
+            stop,
+            tenant: caller.tenant(),
+            bounds: None,
+            variant: None,
+        })
     }
 }
 

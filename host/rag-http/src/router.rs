@@ -17,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, models, plugins,
-    pulls, questions, resumable, search, status, tuning, upload, users, web,
+    ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, models, overview,
+    plugins, pulls, questions, resumable, search, status, tuning, upload, users, web,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
@@ -122,6 +122,8 @@ fn keyed() -> OpenApiRouter<AppState> {
         .routes(routes!(status::models))
         .routes(routes!(status::status))
         .routes(routes!(status::metrics))
+        .routes(routes!(overview::services))
+        .routes(routes!(overview::logs))
         .routes(routes!(login::who, login::logout))
         .routes(routes!(login::password))
         .routes(routes!(chat::chat))
@@ -173,6 +175,7 @@ fn tuning_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(tuning::stop))
         .routes(routes!(tuning::resume))
         .routes(routes!(tuning::merge))
+        .routes(routes!(tuning::offer))
         .routes(routes!(tuning::points))
         .routes(routes!(tuning::events))
         .routes(routes!(tuning::file))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rag_core::Rag;
-use rag_core::ports::Tune;
+use rag_core::ports::{Overview, Tune};
 use tokio::sync::Semaphore;
 
 use crate::api::resumable::Uploads;
@@ -18,6 +18,8 @@ pub struct AppState {
     pub(crate) rag: Arc<Rag>,
     /// None where nothing is tuned.
     pub(crate) tune: Option<Arc<dyn Tune>>,
+    /// None in a process that knows nothing of itself.
+    pub(crate) overview: Option<Arc<dyn Overview>>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) attempts: Arc<Attempts>,
@@ -32,6 +34,7 @@ impl AppState {
         AppState {
             rag,
             tune: None,
+            overview: None,
             requests: Arc::new(Semaphore::new(settings.requests_max)),
             sessions: Arc::default(),
             attempts: Arc::default(),
@@ -46,5 +49,11 @@ impl AppState {
     #[must_use]
     pub fn with_tune(self, tune: Arc<dyn Tune>) -> Self {
         AppState { tune: Some(tune), ..self }
+    }
+
+    /// With what the process tells of itself.
+    #[must_use]
+    pub fn with_overview(self, overview: Arc<dyn Overview>) -> Self {
+        AppState { overview: Some(overview), ..self }
     }
 }

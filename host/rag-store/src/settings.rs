@@ -2,7 +2,7 @@
 
 use rag_core::Error;
 use rag_core::kb::{AnswerSettings, KbParts, KbSettings, PluginChoice};
-use rag_core::ports::CrawlOrder;
+use rag_core::ports::{CrawlOrder, Variant};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,10 @@ struct AnswerJson {
     relevance_min: Option<f32>,
     temperature: f32,
     top_p: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,6 +145,8 @@ impl From<&AnswerSettings> for AnswerJson {
             relevance_min: answer.relevance_min,
             temperature: answer.temperature,
             top_p: answer.top_p,
+            state: answer.variant.state.clone(),
+            adapter: answer.variant.adapter.clone(),
         }
     }
 }
@@ -156,6 +162,7 @@ impl From<AnswerJson> for AnswerSettings {
             relevance_min: answer.relevance_min,
             temperature: answer.temperature,
             top_p: answer.top_p,
+            variant: Variant { state: answer.state, adapter: answer.adapter },
         }
     }
 }
@@ -204,6 +211,7 @@ mod tests {
         settings.chunker.digest = Some("ab".into());
         settings.answer.template = "问：{question}\n{context}".into();
         settings.answer.relevance_min = Some(0.1);
+        settings.answer.variant.state = Some("问答".into());
         assert_eq!(from_json(&to_json(&settings).unwrap()).unwrap(), settings);
         assert_eq!(from_json("{}").unwrap(), KbSettings::default());
         assert_eq!(from_json(r#"{"answer":{"passages":7}}"#).unwrap().answer.passages, 7);

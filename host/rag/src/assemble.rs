@@ -196,20 +196,24 @@ pub(crate) fn device(name: &str) -> Result<Device> {
     Device::parse(name).with_context(|| format!("the device '{name}' is none of auto, cpu, cuda:N"))
 }
 
-/// What tunes: data sets and jobs in `tuning` of the data folder, or where `bus.tuning_dir` says.
+/// What tunes: in `tuning` of the data folder, or where `bus.tuning_dir` says.
 pub(crate) fn tuner(config: &Config) -> Result<Arc<Tuner>> {
-    let dir = match config.bus.tuning_dir.as_os_str().is_empty() {
-        true => config.data_dir()?.join("tuning"),
-        false => config.bus.tuning_dir.clone(),
-    };
     Ok(Tuner::open(TunerConfig {
-        dir,
+        dir: tuning_dir(config)?,
         models: config.models_dir(),
         base: model_file(config, &config.models.language)?,
         vocabulary: model_file(config, &config.models.vocabulary)?,
         threads: config.tuning.threads,
         queue_max: config.tuning.queue_max,
     })?)
+}
+
+/// Where data sets and jobs of tuning are kept.
+pub(crate) fn tuning_dir(config: &Config) -> Result<PathBuf> {
+    Ok(match config.bus.tuning_dir.as_os_str().is_empty() {
+        true => config.data_dir()?.join("tuning"),
+        false => config.bus.tuning_dir.clone(),
+    })
 }
 
 /// The formats of a configured name; none keeps what a file has.

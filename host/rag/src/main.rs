@@ -12,9 +12,11 @@ mod dropin;
 mod egress;
 mod grants;
 mod local;
+mod logbook;
 mod models;
 mod ocr;
 mod output;
+mod overview;
 mod roles;
 mod serve;
 mod sql;
@@ -24,11 +26,14 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 use cli::{Cli, Command, Common};
 use client::Client;
 use config::Config;
+use logbook::LogBook;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -47,17 +52,17 @@ fn run(cli: Cli) -> Result<()> {
         config.data.dir.clone_from(dir);
     }
     let serving = matches!(cli.command, Command::Serve(_));
-    log_to_stderr(&config, serving)?;
+    let log = log_to_stderr(&config, serving)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(dispatch(cli, config));
+    let result = runtime.block_on(dispatch(cli, config, log));
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     result
 }
 
-async fn dispatch(cli: Cli, config: Config) -> Result<()> {
+async fn dispatch(cli: Cli, config: Config, log: LogBook) -> Result<()> {
     let common = cli.common;
     match cli.command {
-        Command::Serve(args) => serve::serve(config, args).await,
+        Command::Serve(args) => serve::serve(config, args, log).await,
         Command::Bench(args) => bench::run(&config, &args, common.json).await,
         Command::Doctor => commands::doctor::run(&config, common.json).await,
         Command::Tune(cli::Tune::Prepare(args)) => commands::tune::prepare(&config, args, common.json),
@@ -117,9 +122,11 @@ async fn connect(common: &Common, config: &Config) -> Result<Client> {
 }
 
 /// A server tells what it does; a command only what goes wrong.
-fn log_to_stderr(config: &Config, serving: bool) -> Result<()> {
+fn log_to_stderr(config: &Config, serving: bool) -> Result<LogBook> {
     let filter = if serving { config.log.filter.as_str() } else { "error" };
     let filter = EnvFilter::try_new(filter)?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
-    Ok(())
+    let book = LogBook::default();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    tracing_subscriber::registry().with(filter).with(lines).with(book.clone()).init();
+    Ok(book)
 }

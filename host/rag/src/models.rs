@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use rag_core::ports::{
     Generate, ModelChange, ModelEntry, ModelKind, ModelRegistry, ModelsNow, NewModel, NewPull, Pull,
-    PullsNow, SwitchFailure, Switching, When,
+    PullsNow, SwitchFailure, Switching, Variant, When,
 };
 use rag_core::{Error, Result};
 use rag_engine::inspect;
@@ -24,8 +24,8 @@ use rag_engine::inspect;
 use crate::config::Config;
 use loading::{Target, add_state, load, not_for, online};
 use shelf::{Known, Shelf, ms};
-pub(crate) use switch::{Current, Switch};
-use switch::{Under, Variant};
+use switch::Under;
+pub(crate) use switch::{Current, Switch, profile};
 
 /// Between looks at a registry that other processes may have changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -148,7 +148,7 @@ impl Registry {
         if variant == Variant::default() {
             return Ok(self.inner.switch.clone());
         }
-        if !current.model.has_profile(&variant.profile()) {
+        if !current.has(&variant) {
             return Err(match (&variant.state, &variant.adapter) {
                 (Some(_), Some(_)) => Error::Unsupported {
                     message:
@@ -256,7 +256,7 @@ impl Inner {
                 let (model, language) = (current.model.clone(), target.language.clone());
                 blocking(move || add_state(&model, &language, &state)).await?;
             }
-            if current.model.has_profile(&target.variant.profile()) {
+            if current.has(&target.variant) {
                 self.switch.set(Current { variant: target.variant, ..current });
                 return Ok(());
             }
@@ -318,7 +318,7 @@ impl Inner {
         let target = self.target(None)?;
         let current = self.switch.current();
         let is_new = |known: &Known, kind: ModelKind, variant: Variant| {
-            known.kind == kind && known.online && !current.model.has_profile(&variant.profile())
+            known.kind == kind && known.online && !current.has(&variant)
         };
         let named = |known: &Known| Some(known.name.clone());
         let mut anew = false;
@@ -395,6 +395,20 @@ impl ModelRegistry for Registry {
 
     async fn stop_pull(&self, id: &str) -> Result<Pull> {
         self.inner.stop_pull(id)
+    }
+
+    async fn variants(&self) -> Result<Vec<(ModelKind, String)>> {
+        let current = self.inner.switch.current();
+        let fits = |known: &Known| {
+            let name = Some(known.name.clone());
+            match known.kind {
+                ModelKind::State => current.has(&Variant { state: name, adapter: None }),
+                ModelKind::Adapter => current.has(&Variant { state: None, adapter: name }),
+                ModelKind::Language | ModelKind::Encoder | ModelKind::Reranker => false,
+            }
+        };
+        let all = self.inner.shelf.all().into_values();
+        Ok(all.filter(fits).map(|known| (known.kind, known.name)).collect())
     }
 }
 

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use rag_bus::commands::index::IndexService;
 use rag_bus::commands::llm::LlmService;
 use rag_bus::commands::tuning::TuningService;
+use rag_bus::proxy::Watch;
 use rag_bus::worker::{self, Service, WorkerSettings};
 use rag_bus::{Proxy, ProxySettings, Value};
 use rag_core::Rag;
@@ -41,7 +42,7 @@ pub(crate) async fn run(config: &Config, role: Role) -> Result<()> {
         Role::Proxy => {
             let further = config.bus.services.keys().map(String::as_str);
             let services: Vec<&str> = SERVICES.into_iter().chain(further).collect();
-            start_proxies(config, &services, &stopped, &mut running).await?;
+            drop(start_proxies(config, &services, &stopped, &mut running).await?);
         }
         Role::Llm => {
             let engines = load(config)?;
@@ -49,7 +50,7 @@ pub(crate) async fn run(config: &Config, role: Role) -> Result<()> {
             work(config, "llm", llm(config, engines), &stopped, &mut running)?;
         }
         Role::Index => {
-            let parts = assemble::build(config, remote(config).await?).await?;
+            let parts = assemble::build(config, remote(config).await?.0).await?;
             let jobs = assemble::run_jobs(parts.rag.clone(), parts.wake.clone());
             spawn_until_stopped(jobs, &stopped, &mut running);
             work(config, "index", index(config, parts.rag), &stopped, &mut running)?;
@@ -67,6 +68,7 @@ pub(crate) async fn run(config: &Config, role: Role) -> Result<()> {
 pub(crate) struct Offered {
     stop: Stop,
     running: JoinSet<()>,
+    proxies: Vec<Watch>,
 }
 
 /// Starts proxies and workers for the services in `bus.offer`, within this process.
@@ -75,8 +77,9 @@ pub(crate) async fn offer(config: &Config, engines: &LocalEngines, rag: &Arc<Rag
     let mut running = JoinSet::new();
     spawn_until_stopped(engines.registry.clone().follow(), &stopped, &mut running);
     let services: Vec<&str> = config.bus.offer.iter().map(String::as_str).collect();
+    let mut proxies = Vec::new();
     if !services.is_empty() {
-        start_proxies(config, &services, &stopped, &mut running).await?;
+        proxies = start_proxies(config, &services, &stopped, &mut running).await?;
     }
     for service in services {
         let offered: Arc<dyn Service> = match service {
@@ -87,10 +90,15 @@ pub(crate) async fn offer(config: &Config, engines: &LocalEngines, rag: &Arc<Rag
         };
         work(config, service, offered, &stopped, &mut running)?;
     }
-    Ok(Offered { stop, running })
+    Ok(Offered { stop, running, proxies })
 }
 
 impl Offered {
+    /// What the proxies count.
+    pub(crate) fn watches(&self) -> Vec<Watch> {
+        self.proxies.clone()
+    }
+
     pub(crate) async fn finish(self, config: &Config) {
         finish(self.stop, self.running, config).await;
     }
@@ -128,7 +136,7 @@ async fn start_proxies(
     services: &[&str],
     stopped: &watch::Receiver<bool>,
     running: &mut JoinSet<()>,
-) -> Result<()> {
+) -> Result<Vec<Watch>> {
     let bus = &config.bus;
     let mut watches = Vec::new();
     for service in services {
@@ -151,11 +159,11 @@ async fn start_proxies(
         running.spawn(proxy.run(until(stopped.clone())));
     }
     if !bus.metrics_listen.is_empty() {
-        let (address, serving) = metrics::bind(&bus.metrics_listen, watches).await?;
+        let (address, serving) = metrics::bind(&bus.metrics_listen, watches.clone()).await?;
         spawn_until_stopped(serving, stopped, running);
         output::line(format_args!("metrics on http://{address}/metrics"));
     }
-    Ok(())
+    Ok(watches)
 }
 
 /// Serves behind the proxy of this service.

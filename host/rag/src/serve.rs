@@ -12,11 +12,13 @@ use crate::assemble::{self, Parts};
 use crate::cli::{Role, Serve};
 use crate::config::Config;
 use crate::dropin;
+use crate::logbook::LogBook;
 use crate::output;
+use crate::overview::ThisProcess;
 use crate::roles;
 
 /// Runs the role until SIGINT or SIGTERM.
-pub(crate) async fn serve(config: Config, args: Serve) -> Result<()> {
+pub(crate) async fn serve(config: Config, args: Serve, log: LogBook) -> Result<()> {
     match args.role {
         Role::All => {
             let engines = roles::load(&config)?;
@@ -27,20 +29,35 @@ pub(crate) async fn serve(config: Config, args: Serve) -> Result<()> {
             if let Err(error) = &tuner {
                 tracing::warn!(%error, "this host does not tune");
             }
-            let result = http(&config, &args, &parts, tuner.ok()).await;
+            let (tuner, no_tuning) = match tuner {
+                Ok(tuner) => (Some(tuner), None),
+                Err(error) => (None, Some(format!("{error:#}"))),
+            };
+            let proxies = offered.watches();
+            let overview = ThisProcess { log, llm: None, no_tuning, proxies };
+            let result = http(&config, &args, &parts, tuner, overview).await;
             offered.finish(&config).await;
             result
         }
         Role::Web => {
-            let parts = assemble::build(&config, roles::remote(&config).await?).await?;
-            http(&config, &args, &parts, None).await
+            let (engines, client) = roles::remote(&config).await?;
+            let parts = assemble::build(&config, engines).await?;
+            let no_tuning = Some("this role does not tune; roles `all` and `tuning` do".to_owned());
+            let overview = ThisProcess { log, llm: Some(client), no_tuning, proxies: Vec::new() };
+            http(&config, &args, &parts, None, overview).await
         }
         role => roles::run(&config, role).await,
     }
 }
 
 /// Serves HTTP and runs the job queue.
-async fn http(config: &Config, args: &Serve, parts: &Parts, tuner: Option<Arc<Tuner>>) -> Result<()> {
+async fn http(
+    config: &Config,
+    args: &Serve,
+    parts: &Parts,
+    tuner: Option<Arc<Tuner>>,
+    overview: ThisProcess,
+) -> Result<()> {
     let address = args.listen.unwrap_or(config.server.listen);
     if let Some(secret) = assemble::first_admin_key(parts.rag.keys.as_ref()).await? {
         output::line(format_args!("admin key: {secret}"));
@@ -53,6 +70,7 @@ async fn http(config: &Config, args: &Serve, parts: &Parts, tuner: Option<Arc<Tu
     let dropped_in =
         tokio::spawn(dropin::watch(config.plugins_dir(), parts.plugins.clone(), parts.rag.clone()));
     let mut state = AppState::new(parts.rag.clone(), settings(config, address));
+    state = state.with_overview(Arc::new(overview));
     if let Some(tuner) = tuner.clone() {
         state = state.with_tune(tuner);
     }

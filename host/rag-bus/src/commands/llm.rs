@@ -186,6 +186,7 @@ impl LlmService {
             stop: stop(),
             tenant: TENANT.to_owned(),
             bounds: None,
+            variant: None,
         };
         let model = self.models.language(variant(request)?).await?;
         let (text, ..) = collect(model.generate(generate).await?).await?;

@@ -86,6 +86,16 @@ pub struct GenerateRequest {
     pub tenant: String,
     /// None: the answer may be anything.
     pub bounds: Option<Bounds>,
+    /// None: what was chosen for every answer.
+    pub variant: Option<Variant>,
+}
+
+/// What an answer begins from and is written under, by the names of registered models: with neither, the language model
+/// as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Variant {
+    pub state: Option<String>,
+    pub adapter: Option<String>,
 }
 
 /// What an answer may consist of. Holds a small model to what it was trained for: showing where the answer stands.

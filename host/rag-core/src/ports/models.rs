@@ -186,6 +186,11 @@ pub trait ModelRegistry: Send + Sync {
     /// Stops a pull; what came stays, and the same pull goes on from there. `Conflict` for one that has ended or is
     /// being registered.
     async fn stop_pull(&self, id: &str) -> Result<Pull>;
+
+    /// States and adapters that an answer of the model in use may name (`GenerateRequest::variant`), by name.
+    async fn variants(&self) -> Result<Vec<(ModelKind, String)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Models of a process that has none of its own to change.

@@ -66,6 +66,7 @@ fn request(prompt: &str, tokens_max: u32) -> GenerateRequest {
         stop: Vec::new(),
         tenant: String::new(),
         bounds: None,
+        variant: None,
     }
 }
 

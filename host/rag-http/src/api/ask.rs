@@ -10,14 +10,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use rag_core::ask::AskRequest;
-use rag_core::ports::{Role, Usage};
+use rag_core::ports::{Role, Usage, Variant};
 use rag_core::quote::Citation;
 use rag_core::search::Turn;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::filter::FilterTree;
-use super::kbs::{ANSWER_TOKENS_MAX, in_range};
+use super::kbs::{ANSWER_TOKENS_MAX, given, in_range};
 use super::search::{HitView, Trace};
 use crate::answer::Answer;
 use crate::auth::Caller;
@@ -48,6 +48,17 @@ pub(crate) struct AskBody {
     top_p: Option<f32>,
     /// The same seed gives the same answer.
     seed: Option<u64>,
+    /// Id of a retriever in place of the knowledge base's.
+    retriever: Option<String>,
+    /// For editors: an online tuned state in place of the knowledge base's. With null here or in `adapter` and no name in
+    /// the other, the language model answers as it is.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    state: Option<Option<String>>,
+    /// Likewise an online adapter.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    adapter: Option<Option<String>>,
     /// Also return everything that was considered.
     #[serde(default)]
     recall: bool,
@@ -143,7 +154,8 @@ pub(crate) async fn ask(
     headers: HeaderMap,
     Json(body): Json<AskBody>,
 ) -> ApiResult<Response> {
-    let kb = caller.kb(Role::Reader, &kb)?;
+    let named = body.state.is_some() || body.adapter.is_some();
+    let kb = caller.kb(if named { Role::Editor } else { Role::Reader }, &kb)?;
     let recall = body.recall;
     let conversation = body.conversation.as_deref().map(|id| caller.conversation(&kb, id)).transpose()?;
     let request = AskRequest { tenant: caller.tenant(), ..body.into_request()? };
@@ -208,6 +220,8 @@ impl AskBody {
         }
         let turns =
             self.history.into_iter().map(|round| Turn { question: round.question, answer: round.answer });
+        let named = self.state.is_some() || self.adapter.is_some();
+        let variant = Variant { state: self.state.flatten(), adapter: self.adapter.flatten() };
         Ok(AskRequest {
             question: self.question,
             conversation: None,
@@ -218,6 +232,8 @@ impl AskBody {
             temperature: self.temperature,
             top_p: self.top_p,
             seed: self.seed,
+            retriever: self.retriever,
+            variant: named.then_some(variant),
             tenant: String::new(),
         })
     }
@@ -248,7 +264,7 @@ impl AskStart {
             citations: answer.citations().into_iter().map(CitationView::from).collect(),
             model: answer.about.model.clone(),
             demonstration: answer.about.demonstration,
-            recall: recall.then(|| answer.about.recall.iter().cloned().map(HitView::from).collect()),
+            recall: recall.then(|| HitView::all(&answer.about.recall, &answer.about.fates)),
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use rag_core::kb::{AnswerSettings, Kb, KbSettings, PluginChoice};
-use rag_core::ports::Role;
+use rag_core::ports::{ModelKind, Role, Variant};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -65,6 +65,10 @@ pub(crate) struct AnswerView {
     relevance_min: Option<f32>,
     temperature: f32,
     top_p: f32,
+    /// Tuned state that answers here begin from; none: what was chosen for every answer.
+    state: Option<String>,
+    /// Likewise the adapter that they are written under.
+    adapter: Option<String>,
 }
 
 /// Settings to change; what is left out stays (or takes its default in a new knowledge base).
@@ -102,6 +106,14 @@ pub(crate) struct AnswerChange {
     temperature: Option<f32>,
     /// 0 to 1.
     top_p: Option<f32>,
+    /// An online tuned state; null takes none of its own.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    state: Option<Option<String>>,
+    /// Likewise an online adapter.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    adapter: Option<Option<String>>,
 }
 
 /// Tells null from left out.
@@ -144,6 +156,9 @@ pub(crate) async fn create(
 ) -> ApiResult<(StatusCode, Answer<KbView>)> {
     let name = caller.kb(Role::Admin, &new.name)?;
     let settings = new.settings.map(|change| change.apply(KbSettings::default())).transpose()?;
+    if let Some(settings) = &settings {
+        check_variant(&state, &Variant::default(), &settings.answer.variant).await?;
+    }
     let kb = state.rag.create_kb(name.as_str(), settings).await?;
     Ok((StatusCode::CREATED, Answer(kb.into())))
 }
@@ -174,8 +189,26 @@ pub(crate) async fn update(
 ) -> ApiResult<Answer<KbView>> {
     let kb = caller.kb(Role::Admin, &kb)?;
     let current = state.rag.kb(kb.as_str()).await?;
+    let before = current.settings.answer.variant.clone();
     let settings = change.apply(current.settings)?;
+    check_variant(&state, &before, &settings.answer.variant).await?;
     Ok(Answer(state.rag.update_kb(kb.as_str(), settings).await?.into()))
+}
+
+/// Refuses a name that answers could not be written with. Where models run elsewhere nobody here knows them.
+async fn check_variant(state: &AppState, before: &Variant, wanted: &Variant) -> ApiResult<()> {
+    if wanted == before {
+        return Ok(());
+    }
+    let known = state.rag.models.models().await?.entries;
+    for (kind, name) in [(ModelKind::State, &wanted.state), (ModelKind::Adapter, &wanted.adapter)] {
+        let Some(name) = name else { continue };
+        let online = known.iter().any(|entry| entry.kind == kind && entry.online && entry.name == *name);
+        if !online && !known.is_empty() {
+            return Err(ApiError::invalid(format!("there is no online {} '{name}'", kind.name())));
+        }
+    }
+    Ok(())
 }
 
 /// Delete a knowledge base with everything in it.
@@ -233,6 +266,10 @@ impl AnswerChange {
             relevance_min: self.relevance_min.unwrap_or(current.relevance_min),
             temperature: self.temperature.unwrap_or(current.temperature),
             top_p: self.top_p.unwrap_or(current.top_p),
+            variant: Variant {
+                state: self.state.unwrap_or(current.variant.state),
+                adapter: self.adapter.unwrap_or(current.variant.adapter),
+            },
         };
         in_range("answer.candidates", settings.candidates, 1, rag_core::limits::SEARCH_K_MAX)?;
         in_range("answer.passages", settings.passages, 1, 100)?;
@@ -308,6 +345,8 @@ impl From<Kb> for KbView {
                     relevance_min: answer.relevance_min,
                     temperature: answer.temperature,
                     top_p: answer.top_p,
+                    state: answer.variant.state,
+                    adapter: answer.variant.adapter,
                 },
             },
             generation: kb.generation,

@@ -6,7 +6,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use rag_core::limits::SEARCH_K_MAX;
 use rag_core::ports::Role;
-use rag_core::recall::{Recalled, SearchRequest};
+use rag_core::recall::{Fate, Recalled, SearchRequest};
 use rag_core::search::TraceStep;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -27,6 +27,8 @@ pub(crate) struct SearchBody {
     filter: Option<FilterTree>,
     /// Overrules the knowledge base's setting.
     rerank: Option<bool>,
+    /// Id of a retriever in place of the knowledge base's.
+    retriever: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,6 +57,21 @@ pub(crate) struct HitView {
     text: String,
     /// What each arm thought: `dense`, `lexical`, `rerank`, …
     arms: BTreeMap<String, ArmView>,
+    fate: FateName,
+}
+
+/// What an answer does with a passage.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FateName {
+    /// The model reads it.
+    Read,
+    /// Its relevance is below the least.
+    Irrelevant,
+    /// The prompt takes no more passages.
+    Surplus,
+    /// The prompt's tokens are used up.
+    NoRoom,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -97,11 +114,13 @@ pub(crate) async fn search(
         k: body.k,
         filter: body.filter.map(FilterTree::into_filter).transpose()?,
         rerank: body.rerank,
+        retriever: body.retriever,
+        fates: true,
         ..SearchRequest::default()
     };
     let found = state.rag.search(kb.as_str(), request).await?;
     Ok(Answer(SearchAnswer {
-        hits: found.hits.into_iter().map(HitView::from).collect(),
+        hits: HitView::all(&found.hits, &found.fates),
         trace: Trace::of(found.steps, found.rewritten),
     }))
 }
@@ -114,8 +133,13 @@ impl Trace {
     }
 }
 
-impl From<Recalled> for HitView {
-    fn from(hit: Recalled) -> Self {
+impl HitView {
+    /// Passages, each with its fate.
+    pub(crate) fn all(hits: &[Recalled], fates: &[Fate]) -> Vec<Self> {
+        hits.iter().zip(fates).map(|(hit, fate)| HitView::of(hit.clone(), *fate)).collect()
+    }
+
+    fn of(hit: Recalled, fate: Fate) -> Self {
         let arms = hit.evidence.into_iter();
         let arms = arms.map(|found| (found.arm, ArmView { rank: found.rank, score: found.score })).collect();
         HitView {
@@ -130,6 +154,12 @@ impl From<Recalled> for HitView {
             rank: hit.rank,
             text: hit.passage.text,
             arms,
+            fate: match fate {
+                Fate::Read => FateName::Read,
+                Fate::Irrelevant => FateName::Irrelevant,
+                Fate::Surplus => FateName::Surplus,
+                Fate::NoRoom => FateName::NoRoom,
+            },
         }
     }
 }

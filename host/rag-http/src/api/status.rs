@@ -8,6 +8,7 @@ use rag_core::ports::JobState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::models::ModelKindName;
 use crate::auth::Caller;
 use crate::error::{ApiResult, ErrorBody};
 use crate::metrics::Gauge;
@@ -19,9 +20,18 @@ const JOBS_COUNTED: u32 = 1_000;
 /// The models in use.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Models {
+    /// Tuned states and adapters that editors may name for an answer.
+    variants: Vec<VariantView>,
     generator: GeneratorView,
     embedder: EmbedderView,
     reranker: RerankerView,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VariantView {
+    name: String,
+    /// `state` or `adapter`.
+    kind: ModelKindName,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,8 +69,8 @@ pub(crate) struct Status {
 /// Models in use.
 #[utoipa::path(get, path = "/api/v1/models", tag = "system", operation_id = "list_models",
     responses((status = 200, body = Models), (status = "default", body = ErrorBody)))]
-pub(crate) async fn models(State(state): State<AppState>, _caller: Caller) -> Answer<Models> {
-    Answer(Models::of(&state))
+pub(crate) async fn models(State(state): State<AppState>, _caller: Caller) -> ApiResult<Answer<Models>> {
+    Ok(Answer(Models::of(&state).await?))
 }
 
 /// Version, models and counts.
@@ -75,7 +85,7 @@ pub(crate) async fn status(State(state): State<AppState>, caller: Caller) -> Api
         kbs: reached.len(),
         documents: reached.iter().map(|kb| kb.documents).sum(),
         chunks: reached.iter().map(|kb| kb.chunks).sum(),
-        models: Models::of(&state),
+        models: Models::of(&state).await?,
     }))
 }
 
@@ -127,9 +137,11 @@ pub(crate) async fn metrics(State(state): State<AppState>, _caller: Caller) -> A
 }
 
 impl Models {
-    fn of(state: &AppState) -> Self {
+    async fn of(state: &AppState) -> ApiResult<Self> {
         let rag = &state.rag;
-        Models {
+        let variants = rag.models.variants().await?.into_iter();
+        Ok(Models {
+            variants: variants.map(|(kind, name)| VariantView { kind: kind.into(), name }).collect(),
             generator: GeneratorView {
                 id: rag.generator.identity(),
                 demonstration: rag.generator.demonstration(),
@@ -140,6 +152,6 @@ impl Models {
                 tokens_max: rag.embedder.tokens_max(),
             },
             reranker: RerankerView { id: rag.reranker.identity().to_owned() },
-        }
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Tuning jobs: defaults, estimates, start, follow, stop, resume, merge, results.
 
 mod data;
+mod offer;
 mod views;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ pub(crate) use data::{
     __path_collect, __path_convert, __path_datasets, __path_delete_dataset, __path_preview,
     __path_put_dataset, collect, convert, datasets, delete_dataset, preview, put_dataset,
 };
+pub(crate) use offer::{__path_offer, offer};
 use views::{
     DefaultsQuery, EstimateView, FollowQuery, JobList, JobView, MergedView, NewJob, PointList, PointView,
     PointsQuery, SettingsView,
@@ -114,6 +116,8 @@ pub(crate) async fn delete(
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> ApiResult<StatusCode> {
+    caller.need_unscoped_admin()?;
+    offer::refuse_while_registered(&state, &id).await?;
     on(&state, &caller, move |tune| tune.delete(&id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -81,6 +81,55 @@ async fn an_answer_cites_what_is_verbatim_in_the_document() {
 }
 
 #[tokio::test]
+async fn what_an_answer_did_with_each_passage_is_told() {
+    let world = World::new().await;
+    world
+        .ingest("initial", "geo.md", "The capital of France is Paris.\n\nThe capital of Chad is N'Djamena.")
+        .await;
+    let body = json!({"question": "capital of France?"});
+    let found = world.post(READER, "/api/v1/kbs/initial/search", body).await.is(200).json();
+    let fates: Vec<_> = found["hits"].as_array().unwrap().iter().map(|hit| hit["fate"].clone()).collect();
+    assert_eq!(fates, ["read", "surplus"], "the small model reads one");
+    let change = json!({"answer": {"relevance_min": 1000.0}});
+    world.json("PATCH", ADMIN, "/api/v1/kbs/initial", change).await.is(200);
+    let body = json!({"question": "capital of France?", "recall": true});
+    let asked = world.post(READER, ASK, body).await.is(200).json();
+    assert_eq!((&asked["refused"], &asked["recall"][0]["fate"]), (&json!(true), &json!("irrelevant")));
+    let other = json!({"question": "capital of France?", "retriever": "missing-one"});
+    world.post(READER, "/api/v1/kbs/initial/search", other.clone()).await.is(404);
+    world.post(READER, ASK, other).await.is(404);
+}
+
+#[tokio::test]
+async fn editors_name_a_state_for_one_answer_and_administrators_for_a_knowledge_base() {
+    let world = world().await;
+    let of = async |key, more: Value| {
+        let mut body = json!({"question": "capital of France?"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        world.post(key, ASK, body).await
+    };
+    assert_eq!(of(EDITOR, json!({"state": "qa"})).await.is(200).json()["model"], "fake-rwkv + qa");
+    of(READER, json!({"state": "qa"})).await.is(403);
+    of(READER, json!({"adapter": null})).await.is(403);
+
+    let bind = json!({"answer": {"state": "qa"}});
+    let path = "/api/v1/kbs/initial";
+    world.json("PATCH", ADMIN, path, bind.clone()).await.is(400);
+    let entries = "/api/v1/models/entries";
+    world.post(ADMIN, entries, json!({"name": "qa", "path": "qa.pth", "kind": "state"})).await.is(201);
+    world.json("PATCH", ADMIN, path, bind.clone()).await.is(400);
+    world.json("PATCH", ADMIN, &format!("{entries}/qa"), json!({"online": true})).await.is(200);
+    world.json("PATCH", EDITOR, path, bind.clone()).await.is(403);
+    let bound = world.json("PATCH", ADMIN, path, bind).await.is(200).json();
+    assert_eq!(bound["settings"]["answer"]["state"], "qa");
+    assert_eq!(of(READER, json!({})).await.is(200).json()["model"], "fake-rwkv + qa");
+    assert_eq!(of(EDITOR, json!({"state": null})).await.is(200).json()["model"], "fake-rwkv");
+    let freed = json!({"answer": {"state": null}});
+    let freed = world.json("PATCH", ADMIN, path, freed).await.is(200).json();
+    assert_eq!(freed["settings"]["answer"]["state"], json!(null));
+}
+
+#[tokio::test]
 async fn the_transcript_of_a_streamed_answer() {
     let world = world().await;
     let got = world.send(stream_request(READER, &json!({"question": "capital of France?"}))).await.is(200);

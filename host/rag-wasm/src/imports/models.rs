@@ -112,6 +112,7 @@ impl generate::Host for State {
             // Whoever lends the model knows the knowledge base and says it.
             tenant: String::new(),
             bounds: None,
+            variant: None,
         };
         let work = async move { collect(generator.generate(request).await?).await };
         Ok(self.perform(work).await?.map(|(text, usage)| generate::Generation {

@@ -125,6 +125,7 @@ fn request(scratch: &Scratch, question: &str, passage: &str) -> GenerateRequest 
         stop: rag_core::ask::stops(),
         tenant: String::new(),
         bounds: rag_core::ask::bounds(&**generator, std::iter::once(passage)),
+        variant: None,
     }
 }
 

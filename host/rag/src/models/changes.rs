@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, PoisonError};
 
-use rag_core::ports::{ModelChange, ModelEntry, ModelKind, ModelsNow, NewModel};
+use rag_core::ports::{ModelChange, ModelEntry, ModelKind, ModelsNow, NewModel, Variant};
 use rag_core::{Error, Result};
 use rag_engine::inspect;
 
 use super::loading::add_state;
 use super::shelf::{self, Known, MODELS_MAX, Stored};
-use super::switch::Variant;
+use super::switch::profile;
 use super::{Inner, blocking, files, now_ms};
 
 impl Inner {
@@ -91,8 +91,11 @@ impl Inner {
         if !known.online && (self.is_loaded(&held) || self.is_chosen(&held)) {
             return Err(in_use(&name));
         }
-        let (inner, checked) = (self.clone(), known.clone());
-        blocking(move || files::check_settings(&inner.config, &checked)).await?;
+        // What broke can still be taken offline.
+        if known.online || known.settings != held.settings || known.path != held.path {
+            let (inner, checked) = (self.clone(), known.clone());
+            blocking(move || files::check_settings(&inner.config, &checked)).await?;
+        }
         let goes_online = known.online && !held.online;
         let store = |known: &Known| {
             self.shelf.update(|book| {
@@ -122,7 +125,7 @@ impl Inner {
             }
             ModelKind::State if !known.online => {
                 let variant = Variant { state: Some(known.name.clone()), adapter: None };
-                current.model.remove_profile(&variant.profile());
+                current.model.remove_profile(&profile(&variant));
                 Ok(())
             }
             ModelKind::Adapter if goes_online && of_current => {

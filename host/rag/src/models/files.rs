@@ -34,12 +34,13 @@ pub(super) fn check_text(what: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A file, or an encoder's folder, below the models folder or one of `models.roots`, links resolved. One answer for what is not there and what
-/// is not allowed: nobody learns which files exist.
+/// A file, or an encoder's folder, below the models folder, one of `models.roots`, the downloads or what tuning made,
+/// links resolved. One answer for what is not there and what is not allowed: nobody learns which files exist.
 pub(super) fn permitted(config: &Config, path: &str) -> Result<PathBuf> {
     let own = config.models_dir();
-    let downloads = config.downloads_dir().ok();
-    let folders = std::iter::once(&own).chain(&config.models.roots).chain(&downloads);
+    let (downloads, tuned) = (config.downloads_dir().ok(), assemble::tuning_dir(config).ok());
+    let further = config.models.roots.iter().chain(&downloads).chain(&tuned);
+    let folders = std::iter::once(&own).chain(further);
     let folders: Vec<PathBuf> = folders.filter_map(|folder| fs_err::canonicalize(folder).ok()).collect();
     let is_model = |found: &PathBuf| found.is_file() || found.join("config.json").is_file();
     let found = fs_err::canonicalize(own.join(path)).ok().filter(is_model);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rag_core::ports::ModelKind;
+use rag_core::ports::{ModelKind, Variant};
 use rag_core::{Error, Result};
 use rag_engine::profile::{AdapterConfig, ProfileConfig, ReadOutConfig};
 use rag_engine::rwkv::AdapterScale;
@@ -10,7 +10,7 @@ use rag_engine::{LanguageModel, LanguageModelConfig};
 
 use super::files;
 use super::shelf::Known;
-use super::switch::{Current, Variant};
+use super::switch::{Current, profile};
 use crate::assemble;
 use crate::config::Config;
 
@@ -32,7 +32,7 @@ pub(super) fn load(config: &Config, all: &BTreeMap<String, Known>, target: &Targ
         let of = profiles.iter().find(|profile| profile.name == format!("adapter:{adapter}")).cloned();
         let of = of.ok_or_else(|| not_for(adapter, &language.name))?;
         let state = online(all, ModelKind::State, state)?;
-        profiles.push(ProfileConfig { name: variant.profile(), state: Some(state.path.clone()), ..of });
+        profiles.push(ProfileConfig { name: profile(variant), state: Some(state.path.clone()), ..of });
     }
     let base = assemble::language_base(config).map_err(wrong)?;
     let quantize = settings.quantize.as_deref().unwrap_or_default();
@@ -55,7 +55,7 @@ pub(super) fn load(config: &Config, all: &BTreeMap<String, Known>, target: &Targ
             Ok(()) => {}
         }
     }
-    if !model.has_profile(&variant.profile()) {
+    if !model.has_profile(&profile(variant)) {
         let adapter = variant.adapter.as_deref().unwrap_or_default();
         return Err(not_for(adapter, &language.name));
     }
@@ -69,7 +69,7 @@ pub(super) fn add_state(model: &LanguageModel, language: &Known, state: &Known) 
     }
     files::verify(state)?;
     let variant = Variant { state: Some(state.name.clone()), adapter: None };
-    model.add_state(&variant.profile(), &state.path)
+    model.add_state(&profile(&variant), &state.path)
 }
 
 /// Profiles of the adapters that were made for a language model.
@@ -90,7 +90,7 @@ fn adapters(all: &BTreeMap<String, Known>, language: &Known) -> Result<Vec<Profi
             let pissa_start = adapter.settings.adapter_start.as_ref().map(Into::into);
             let variant = Variant { state: None, adapter: Some(adapter.name.clone()) };
             Ok(ProfileConfig {
-                name: variant.profile(),
+                name: profile(&variant),
                 state: None,
                 adapter: Some(AdapterConfig { path: adapter.path.clone(), pissa_start, scale }),
                 read_out: ReadOutConfig::Language,

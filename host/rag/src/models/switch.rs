@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use rag_core::Result;
-use rag_core::ports::{Generate, GenerateRequest, GenerationStream};
+use rag_core::ports::{Generate, GenerateRequest, GenerationStream, Variant};
+use rag_core::{Error, Result};
 use rag_engine::LanguageModel;
 use rag_engine::profile::DEFAULT_PROFILE;
 
@@ -23,20 +23,34 @@ pub(crate) struct Current {
     pub(crate) variant: Variant,
 }
 
-/// What plain answers start from and are written under: names of models.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Variant {
-    pub(crate) state: Option<String>,
-    pub(crate) adapter: Option<String>,
+/// Name of the engine's profile for a variant.
+pub(crate) fn profile(variant: &Variant) -> String {
+    let part = |kind: &str, name: &Option<String>| name.as_ref().map(|name| format!("{kind}:{name}"));
+    let parts: Vec<String> =
+        [part("adapter", &variant.adapter), part("state", &variant.state)].into_iter().flatten().collect();
+    if parts.is_empty() { DEFAULT_PROFILE.to_owned() } else { parts.join("+") }
 }
 
-impl Variant {
-    /// Name of the engine's profile.
-    pub(crate) fn profile(&self) -> String {
-        let part = |kind: &str, name: &Option<String>| name.as_ref().map(|name| format!("{kind}:{name}"));
-        let parts: Vec<String> =
-            [part("adapter", &self.adapter), part("state", &self.state)].into_iter().flatten().collect();
-        if parts.is_empty() { DEFAULT_PROFILE.to_owned() } else { parts.join("+") }
+impl Current {
+    /// Whether answers can be written with a variant.
+    pub(crate) fn has(&self, variant: &Variant) -> bool {
+        self.model.has_profile(&profile(variant))
+    }
+
+    /// `Conflict` for a variant that is not there, in words for whoever named it.
+    fn write(&self, variant: &Variant, request: GenerateRequest) -> Result<GenerationStream> {
+        if self.has(variant) {
+            return self.model.generate_as(&profile(variant), request);
+        }
+        let named: Vec<&str> =
+            [&variant.state, &variant.adapter].into_iter().flatten().map(String::as_str).collect();
+        Err(Error::Conflict {
+            message: format!(
+                "'{}' cannot write with '{}': a state or adapter must be online and made for this model, and both together must be chosen for every answer",
+                self.name,
+                named.join("' and '")
+            ),
+        })
     }
 }
 
@@ -70,7 +84,8 @@ impl Generate for Switch {
 
     async fn generate(&self, request: GenerateRequest) -> Result<GenerationStream> {
         let current = self.current();
-        current.model.generate_as(&current.variant.profile(), request)
+        let variant = request.variant.clone().unwrap_or_else(|| current.variant.clone());
+        current.write(&variant, request)
     }
 }
 
@@ -95,7 +110,7 @@ impl Generate for Under {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<GenerationStream> {
-        self.current.model.generate_as(&self.variant.profile(), request)
+        self.current.write(&self.variant, request)
     }
 }
 
@@ -106,7 +121,7 @@ mod tests {
     #[test]
     fn variants_have_profiles_of_their_own() {
         let profile = |state: Option<&str>, adapter: Option<&str>| {
-            Variant { state: state.map(str::to_owned), adapter: adapter.map(str::to_owned) }.profile()
+            super::profile(&Variant { state: state.map(str::to_owned), adapter: adapter.map(str::to_owned) })
         };
         assert_eq!(profile(None, None), DEFAULT_PROFILE);
         assert_eq!(profile(Some("qa"), None), "state:qa");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use futures_util::StreamExt as _;
 use rag_core::ports::{
     Generate, GenerateRequest, GenerationEvent, ModelChange, ModelEntry, ModelKind, ModelRegistry,
-    ModelSettings, NewModel, Sampling, When,
+    ModelSettings, NewModel, Sampling, Variant, When,
 };
 use rag_core::{Error, Result};
 use tempfile::TempDir;
@@ -82,6 +82,10 @@ pub(super) async fn entry(registry: &Registry, name: &str) -> ModelEntry {
 }
 
 async fn answer(model: &dyn Generate) -> Result<String> {
+    answer_as(model, None).await
+}
+
+async fn answer_as(model: &dyn Generate, variant: Option<Variant>) -> Result<String> {
     let request = GenerateRequest {
         // Short, so that what it begins from is not forgotten.
         prompt: "苹果".into(),
@@ -90,6 +94,7 @@ async fn answer(model: &dyn Generate) -> Result<String> {
         stop: vec![],
         tenant: String::new(),
         bounds: None,
+        variant,
     };
     let mut stream = model.generate(request).await?;
     let mut text = String::new();
@@ -136,6 +141,7 @@ async fn what_is_chosen_answers_now_and_after_a_restart() {
             stop: vec![],
             tenant: String::new(),
             bounds: None,
+            variant: None,
         })
         .await
         .unwrap();
@@ -183,8 +189,11 @@ async fn a_failed_switch_keeps_the_old_model_and_a_lost_file_the_configured_one(
     assert_eq!(registry.switch().identity(), "rwkv6-demo");
     assert!(!answer(registry.switch().as_ref()).await.unwrap().is_empty());
     assert!(!entry(&registry, "second").await.chosen);
+    assert!(!registry.change("second", online(false)).await.unwrap().online, "what broke can go offline");
+    assert!(registry.change("second", online(true)).await.is_err());
 
     fs_err::write(world.file("other.safetensors"), &damaged).unwrap();
+    registry.change("second", online(true)).await.unwrap();
     registry.choose(ModelKind::Language, Some("second"), When::NextStart).await.unwrap();
     fs_err::remove_file(world.file("other.safetensors")).unwrap();
     drop(registry);
@@ -261,8 +270,14 @@ async fn a_state_serves_single_requests_or_all_of_them() {
     assert_ne!(tuned, plain);
     assert_eq!(answer(registry.switch().as_ref()).await.unwrap(), plain);
 
+    let named = Variant { state: Some("tuned".into()), adapter: None };
+    assert_eq!(answer_as(registry.switch().as_ref(), Some(named.clone())).await.unwrap(), tuned);
+    assert_eq!(registry.variants().await.unwrap(), [(ModelKind::State, "tuned".to_owned())]);
+
     registry.choose(ModelKind::State, Some("tuned"), When::Now).await.unwrap();
     assert_eq!(answer(registry.switch().as_ref()).await.unwrap(), tuned);
+    let base = answer_as(registry.switch().as_ref(), Some(Variant::default())).await.unwrap();
+    assert_eq!(base, plain, "one answer of the model as it is");
     assert!(entry(&registry, "tuned").await.in_use);
     drop(registry);
     let registry = world.registry();
@@ -271,6 +286,8 @@ async fn a_state_serves_single_requests_or_all_of_them() {
     assert_eq!(answer(registry.switch().as_ref()).await.unwrap(), plain);
     registry.change("tuned", online(false)).await.unwrap();
     says(registry.under(Some("tuned"), None).map(drop), "offline");
+    says(answer_as(registry.switch().as_ref(), Some(named)).await, "'tuned'");
+    assert!(registry.variants().await.unwrap().is_empty());
 
     // Made for a deeper model: it may be known, but this one cannot begin from it.
     registry.add(new("deep", "deep.pth")).await.unwrap();

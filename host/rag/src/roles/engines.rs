@@ -78,8 +78,8 @@ pub(crate) fn local(config: &Config) -> Result<Engines> {
 }
 
 /// The llm service behind its proxy; waits until it is there. Tokens are counted here, with the vocabularies of the
-/// configured models, so these files must be those of the service.
-pub(crate) async fn remote(config: &Config) -> Result<Engines> {
+/// configured models, so these files must be those of the service. With what asks it.
+pub(crate) async fn remote(config: &Config) -> Result<(Engines, Client)> {
     const AGAIN: Duration = Duration::from_secs(1);
     let bus = &config.bus;
     let client = Client::start(ClientSettings {
@@ -101,7 +101,7 @@ pub(crate) async fn remote(config: &Config) -> Result<Engines> {
     let words = Tokenizer::load(&assemble::model_file(config, &config.models.vocabulary)?)?;
     let now = Arc::new(RwLock::new(info.clone()));
     tokio::spawn(remote::follow(client.clone(), Arc::downgrade(&now)));
-    Ok(Engines {
+    let engines = Engines {
         embedder: Arc::new(RemoteEmbed {
             client: client.clone(),
             info: info.clone(),
@@ -109,10 +109,11 @@ pub(crate) async fn remote(config: &Config) -> Result<Engines> {
         }),
         reranker: Arc::new(RemoteRerank { client: client.clone(), info: info.clone() }),
         generator: Arc::new(RemoteGenerate {
-            client,
+            client: client.clone(),
             info: now,
             count: Box::new(move |text| words.count(text) as u32),
         }),
         models: Arc::new(NoRegistry),
-    })
+    };
+    Ok((engines, client))
 }

@@ -11,7 +11,7 @@ use rag_core::{Error, Result};
 
 use crate::assemble;
 use crate::config::Config;
-use crate::models::Registry;
+use crate::models::{Registry, profile};
 
 /// The registry as the commands see it.
 pub(super) struct EngineModels {
@@ -79,8 +79,9 @@ impl Models for EngineModels {
             stop: request.stop,
             tenant: request.tenant,
             bounds: None,
+            variant: None,
         };
-        current.model.beam(&current.variant.profile(), request, beams).await
+        current.model.beam(&profile(&current.variant), request, beams).await
     }
 
     fn config(&self) -> Value {
