@@ -72,6 +72,7 @@ async fn first(model: &LanguageModel, prompt: String) -> Result<Duration> {
         stop: Vec::new(),
         tenant: String::new(),
         bounds: None,
+        variant: None,
     };
     let begun = Instant::now();
     let mut stream = model.generate(request).await?;

@@ -157,6 +157,7 @@ fn request(prompt: &str) -> GenerateRequest {
         stop: Vec::new(),
         tenant: String::new(),
         bounds: None,
+        variant: None,
     }
 }
 

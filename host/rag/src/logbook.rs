@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(lines[0].level, "INFO");
         let last = lines.last().unwrap();
         assert!(last.text.len() <= LINE_BYTES_MAX && last.text.starts_with('长'));
-        assert_eq!(book.after(last.number - 1), [last.clone()]);
+        assert_eq!(book.after(last.number - 1), std::slice::from_ref(last));
 
         let book = LogBook::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(book.clone()), || {

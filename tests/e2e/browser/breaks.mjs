@@ -20,8 +20,9 @@ async function freePort() {
   return port;
 }
 
-async function start(port) {
-  const child = spawn(binary, ["serve", "--listen", `127.0.0.1:${port}`, "--data-dir", data], { cwd: root, stdio: ["ignore", "pipe", "ignore"] });
+async function start(port, settings = {}) {
+  const env = { ...process.env, ...settings };
+  const child = spawn(binary, ["serve", "--listen", `127.0.0.1:${port}`, "--data-dir", data], { cwd: root, env, stdio: ["ignore", "pipe", "ignore"] });
   for await (const line of createInterface({ input: child.stdout })) {
     if (line.startsWith("listening on ")) break;
   }
@@ -41,10 +42,11 @@ const home = process.env.RAG_URL;
 let host = await start(port);
 try {
   await run(async (browser) => {
-    await restart(browser);
-    await revoked(browser);
-    await full(browser);
-    await tabs(browser);
+    for (const part of [offline, revoked, busy, tabs, restart, full]) {
+      const began = Date.now();
+      await part(browser);
+      console.log(`${part.name}: ${Date.now() - began} ms`);
+    }
   });
 } finally {
   host.kill("SIGKILL");
@@ -95,6 +97,32 @@ async function restart(browser) {
   await context.close();
 }
 
+/** The network goes away and comes back, with a question asked and a document on its way: both get there. */
+async function offline(browser) {
+  const { context, page } = await ready(browser);
+  await page.evaluate(() => (window.same = true));
+  await page.goto(`${home}/#/kb/initial`);
+  await page.locator("[data-files]").setInputFiles([{ name: "before.md", mimeType: "text/markdown", buffer: Buffer.from("# Before\n\nA text.\n") }]);
+  await page.locator("[data-document]", { hasText: "before.md" }).waitFor();
+  await context.setOffline(true);
+  await page.locator("[data-files]").setInputFiles([{ name: "during.md", mimeType: "text/markdown", buffer: Buffer.from("# During\n\nA text.\n") }]);
+  await page.locator("[data-upload] .reason").waitFor();
+  await page.locator(".lost").waitFor();
+  await page.goto(`${home}/#/chat/initial`);
+  await ask(page);
+  await page.locator(".round .trouble").waitFor();
+  await look(page, "offline-en-1280");
+  await context.setOffline(false);
+  await page.locator(".lost").waitFor({ state: "detached" });
+  await page.locator(".round .trouble button").click();
+  await page.locator(".source").first().waitFor();
+  await page.goto(`${home}/#/kb/initial`);
+  await page.locator("[data-upload] button").first().click();
+  await page.locator("[data-document]", { hasText: "during.md" }).waitFor();
+  assert.ok(await page.evaluate(() => window.same), "no reload");
+  await context.close();
+}
+
 async function call(method, path, body) {
   const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
   const response = await fetch(home + path, { method, headers, body: body && JSON.stringify(body) });
@@ -121,26 +149,40 @@ async function revoked(browser) {
   await context.close();
 }
 
-/** A full queue is told with its wait, for uploads and for questions; the same again works once there is room. */
-async function full(browser) {
+/** A refusal with a wait, as a full engine answers: it is told, and the same question works once there is room. */
+async function busy(browser) {
   const { context, page } = await ready(browser);
-  let refuse = true;
-  const body = JSON.stringify({ error: { code: "too_many", message: "10000 jobs wait", retryable: true, request_id: "0" } });
-  const turn = (route) =>
-    refuse ? route.fulfill({ status: 429, contentType: "application/json", headers: { "retry-after": "7" }, body }) : route.fallback();
-  await page.route("**/documents?name=**", turn);
-  await page.route("**/ask", turn);
+  const body = JSON.stringify({ error: { code: "too_many", message: "64 requests wait", retryable: true, request_id: "0" } });
+  const refuse = (route) => route.fulfill({ status: 429, contentType: "application/json", headers: { "retry-after": "7" }, body });
+  await page.route("**/ask", refuse);
   await ask(page);
   const trouble = page.locator(".round .trouble");
   await trouble.waitFor();
   assert.match(await trouble.textContent(), /queue is full.*7 seconds/s);
+  await page.unroute("**/ask", refuse);
+  await trouble.locator("button").click();
+  await page.locator(".source").first().waitFor();
+  await context.close();
+}
+
+/** A server whose queue holds no more says so for each file; the same files go in once one with room is back. */
+async function full(browser) {
+  await kill(host);
+  host = await start(port, { RWKV_RAG__DATA__JOBS_QUEUED_MAX: "0" });
+  const { context, page } = await ready(browser);
   await page.goto(`${home}/#/kb/initial`);
   const files = [1, 2, 3].map((i) => ({ name: `full ${i}.md`, mimeType: "text/markdown", buffer: Buffer.from(`# ${i}\n\ntext ${i}\n`) }));
   await page.locator("[data-files]").setInputFiles(files);
   await until(async () => (await page.locator("[data-upload] .reason").count()) === 3);
   assert.match(await page.locator("[data-upload] .reason").first().textContent(), /queue is full/);
   await look(page, "full-en-1280");
-  refuse = false;
+  await kill(host);
+  host = await start(port);
+  await page.locator("[data-upload] button").first().click();
+  // Logins live in the server's memory: the page asks for the key over what is open.
+  await page.locator("dialog #login-form").waitFor();
+  await login(page);
+  await page.locator("dialog").waitFor({ state: "detached" });
   for (let left = 3; left > 0; left -= 1) {
     await page.locator("[data-upload] button").first().click();
     await until(async () => (await page.locator("[data-upload]").count()) < left);

@@ -37,6 +37,30 @@ async fn a_person_takes_every_pages_main_path_in_both_languages_wide_and_narrow(
 }
 
 #[tokio::test]
+async fn an_administrator_fetches_swaps_registers_and_tunes() {
+    // A site for the script to play, and an engine that finds its pages.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let origin = format!("http://127.0.0.1:{port}");
+    let engine = format!(
+        "[{{ name = \"site\", plugin = \"connector-web\", origins = [\"{origin}\"], private = true, \
+         settings = '{{\"engine\": \"searxng\", \"url\": \"{origin}\"}}' }}]"
+    );
+    let models = tempfile::tempdir().unwrap();
+    let folder = models.path().to_str().unwrap().to_owned();
+    let mut data = Data::new()
+        .set("WEB", "ENGINES", engine)
+        .set("WEB", "PRIVATE_ORIGINS", format!("[\"{origin}\"]"))
+        .set("WEB", "DELAY_MS", 0)
+        .set("MODELS", "ROOTS", format!("[\"{folder}\"]"));
+    let host = data.start();
+    let mut settings = of(&host);
+    settings.extend([("RAG_SITE", port.to_string()), ("RAG_MODELS", folder)]);
+    settings.push(("RAG_ROOT", root().to_str().unwrap().to_owned()));
+    script("manage.mjs", settings).await;
+    host.stop();
+}
+
+#[tokio::test]
 async fn no_document_and_no_model_becomes_part_of_the_page() {
     let mut data = Data::new();
     let host = data.start();

@@ -798,6 +798,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The end of the log. */
+        get: operations["list_logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models": {
         parameters: {
             query?: never;
@@ -970,6 +987,23 @@ export interface paths {
         get: operations["get_grants"];
         /** Grant servers and databases to one plugin, beside those of the configuration. */
         put: operations["set_grants"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/services": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Every service of the system as this host sees it. One elsewhere that does not answer costs some seconds. */
+        get: operations["list_services"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -1218,6 +1252,23 @@ export interface paths {
         put?: never;
         /** Write the base model with the newest result merged in, in bf16. It takes as long as writing such a model does. */
         post: operations["merge_tuning_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tuning/jobs/{id}/offer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Register a tuning job's result as a model and take it online: answers can name it at once. */
+        post: operations["offer_tuning_result"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1506,6 +1557,8 @@ export interface components {
             all: components["schemas"]["FilterTree"][];
         };
         AnswerChange: {
+            /** @description Likewise an online adapter. */
+            adapter?: string | null;
             /**
              * Format: int32
              * @description Tokens of the answer at most.
@@ -1531,6 +1584,8 @@ export interface components {
              * @description A best passage less relevant than this is no match; null goes back to the host's calibrated value.
              */
             relevance_min?: number | null;
+            /** @description An online tuned state; null takes none of its own. */
+            state?: string | null;
             /**
              * Format: float
              * @description 0 to 5; 0 is greedy.
@@ -1545,6 +1600,8 @@ export interface components {
             top_p?: number | null;
         };
         AnswerView: {
+            /** @description Likewise the adapter that they are written under. */
+            adapter?: string | null;
             /** Format: int32 */
             answer_tokens_max: number;
             /** Format: int32 */
@@ -1555,6 +1612,8 @@ export interface components {
             passages: number;
             /** Format: float */
             relevance_min?: number | null;
+            /** @description Tuned state that answers here begin from; none: what was chosen for every answer. */
+            state?: string | null;
             /** Format: float */
             temperature: number;
             template: string;
@@ -1592,6 +1651,8 @@ export interface components {
             usage: components["schemas"]["UsageView"];
         };
         AskBody: {
+            /** @description Likewise an online adapter. */
+            adapter?: string | null;
             /**
              * Format: int32
              * @description Tokens of the answer at most.
@@ -1613,11 +1674,18 @@ export interface components {
             question: string;
             /** @description Also return everything that was considered. */
             recall?: boolean;
+            /** @description Id of a retriever in place of the knowledge base's. */
+            retriever?: string | null;
             /**
              * Format: int64
              * @description The same seed gives the same answer.
              */
             seed?: number | null;
+            /**
+             * @description For editors: an online tuned state in place of the knowledge base's. With null here or in `adapter` and no name in
+             *     the other, the language model answers as it is.
+             */
+            state?: string | null;
             /**
              * Format: float
              * @description 0 to 5; 0 is greedy.
@@ -2179,6 +2247,11 @@ export interface components {
             model: string;
         };
         /**
+         * @description What an answer does with a passage.
+         * @enum {string}
+         */
+        FateName: "read" | "irrelevant" | "surplus" | "no_room";
+        /**
          * @description One node: `{"all": [..]}`, `{"any": [..]}`, `{"none": [..]}`, `{"field": "page", "op": "ge", "value": 3}`,
          *     `{"field": "name", "in": ["a.md", "b.md"]}` or `{"exists": "page"}`. Fields of every chunk: `document` (id),
          *     `name` (the document's name), `page`, `ordinal`.
@@ -2267,6 +2340,7 @@ export interface components {
             document_id: string;
             /** Format: int64 */
             end: number;
+            fate: components["schemas"]["FateName"];
             heading?: string | null;
             /** Format: int32 */
             page?: number | null;
@@ -2452,6 +2526,25 @@ export interface components {
             /** @description `reader`, `editor` or `admin`. */
             role: string;
         };
+        LogLineView: {
+            /**
+             * Format: int64
+             * @description Milliseconds since 1970 (UTC).
+             */
+            at_ms: number;
+            /** @description `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`. */
+            level: string;
+            /**
+             * Format: int64
+             * @description Counts up from 1: ask for those after it.
+             */
+            number: number;
+            text: string;
+        };
+        LogList: {
+            /** @description Oldest first. */
+            lines: components["schemas"]["LogLineView"][];
+        };
         /** @description Either a key, or a name with its password. */
         Login: {
             key?: string | null;
@@ -2572,6 +2665,8 @@ export interface components {
             embedder: components["schemas"]["EmbedderView"];
             generator: components["schemas"]["GeneratorView"];
             reranker: components["schemas"]["RerankerView"];
+            /** @description Tuned states and adapters that editors may name for an answer. */
+            variants: components["schemas"]["VariantView"][];
         };
         NewCrawl: {
             /**
@@ -2705,6 +2800,12 @@ export interface components {
         NoneOf: {
             none: components["schemas"]["FilterTree"][];
         };
+        OfferResult: {
+            /** @description One of the job's files; the newest result when left out. */
+            file?: string | null;
+            /** @description By which requests and knowledge bases name it: 3 to 64 letters, digits, `.`, `_` or `-`. */
+            name: string;
+        };
         OfferedView: {
             description: string;
             digest: string;
@@ -2831,6 +2932,27 @@ export interface components {
             tokens: number;
             /** Format: double */
             tokens_per_s: number;
+        };
+        /** @description What the proxy in front of a service counted since it started. */
+        ProxyView: {
+            /** Format: int64 */
+            answered: number;
+            /**
+             * Format: int64
+             * @description Requests whose worker died.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description Requests under way, those that wait included.
+             */
+            open: number;
+            /** Format: int64 */
+            refused: number;
+            /** Format: int64 */
+            waiting: number;
+            /** Format: int64 */
+            workers: number;
         };
         PullFileView: {
             /** Format: int64 */
@@ -3117,6 +3239,22 @@ export interface components {
             question: string;
             /** @description Overrules the knowledge base's setting. */
             rerank?: boolean | null;
+            /** @description Id of a retriever in place of the knowledge base's. */
+            retriever?: string | null;
+        };
+        ServiceList: {
+            services: components["schemas"]["ServiceView"][];
+        };
+        /** @description A service as this host sees it. */
+        ServiceView: {
+            /** @description Where it is asked; none for this process itself. */
+            address?: string | null;
+            /** @description What serves, or why nothing does. */
+            detail: string;
+            healthy: boolean;
+            /** @description `web`, `llm`, `index` or `tuning`. */
+            name: string;
+            proxy?: null | components["schemas"]["ProxyView"];
         };
         /** @description Settings to change; what is left out stays (or takes its default in a new knowledge base). */
         SettingsChange: {
@@ -3466,6 +3604,11 @@ export interface components {
             name: string;
             /** @description `reader`, `editor` or `admin`: in every knowledge base reached, unless `kb_roles` says otherwise. */
             role: string;
+        };
+        VariantView: {
+            /** @description `state` or `adapter`. */
+            kind: components["schemas"]["ModelKindName"];
+            name: string;
         };
         WebAddress: {
             url: string;
@@ -5587,6 +5730,36 @@ export interface operations {
             };
         };
     };
+    list_logs: {
+        parameters: {
+            query?: {
+                /** @description Number of the last line known. */
+                after?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_models: {
         parameters: {
             query?: never;
@@ -6043,6 +6216,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GrantsView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_services: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServiceList"];
                 };
             };
             default: {
@@ -6635,6 +6835,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MergedView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    offer_tuning_result: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OfferResult"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelView"];
                 };
             };
             default: {

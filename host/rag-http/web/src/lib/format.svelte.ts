@@ -32,6 +32,10 @@ export function bytes(value: number): string {
 export const time = (ms: number): string =>
   new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(ms);
 
+/** Down to the second, for logs. */
+export const clock = (ms: number): string =>
+  new Intl.DateTimeFormat(locale(), { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }).format(ms);
+
 /** "3 minutes ago", and the date once that says more. */
 export function ago(ms: number, now = Date.now()): string {
   const seconds = Math.round((ms - now) / 1000);

@@ -4,7 +4,10 @@ export type Language = "zh" | "en";
 export type Theme = "auto" | "light" | "dark";
 
 /** How an answer is asked for; what is missing is the knowledge base's own setting. */
-export type Asking = { passages?: number; temperature?: number; top_p?: number; answer_tokens_max?: number };
+export type Asking = { passages?: number; temperature?: number; top_p?: number; answer_tokens_max?: number; retriever?: string };
+
+/** Which tuning answers are asked to be written with: `state:NAME`, `adapter:NAME`, `base` for the model as it is. */
+export type Tuning = { variant: string; beside: boolean };
 
 function stored<T>(name: string, otherwise: T): T {
   try {
@@ -29,6 +32,7 @@ class Settings {
   kb = $state<string>(stored("kb", ""));
   talks = $state<boolean>(stored("talks", true));
   asking = $state<Asking>(stored("asking", {}));
+  tuning = $state<Tuning>(stored("tuning", { variant: "", beside: false }));
 
   constructor() {
     $effect.root(() => {
@@ -43,6 +47,7 @@ class Settings {
       $effect(() => store("kb", this.kb));
       $effect(() => store("talks", this.talks));
       $effect(() => store("asking", this.asking));
+      $effect(() => store("tuning", this.tuning));
     });
   }
 }

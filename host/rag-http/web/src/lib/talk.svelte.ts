@@ -1,6 +1,7 @@
 // One conversation: its rounds, the answer being written, and how it is stopped.
 
 import { api, must, Refused, told, type Schemas } from "../api/client";
+import { session } from "./session.svelte";
 import { settings } from "./settings.svelte";
 
 export type Start = Schemas["AskStart"];
@@ -19,6 +20,8 @@ export type Round = {
   id?: number | null | undefined;
   mark?: Mark | null | undefined;
   error?: unknown;
+  /** The same question answered by the model as it is, when asked for. */
+  base?: { answer: string; state: "writing" | "done" | "failed"; error?: unknown } | undefined;
 };
 
 export const newId = (): string => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random().toString(36).slice(2)}`;
@@ -83,6 +86,7 @@ export class Talk {
     try {
       await this.#listen(round, running.signal);
       if (round.state === "writing") throw new Error("the answer ended early");
+      if (this.#beside) await this.#askBase(round, running.signal);
     } catch (error) {
       round.state = running.signal.aborted ? "stopped" : "failed";
       if (!running.signal.aborted) round.error = error;
@@ -90,9 +94,41 @@ export class Talk {
     this.#running = undefined;
   }
 
+  /** The state or adapter to be written with; only editors may name one. */
+  get #variant(): { state?: string | null; adapter?: string | null } {
+    const [kind, name] = settings.tuning.variant.split(/:(.*)/s, 2);
+    if (!kind || !session.may("editor", this.kb)) return {};
+    return kind === "base" ? { state: null } : { [kind]: name ?? null };
+  }
+
+  get #beside(): boolean {
+    const { state, adapter } = this.#variant;
+    return settings.tuning.beside && Boolean(state ?? adapter);
+  }
+
+  /** Kept nowhere: it only stands beside the answer. */
+  async #askBase(round: Round, signal: AbortSignal): Promise<void> {
+    round.base = { answer: "", state: "writing" };
+    const body = { question: round.question, ...settings.asking, state: null };
+    try {
+      for await (const { event, data } of told(this.#path, body, signal)) {
+        if (event === "token") round.base.answer += (data as { text: string }).text;
+        else if (event === "done") round.base = { answer: (data as Schemas["AskAnswer"]).answer, state: "done" };
+        else if (event === "error") throw refusedBy(data as Schemas["ErrorBody"]);
+      }
+    } catch (error) {
+      if (signal.aborted) round.base = undefined;
+      else round.base = { answer: round.base?.answer ?? "", state: "failed", error };
+    }
+  }
+
+  get #path(): string {
+    return `/api/v1/kbs/${encodeURIComponent(this.kb)}/ask`;
+  }
+
   async #listen(round: Round, signal: AbortSignal): Promise<void> {
-    const body = { question: round.question, conversation: this.id, recall: true, ...settings.asking };
-    for await (const { event, data } of told(`/api/v1/kbs/${encodeURIComponent(this.kb)}/ask`, body, signal)) {
+    const body = { question: round.question, conversation: this.id, recall: true, ...settings.asking, ...this.#variant };
+    for await (const { event, data } of told(this.#path, body, signal)) {
       if (event === "citations") round.start = data as Start;
       else if (event === "token") round.answer += (data as { text: string }).text;
       else if (event === "done") {

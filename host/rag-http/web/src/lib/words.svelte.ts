@@ -3,6 +3,7 @@
 import { Refused } from "../api/client";
 import { settings } from "./settings.svelte";
 import { en } from "./words/en";
+import { pluginsZh } from "./words/plugins-zh";
 import { zh } from "./words/zh";
 
 export type Word = keyof typeof zh;
@@ -21,6 +22,12 @@ export function t(name: Word, ...values: (string | number)[]): string {
 export function named(prefix: string, value: string): string {
   const name = `${prefix}.${value}`;
   return name in words[settings.language] ? t(name as Word) : value;
+}
+
+/** What a plugin is, and in which language that is said. */
+export function described(plugin: { id: string; description: string }): { lang: string; text: string } {
+  const known = settings.language === "zh" ? pluginsZh[plugin.id] : undefined;
+  return known ? { lang: "zh-CN", text: known } : { lang: "en", text: plugin.description };
 }
 
 /** What went wrong, first in the reader's language, then as the server says it. */

@@ -227,7 +227,7 @@ export const en: Record<keyof typeof zh, string> = {
   "test.question": "Question to test",
   "test.run": "Search",
   "test.k": "Results",
-  "test.compare": "Side by side: with and without rerank",
+  "test.compare": "Two ways side by side",
   "test.with": "With rerank",
   "test.without": "Without rerank",
   "test.hits": "{0} {0|passage|passages}",

@@ -226,7 +226,7 @@ export const zh = {
   "test.question": "输入要测试的问题",
   "test.run": "检索",
   "test.k": "返回数量",
-  "test.compare": "并排比较：重排与不重排",
+  "test.compare": "两种方式并列比较",
   "test.with": "有重排",
   "test.without": "无重排",
   "test.hits": "{0} 个段落",
