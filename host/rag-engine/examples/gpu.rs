@@ -1,18 +1,26 @@
-//! Checks a GPU's numbers against the CPU's and measures it: `gpu check [MODEL…]`, `gpu bench PLAN…`.
+//! Checks a GPU's numbers against the CPU's and measures it: `gpu check [MODEL…]`, `gpu profiles MODEL VOCABULARY`,
+//! `gpu bench PLAN…`.
 //!
 //! - `check` compares random models, the test model of rwkv.cpp and the files given, format by format; each check is
 //!   reported apart.
+//! - `profiles` serves a model on both, with an adapter, a tuned state, vectors and scores; `crowd MODEL VOCABULARY
+//!   DEVICE SECONDS` lets 64 callers stream from it, of whom some leave.
 //! - A plan is `SIZE:FORMAT:WHAT[:WHAT…]`, e.g. `1b6:bf16:d1:d256:p1x4096`: random weights of a published size in bf16,
 //!   int8, int4 or nf4; `dB` writes B texts at once, `pNxL` reads N prompts of L tokens. `--seconds S` is the time of a
-//!   round, `--tuning overlap=0,ahead=0,recorded=0,few=0` switches things off, `--kernels FILE` loads other kernels. Results are lines of JSON.
+//!   round, `--tuning overlap=0,ahead=0,recorded=0,few=0` switches things off, `--kernels FILE` loads other kernels (PTX
+//!   needs overlap=0). Results are lines of JSON.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a tool for developers")]
 
 #[path = "gpu/check.rs"]
 mod check;
+#[path = "gpu/crowd.rs"]
+mod crowd;
 #[path = "../tests/numerics/ggml.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod ggml;
+#[path = "gpu/profiles.rs"]
+mod profiles;
 
 use std::time::Duration;
 
@@ -38,7 +46,11 @@ fn main() {
     match arguments.split_first() {
         Some((what, models)) if what == "check" => check::run(models, tuning),
         Some((what, plans)) if what == "bench" => plans.iter().for_each(|plan| bench(plan, round, tuning)),
-        _ => println!("gpu check [MODEL…] | gpu bench PLAN…"),
+        Some((what, [model, vocabulary])) if what == "profiles" => profiles::served(model, vocabulary),
+        Some((what, [model, vocabulary, device, seconds])) if what == "crowd" => {
+            crowd::run(model, vocabulary, device, seconds.parse().unwrap());
+        }
+        _ => println!("gpu check|profiles|crowd|bench …: see the top of gpu.rs"),
     }
 }
 

@@ -229,6 +229,33 @@ template <class W, class E, int ROWS> DEVICE void lerp(const Lerp &p)
     }
 }
 
+// Four columns of a row a thread, all five mixes.
+template <class E> DEVICE void mix_rows(const MixRows &p)
+{
+    release_next();
+    wait_previous();
+    const long long row = blockIdx.x, at = row * p.width, all = static_cast<long long>(p.rows) * p.width;
+    const int starts = p.starts[row];
+    const float *before = starts >= 0 ? p.states[starts] + p.shift : p.normed + at - p.width;
+    for (int column = threadIdx.x * 4; column < p.width; column += blockDim.x * 4) {
+        float now[4], off[4];
+        load_floats(p.normed + at + column, now);
+        load_floats(before + column, off);
+#pragma unroll
+        for (int c = 0; c < 5; c++) {
+            E *out = static_cast<E *>(p.out) + c * all + at + column;
+            float sums[4], maa[4];
+            load_floats(out, sums);
+            load_floats(p.maa + c * p.width + column, maa);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sums[i] = now[i] + (off[i] - now[i]) * (maa[i] + sums[i]);
+            }
+            store_four<E>(out, 0, 0, sums, true);
+        }
+    }
+}
+
 template <class E> DEVICE void last_norm(const LastNorm &p)
 {
     SHARED float scratch[2][2][WARP];

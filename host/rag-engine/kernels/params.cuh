@@ -45,6 +45,16 @@ struct Lerp {
     Ahead ahead;
 };
 
+// The same in place of what cuBLAS made of the low-rank product.
+struct MixRows {
+    void *out; // [5][R, D] elements
+    const float *maa, *normed;
+    float *const *states;
+    const int *starts;
+    long long shift;
+    int rows, width;
+};
+
 enum Epilogue { STORE, TANH, RELU2, SIGMOID, ADD, ADD_GATED };
 
 // out [batch, O] = epilogue(x [batch, K] . weights [O, K]).

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rag_core::{Error, Result};
 
 use crate::cpu::matrix::Format;
+use crate::devices::Device;
 use crate::generate::{LanguageModelConfig, cpu_with, load_engine};
 pub use crate::measure::{Measurement, peak_memory};
 use crate::random::Random;
-use crate::runner::Device;
 use crate::rwkv::engine::ROWS_MAX;
 use crate::rwkv::random_model::size_names;
 use crate::rwkv::{Config, Engine, Formats, Logits, Model, Piece, RandomModel, State, weights};
@@ -78,8 +78,8 @@ pub fn run(what: What, plan: &Plan) -> Result<Vec<Measurement>> {
         return on_gpu(what, plan, device);
     }
     #[cfg(not(feature = "cuda"))]
-    if let Device::Cuda(_) = device_of(&plan.source) {
-        return Err(crate::runner::without_cuda());
+    if let Device::Cuda(_) | Device::CudaAll = device_of(&plan.source) {
+        return Err(crate::devices::without_cuda());
     }
     let mut results = Vec::new();
     for format in formats {
@@ -114,19 +114,20 @@ pub fn run(what: What, plan: &Plan) -> Result<Vec<Measurement>> {
     Ok(results)
 }
 
-fn device_of(source: &Source) -> Device {
+fn device_of(source: &Source) -> &Device {
     match source {
-        Source::File(config) => config.device,
-        Source::Random { device, .. } => *device,
+        Source::File(config) => &config.device,
+        Source::Random { device, .. } => device,
     }
 }
 
-/// The GPU that is meant, if one is.
+/// The GPU that is meant, if one is; the first of several.
 #[cfg(feature = "cuda")]
 fn gpu_of(source: &Source) -> Option<usize> {
     match device_of(source) {
         Device::Cpu => None,
-        Device::Cuda(index) => Some(index),
+        Device::Cuda(gpus) => gpus.first().copied(),
+        Device::CudaAll => Some(0),
         Device::Auto => matches!(crate::rwkv::cuda::count(), Ok(1..)).then_some(0),
     }
 }

@@ -3,9 +3,8 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -20,9 +19,11 @@ use crate::cpu::matrix::Format;
 use crate::cpu::pool::Pool;
 use crate::cpu::product::Cpu;
 use crate::cpu::simd::Simd;
+use crate::devices::{self, Device};
+use crate::dispatch::Dispatch;
 use crate::memory;
 use crate::profile::{self, DEFAULT_PROFILE, Profile, ProfileConfig};
-use crate::runner::{Device, Runner};
+use crate::runner::Runner;
 use crate::rwkv::{Config, Engine, Formats, Model};
 use crate::sampler::Sampler;
 use crate::slot::{EVENTS_BESIDE_TOKENS, Job, Task, Writing};
@@ -50,7 +51,7 @@ pub struct LanguageModelConfig {
     pub name: String,
     /// Where it computes.
     pub device: Device,
-    /// Sequences that run at once, 1 to `ROWS_MAX / 2` (on a GPU, to 512).
+    /// Sequences that run at once, 1 to `ROWS_MAX / 2` (on each GPU, to 512).
     pub slots: usize,
     /// Requests that wait at most.
     pub queue_max: usize,
@@ -68,7 +69,7 @@ pub struct LanguageModelConfig {
     pub demonstration: bool,
 }
 
-/// A loaded language model. Dropping it ends its thread once the running answers are written.
+/// A loaded language model. Dropping it ends its threads, one a device, once the running answers are written.
 #[derive(Debug)]
 pub struct LanguageModel {
     name: String,
@@ -79,8 +80,7 @@ pub struct LanguageModel {
     pub(crate) profiles: RwLock<Vec<Arc<Profile>>>,
     /// Of the weights, as far as what is kept on disk depends on them.
     model_hash: [u8; 32],
-    queue: SyncSender<Job>,
-    queue_max: usize,
+    queue: Dispatch,
     counters: Arc<Counters>,
 }
 
@@ -111,8 +111,7 @@ impl LanguageModel {
     /// file that is no RWKV, `Error::Unavailable` when there is too little memory.
     pub fn load(config: LanguageModelConfig) -> Result<Arc<Self>> {
         let tokenizer = Tokenizer::load(&config.vocabulary)?;
-        let runner = load_runner(&config)?;
-        Self::start(runner, tokenizer, config)
+        Self::start_on(devices::load_runners(&config)?, tokenizer, config)
     }
 
     /// Starts the worker of a model that is in memory already; of `config`, what says how to load is not used.
@@ -121,34 +120,54 @@ impl LanguageModel {
         tokenizer: Tokenizer,
         config: LanguageModelConfig,
     ) -> Result<Arc<Self>> {
-        let mut runner = runner.into();
-        let profiles = load_profiles(&mut runner, &config.profiles)?;
+        Self::start_on(vec![runner.into()], tokenizer, config)
+    }
+
+    /// Starts a worker for each copy of the same model; at least one. Requests go to the one with the least to do, and
+    /// what one has read of a prompt is known to all.
+    pub fn start_on(
+        mut runners: Vec<Runner>,
+        tokenizer: Tokenizer,
+        config: LanguageModelConfig,
+    ) -> Result<Arc<Self>> {
         let disk = config.state_cache_disk.as_ref().map(Disk::open).transpose()?;
         // Within one process a cache belongs to one model: only files need to know which.
         let model_hash = match &disk {
             Some(_) if config.weights.is_file() => model_hash(&config)?,
             _ => [0; 32],
         };
-        let tokenizer = Arc::new(tokenizer);
-        let counters = Arc::new(Counters::default());
-        let sizes = *runner.config();
-        let vocabulary = sizes.vocabulary;
-        let banned = textless_ids(&tokenizer, vocabulary);
-        runner.ban(&banned)?;
-        let worker = Worker {
-            banned,
-            tokenizer: tokenizer.clone(),
-            cache: StateCache::new(config.state_cache_bytes, disk),
-            slots_max: config.slots.clamp(1, runner.slots_max()),
-            counters: counters.clone(),
-            runner,
+        let sizes = match runners.first() {
+            Some(first) => *first.config(),
+            None => return Err(Error::invalid("a language model needs a device")),
         };
-        let queue_max = config.queue_max.max(1);
-        let (queue, requests) = sync_channel(queue_max);
-        std::thread::Builder::new()
-            .name("language-model".to_string())
-            .spawn(move || worker.run(&requests))
-            .map_err(|e| Error::Unavailable { message: format!("cannot start a thread: {e}") })?;
+        let vocabulary = sizes.vocabulary;
+        let tokenizer = Arc::new(tokenizer);
+        let banned = textless_ids(&tokenizer, vocabulary);
+        let mut profiles = Vec::new();
+        for runner in &mut runners {
+            // The same on all: adapters are numbered in the order of the configuration.
+            profiles = load_profiles(runner, &config.profiles)?;
+            runner.ban(&banned)?;
+        }
+        let counters = Arc::new(Counters::default());
+        let cache = Arc::new(Mutex::new(StateCache::new(config.state_cache_bytes, disk)));
+        let (queue, ends) = Dispatch::new(runners.len(), config.queue_max);
+        let others = Arc::new(AtomicUsize::new(runners.len() - 1));
+        for (runner, end) in runners.into_iter().zip(ends) {
+            let worker = Worker {
+                slots_max: config.slots.clamp(1, runner.slots_max()),
+                runner,
+                tokenizer: tokenizer.clone(),
+                cache: cache.clone(),
+                banned: banned.clone(),
+                counters: counters.clone(),
+                others: others.clone(),
+            };
+            std::thread::Builder::new()
+                .name("language-model".to_string())
+                .spawn(move || worker.run(&end))
+                .map_err(|e| Error::Unavailable { message: format!("cannot start a thread: {e}") })?;
+        }
         let LanguageModelConfig { name, demonstration, .. } = config;
         Ok(Arc::new(Self {
             name,
@@ -159,7 +178,6 @@ impl LanguageModel {
             profiles: RwLock::new(profiles),
             model_hash,
             queue,
-            queue_max,
             counters,
         }))
     }
@@ -253,13 +271,7 @@ impl LanguageModel {
         task: Task,
     ) -> Result<()> {
         let scope = Scope::of(&[&self.model_hash, &profile.hash, tenant.as_bytes()]);
-        match self.queue.try_send(Job { tokens, profile, scope, task }) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => {
-                Err(Error::Busy { what: "the language model", limit: self.queue_max })
-            }
-            Err(TrySendError::Disconnected(_)) => Err(worker_gone()),
-        }
+        self.queue.send(Job { tokens, profile, scope, task })
     }
 
     /// Totals since the start, for metrics.
@@ -289,46 +301,6 @@ pub fn load_engine(config: &LanguageModelConfig) -> Result<Engine> {
     memory::require(&config.weights, memory::of_model(&*weights, &sizes, &formats) + beside)?;
     let model = Model::read_as(&*weights, &formats)?;
     Ok(Engine::new(model, cpu_with(config.threads)?))
-}
-
-/// Loads weights to where they are to be computed with.
-fn load_runner(config: &LanguageModelConfig) -> Result<Runner> {
-    match config.device {
-        Device::Cpu => Ok(load_engine(config)?.into()),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(index) => load_on_gpu(config, index),
-        #[cfg(not(feature = "cuda"))]
-        Device::Cuda(_) => Err(crate::runner::without_cuda()),
-        #[cfg(not(feature = "cuda"))]
-        Device::Auto => Ok(load_engine(config)?.into()),
-        #[cfg(feature = "cuda")]
-        Device::Auto => {
-            let there = crate::rwkv::cuda::count();
-            let adapted = config.profiles.iter().any(|profile| profile.adapter.is_some());
-            if !matches!(there, Ok(1..)) || adapted {
-                return Ok(load_engine(config)?.into());
-            }
-            load_on_gpu(config, 0).or_else(|error| {
-                tracing::warn!("the language model runs on the CPU: {error}");
-                Ok(load_engine(config)?.into())
-            })
-        }
-    }
-}
-
-#[cfg(feature = "cuda")]
-fn load_on_gpu(config: &LanguageModelConfig, device: usize) -> Result<Runner> {
-    use crate::rwkv::cuda::{Dense, Engine, Options, Tuning};
-    let options = Options {
-        device,
-        sequences: config.slots,
-        formats: config.quantize.unwrap_or(Formats::of(Format::F32)),
-        dense: Dense::Bf16,
-        tuning: Tuning::default(),
-    };
-    let engine = Engine::load(&*checkpoint::open(&config.weights)?, &options)?;
-    tracing::info!("the language model runs on {}", engine.name());
-    Ok(Runner::Cuda(Box::new(engine)))
 }
 
 /// The processor with so many threads; 0 takes one a core.

@@ -4,6 +4,8 @@ mod beam;
 pub mod bench;
 pub mod checkpoint;
 pub mod cpu;
+mod devices;
+mod dispatch;
 pub mod encoder;
 pub mod generate;
 pub mod inspect;
@@ -25,9 +27,10 @@ mod within;
 mod worker;
 
 pub use beam::BEAMS_MAX;
+pub use devices::Device;
 pub use generate::{LanguageModel, LanguageModelConfig, Totals};
 pub use packed::quantize;
-pub use runner::{Device, Runner};
+pub use runner::Runner;
 pub use state_cache::DiskCache;
 
 /// The instruction sets that the kernels use here, e.g. for a benchmark's report.

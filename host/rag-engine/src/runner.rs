@@ -1,6 +1,8 @@
 //! Where a language model computes: on the CPU or on a GPU, behind the few calls that the worker makes.
 
-use rag_core::{Error, Result};
+#[cfg(feature = "cuda")]
+use rag_core::Error;
+use rag_core::Result;
 
 use crate::rwkv::engine::ROWS_MAX;
 use crate::rwkv::{AdapterId, AdapterScale, Config, Engine, Logits, Piece, State, Weights};
@@ -18,29 +20,6 @@ const KEEP_EVERY: usize = 256;
 const GPU_PROMPT_PIECE_MAX: usize = 512;
 #[cfg(feature = "cuda")]
 const GPU_KEEP_EVERY: usize = 2048;
-
-/// Where a model computes, as it is configured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Device {
-    /// On the first GPU where there is one that this program can use and the model fits, else on the CPU.
-    #[default]
-    Auto,
-    Cpu,
-    /// On this GPU or not at all.
-    Cuda(usize),
-}
-
-impl Device {
-    /// Of `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "auto" => Some(Device::Auto),
-            "cpu" => Some(Device::Cpu),
-            "cuda" => Some(Device::Cuda(0)),
-            _ => name.strip_prefix("cuda:")?.parse().ok().map(Device::Cuda),
-        }
-    }
-}
 
 /// A model where it computes.
 #[derive(Debug)]
@@ -125,7 +104,7 @@ impl Runner {
         }
     }
 
-    /// See `Engine::add_adapter`; on a GPU `Error::Unsupported`.
+    /// See `Engine::add_adapter`.
     pub(crate) fn add_adapter(
         &mut self,
         adapter: &dyn Weights,
@@ -135,10 +114,7 @@ impl Runner {
         match self {
             Runner::Cpu(engine) => engine.add_adapter(adapter, pissa_start, scale),
             #[cfg(feature = "cuda")]
-            Runner::Cuda(_) => Err(Error::Unsupported {
-                message: "adapters work on the CPU only: merge the adapter, or set models.device to cpu"
-                    .to_string(),
-            }),
+            Runner::Cuda(engine) => engine.add_adapter(adapter, pissa_start, scale),
         }
     }
 
@@ -232,9 +208,9 @@ impl Runner {
             #[cfg(feature = "cuda")]
             Runner::Cuda(engine) => {
                 let mut pieces = Vec::with_capacity(works.len());
-                for Work { tokens, place, logits, draw, .. } in works {
+                for Work { tokens, place, logits, adapter, draw } in works {
                     let Place::Device(state) = place else { return Err(elsewhere()) };
-                    pieces.push(cuda::Piece { tokens, state, logits, draw });
+                    pieces.push(cuda::Piece { tokens, state, logits, draw, adapter });
                 }
                 engine.forward(&mut pieces)
             }
@@ -277,35 +253,7 @@ impl<'a> Results<'a> {
     }
 }
 
-/// What a program without the feature says to a GPU's name.
-#[cfg(not(feature = "cuda"))]
-pub(crate) fn without_cuda() -> Error {
-    Error::Unavailable {
-        message: "this program was built without CUDA: set models.device to cpu, or build it with `--features cuda`"
-            .to_string(),
-    }
-}
-
 #[cfg(feature = "cuda")]
 fn elsewhere() -> Error {
     Error::Unavailable { message: "a state of another device".to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Device;
-
-    #[test]
-    fn devices_have_names() {
-        for (name, device) in [
-            ("auto", Some(Device::Auto)),
-            ("cpu", Some(Device::Cpu)),
-            ("cuda", Some(Device::Cuda(0))),
-            ("cuda:3", Some(Device::Cuda(3))),
-            ("cuda:x", None),
-            ("gpu", None),
-        ] {
-            assert_eq!(Device::parse(name), device, "{name}");
-        }
-    }
 }

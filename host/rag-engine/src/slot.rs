@@ -7,6 +7,7 @@ use rag_core::{Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::beam::Step;
+use crate::dispatch::{Queued, Ticket};
 use crate::profile::{Pool, Pooling, Profile, ReadOut};
 use crate::runner::{Place, Told};
 use crate::rwkv::{Logits, State};
@@ -120,6 +121,8 @@ pub(crate) struct Slot {
     task: Task,
     /// A state is kept after each such number of prompt tokens, beside those at the prompt's and the answer's end.
     keep_every: usize,
+    /// Counts for the worker until the slot is gone.
+    _ticket: Ticket,
 }
 
 /// What is to be done with a slot after a step.
@@ -139,9 +142,10 @@ pub(crate) enum Keep {
 
 impl Slot {
     /// Starts a job whose first `read` tokens `place` has seen.
-    pub(crate) fn new(job: Job, place: Place, read: usize, keep_every: usize) -> Self {
-        let Job { tokens, profile, scope, task } = job;
-        Self { prompt_len: tokens.len(), tokens, read, place, profile, scope, task, keep_every }
+    pub(crate) fn new(queued: Queued, place: Place, read: usize, keep_every: usize) -> Self {
+        let Queued { job: Job { tokens, profile, scope, task }, ticket } = queued;
+        let prompt_len = tokens.len();
+        Self { tokens, prompt_len, read, place, profile, scope, task, keep_every, _ticket: ticket }
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {

@@ -193,7 +193,7 @@ fn default_profile(config: &Config) -> Result<Option<ProfileConfig>> {
 
 /// Where a model computes by the configured name.
 pub(crate) fn device(name: &str) -> Result<Device> {
-    Device::parse(name).with_context(|| format!("the device '{name}' is none of auto, cpu, cuda:N"))
+    Device::parse(name).with_context(|| format!("the device '{name}' is none of auto, cpu, cuda:N, cuda:all, or several cuda:N with commas between"))
 }
 
 /// What tunes: in `tuning` of the data folder, or where `bus.tuning_dir` says.

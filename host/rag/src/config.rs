@@ -86,7 +86,8 @@ pub(crate) struct Models {
     pub(crate) quantize: String,
     /// Whether the language head gets this format too; else it gets 8 bits at least.
     pub(crate) quantize_head: bool,
-    /// Where the language model computes: `auto`, `cpu`, or `cuda:N` in a program built with CUDA.
+    /// Where the language model computes: `auto`, `cpu`, or in a program built with CUDA `cuda:N`, several of these with
+    /// commas between, or `cuda:all`.
     pub(crate) device: String,
     /// Tuned state that every answer starts from; empty is none.
     pub(crate) state: PathBuf,

@@ -17,7 +17,7 @@ use rag_engine::sampler::Drawing;
 
 use super::ggml::GgmlFile;
 
-type Outcome = Result<String, Box<dyn std::error::Error>>;
+pub(crate) type Outcome = Result<String, Box<dyn std::error::Error>>;
 type Check = fn(&mut Pair) -> Outcome;
 
 pub(crate) fn run(models: &[String], tuning: Tuning) {
@@ -54,7 +54,7 @@ fn config(width: usize, vocabulary: usize) -> Config {
 }
 
 /// What errors are relative to: the length of the right vector.
-fn error(got: &[f32], want: &[f32]) -> f64 {
+pub(crate) fn error(got: &[f32], want: &[f32]) -> f64 {
     if got.len() != want.len() {
         return f64::INFINITY;
     }
@@ -68,7 +68,7 @@ fn error(got: &[f32], want: &[f32]) -> f64 {
     if off.is_nan() { f64::INFINITY } else { (off / all.max(1e-30)).sqrt() }
 }
 
-fn within(what: &str, error: f64, bound: f64) -> Outcome {
+pub(crate) fn within(what: &str, error: f64, bound: f64) -> Outcome {
     let text = format!("{what} {error:.2e} (at most {bound:.0e})");
     if error <= bound { Ok(text) } else { Err(text.into()) }
 }
@@ -84,7 +84,12 @@ fn models_of(name: &str, weights: &dyn Weights, tuning: Tuning) {
     ] {
         let label = format!("{name} {} {dense:?}", format.name());
         match Pair::new(weights, format, dense, tuning) {
-            Ok(mut pair) => pair.checks(&label),
+            Ok(mut pair) => {
+                pair.checks(&label);
+                let bound = pair.bounds[1];
+                drop(pair);
+                super::profiles::adapters(name, weights, format, dense, bound);
+            }
             Err(error) => println!("FAIL {label}: {error}"),
         }
         if packed {
@@ -107,7 +112,7 @@ impl Pair {
         let gpu = Engine::load(weights, &Options { device: 0, sequences: 16, formats, dense, tuning })?;
         let packed = weights.packed_bytes().is_some();
         let bounds = match (format, dense) {
-            _ if packed => [0.06, 0.08],
+            _ if packed => [0.06, 0.12],
             (Format::F32, Dense::F32) => [1e-4, 1e-4],
             // Random weights carry rounding on where trained ones dampen it.
             (Format::F32, Dense::Bf16) => [0.05, 0.05],
@@ -162,7 +167,8 @@ impl Pair {
     fn gpu_logits(&mut self, tokens: &[u32], each: usize) -> Result<(Vec<f32>, State), Error> {
         let (mut state, mut logits) = (self.start()?, Vec::new());
         for part in tokens.chunks(each) {
-            let piece = Piece { tokens: part, state: &mut state, logits: Logits::All, draw: None };
+            let piece =
+                Piece { tokens: part, state: &mut state, logits: Logits::All, draw: None, adapter: None };
             self.gpu.forward(&mut [piece])?;
             logits.extend_from_slice(self.gpu.logits());
         }
@@ -175,7 +181,13 @@ impl Pair {
         let mut state = self.start()?;
         let mut got = Vec::new();
         for token in &tokens {
-            let piece = Piece { tokens: &[*token], state: &mut state, logits: Logits::Last, draw: None };
+            let piece = Piece {
+                tokens: &[*token],
+                state: &mut state,
+                logits: Logits::Last,
+                draw: None,
+                adapter: None,
+            };
             self.gpu.forward(&mut [piece])?;
             got.extend_from_slice(self.gpu.logits());
         }
@@ -211,7 +223,13 @@ impl Pair {
         let mut worst: f64 = 0.0;
         for round in 1..=2 {
             let mut pieces: Vec<Piece<'_>> = (texts.iter().zip(&mut states))
-                .map(|(tokens, state)| Piece { tokens, state, logits: Logits::Last, draw: None })
+                .map(|(tokens, state)| Piece {
+                    tokens,
+                    state,
+                    logits: Logits::Last,
+                    draw: None,
+                    adapter: None,
+                })
                 .collect();
             self.gpu.forward(&mut pieces)?;
             let got = self.gpu.logits().to_vec();
@@ -244,6 +262,7 @@ impl Pair {
                         state,
                         logits: Logits::Last,
                         draw: None,
+                        adapter: None,
                     })
                     .collect();
                 self.gpu.forward(&mut pieces)?;
@@ -285,7 +304,13 @@ impl Pair {
         let mut state = self.start()?;
         let mut cpu_state = self.cpu.initial_state();
         let draw = Some(Drawing::default());
-        let piece = Piece { tokens: &prompt, state: &mut state, logits: Logits::Last, draw: draw.clone() };
+        let piece = Piece {
+            tokens: &prompt,
+            state: &mut state,
+            logits: Logits::Last,
+            draw: draw.clone(),
+            adapter: None,
+        };
         self.gpu.forward(&mut [piece])?;
         let mut token = self.gpu.drawn()[0];
         let mut want = largest(self.cpu.read(&prompt, &mut cpu_state).ok_or("no logits")?);
@@ -293,8 +318,13 @@ impl Pair {
         for _ in 0..steps {
             same += usize::from(token == want);
             // Follow the CPU's text, so that one different choice is one difference.
-            let piece =
-                Piece { tokens: &[want], state: &mut state, logits: Logits::Last, draw: draw.clone() };
+            let piece = Piece {
+                tokens: &[want],
+                state: &mut state,
+                logits: Logits::Last,
+                draw: draw.clone(),
+                adapter: None,
+            };
             self.gpu.forward(&mut [piece])?;
             token = self.gpu.drawn()[0];
             want = largest(self.cpu.read(&[want], &mut cpu_state).ok_or("no logits")?);
@@ -334,6 +364,7 @@ impl Pair {
                             unit: ((first + i) as f32 + 0.5) / trials as f32,
                             penalties: penalties.clone(),
                         }),
+                        adapter: None,
                     })
                     .collect();
                 self.gpu.forward(&mut pieces)?;
@@ -359,7 +390,8 @@ impl Pair {
         self.cpu.forward(&mut [piece]);
         let want = self.cpu.hidden().to_vec();
         let mut state = self.start()?;
-        let piece = Piece { tokens: &tokens, state: &mut state, logits: Logits::Hidden, draw: None };
+        let piece =
+            Piece { tokens: &tokens, state: &mut state, logits: Logits::Hidden, draw: None, adapter: None };
         self.gpu.forward(&mut [piece])?;
         within("rows", error(self.gpu.hidden(), &want), self.bounds[1])
     }

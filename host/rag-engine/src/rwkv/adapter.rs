@@ -46,31 +46,20 @@ impl Model {
             }
             let Slot::Matrix { linear, size, .. } = slot else { return Ok(()) };
             let Some(stem) = name.strip_suffix(".weight") else { return Ok(()) };
-            let parts = ["A", "B"].map(|half| format!("{stem}.lora_{half}"));
-            if !parts.iter().any(|part| found.contains(part)) {
-                return Ok(());
-            }
-            let mut delta = Halves::read(adapter, &parts, size)?;
-            let scale = match scale {
-                AdapterScale::Alpha(alpha) => alpha / delta.rank() as f32,
-                AdapterScale::One => 1.0,
-            };
-            delta.up.iter_mut().flatten().for_each(|value| *value *= scale);
-            if let Some(start) = pissa_start {
-                delta.subtract(Halves::read(start, &start_names(start, stem), size)?);
-            }
+            let Some(delta) = Halves::of(adapter, pissa_start, scale, stem, size)? else { return Ok(()) };
             linear.delta = Some(Arc::new(delta.into()));
-            left.retain(|name| !parts.contains(name));
+            left.retain(|name| !Halves::names(stem).contains(name));
             Ok(())
         })?;
-        match left.first() {
-            None => Ok(model),
-            Some(name) => {
-                let message = format!("{} of its tensors fit nothing in this model, e.g. {name}", left.len());
-                Err(adapter.error(message))
-            }
-        }
+        nothing_left(adapter, &left)?;
+        Ok(model)
     }
+}
+
+/// `Error::Model` when tensors of an adapter found no place.
+pub(super) fn nothing_left(adapter: &dyn Weights, left: &BTreeSet<String>) -> Result<()> {
+    let Some(name) = left.first() else { return Ok(()) };
+    Err(adapter.error(format!("{} of its tensors fit nothing in this model, e.g. {name}", left.len())))
 }
 
 fn reborrow<'a>(slot: &'a mut Slot<'_>) -> Slot<'a> {
@@ -90,14 +79,43 @@ fn start_names(start: &dyn Weights, stem: &str) -> [String; 2] {
 }
 
 /// A and B of one layer.
-struct Halves {
+pub(super) struct Halves {
     /// Rows of A, of length `in`.
-    down: Vec<Vec<f32>>,
+    pub(super) down: Vec<Vec<f32>>,
     /// Rows of B, of length `rank`.
-    up: Vec<Vec<f32>>,
+    pub(super) up: Vec<Vec<f32>>,
 }
 
 impl Halves {
+    /// What an adapter adds to the layer `stem` of `size` [out, in]: B A with its scale, less what PiSSA started from.
+    pub(super) fn of(
+        adapter: &dyn Weights,
+        pissa_start: Option<&dyn Weights>,
+        scale: AdapterScale,
+        stem: &str,
+        size: [usize; 2],
+    ) -> Result<Option<Self>> {
+        let names = Self::names(stem);
+        if names.iter().all(|name| adapter.shape(name).is_none()) {
+            return Ok(None);
+        }
+        let mut delta = Halves::read(adapter, &names, size)?;
+        let scale = match scale {
+            AdapterScale::Alpha(alpha) => alpha / delta.rank() as f32,
+            AdapterScale::One => 1.0,
+        };
+        delta.up.iter_mut().flatten().for_each(|value| *value *= scale);
+        if let Some(start) = pissa_start {
+            delta.subtract(Halves::read(start, &start_names(start, stem), size)?);
+        }
+        Ok(Some(delta))
+    }
+
+    /// Its tensors.
+    pub(super) fn names(stem: &str) -> [String; 2] {
+        ["A", "B"].map(|half| format!("{stem}.lora_{half}"))
+    }
+
     fn read(weights: &dyn Weights, [a, b]: &[String; 2], [out, input]: [usize; 2]) -> Result<Self> {
         let shape = |name: &str| weights.shape(name).unwrap_or_default();
         let rows = |name: &str, cols: usize| -> Result<Vec<Vec<f32>>> {
@@ -119,7 +137,7 @@ impl Halves {
         Ok(Self { down, up })
     }
 
-    fn rank(&self) -> usize {
+    pub(super) fn rank(&self) -> usize {
         self.down.len()
     }
 

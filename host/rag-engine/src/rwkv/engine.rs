@@ -32,7 +32,7 @@ pub enum Logits {
 
 /// An adapter of one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AdapterId(usize);
+pub struct AdapterId(pub(super) usize);
 
 /// Tokens that continue one sequence.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use rag_engine::tokenizer::Tokenizer;
 use rag_engine::{Device, LanguageModel, LanguageModelConfig};
 
 mod beams;
+mod devices;
 mod profiles;
 mod streams;
 #[path = "../numerics/synthetic.rs"]
@@ -55,6 +56,15 @@ fn config() -> LanguageModelConfig {
 
 fn model(config: LanguageModelConfig) -> Arc<LanguageModel> {
     LanguageModel::start(engine_of(&Synthetic::new(1)), tokenizer(), config).unwrap()
+}
+
+/// Copies of the model on so many devices, each of one thread.
+fn model_on(devices: usize, config: LanguageModelConfig) -> Arc<LanguageModel> {
+    let runner = || {
+        let cpu = Cpu { pool: Pool::new(1).unwrap(), simd: Simd::detect() };
+        Engine::new(Model::read(&Synthetic::new(1), Format::Int8).unwrap(), cpu).into()
+    };
+    LanguageModel::start_on((0..devices).map(|_| runner()).collect(), tokenizer(), config).unwrap()
 }
 
 fn request(prompt: &str, tokens_max: u32) -> GenerateRequest {

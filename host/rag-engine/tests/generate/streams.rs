@@ -7,7 +7,7 @@ use rag_core::ports::{Generate, GenerationEvent};
 use rag_engine::random::Random;
 use rag_engine::{LanguageModel, LanguageModelConfig};
 
-use super::{collect, config, model, next, plainly, request, text_of};
+use super::{collect, config, model, model_on, next, plainly, request, text_of};
 
 const STREAMS: usize = 64;
 const ROUNDS: usize = 4;
@@ -39,14 +39,21 @@ async fn call(model: Arc<LanguageModel>, seed: u64, solo: Arc<HashMap<String, St
     }
 }
 
+fn roomy() -> LanguageModelConfig {
+    LanguageModelConfig { slots: 32, queue_max: 2 * STREAMS, state_cache_bytes: 1 << 20, ..config() }
+}
+
 #[tokio::test]
 async fn streams_with_cancels_leave_no_slot_behind_and_change_no_text() {
-    let model = model(LanguageModelConfig {
-        slots: 32,
-        queue_max: 2 * STREAMS,
-        state_cache_bytes: 1 << 20,
-        ..config()
-    });
+    crowd(model(roomy())).await;
+}
+
+#[tokio::test]
+async fn several_devices_leave_no_slot_behind_either_and_change_no_text() {
+    crowd(model_on(3, LanguageModelConfig { slots: 8, ..roomy() })).await;
+}
+
+async fn crowd(model: Arc<LanguageModel>) {
     let prompts: Vec<String> = (0..70).map(prompt).collect();
     let solo: Arc<HashMap<String, String>> = Arc::new(
         prompts
@@ -59,8 +66,7 @@ async fn streams_with_cancels_leave_no_slot_behind_and_change_no_text() {
     for caller in callers {
         caller.await.unwrap();
     }
-    // Those that left are noticed at the next step; a last request makes sure that there is one.
-    collect(model.generate(request("end", 2)).await.unwrap()).await;
+    // Those that left are noticed at the next step.
     while model.totals().running > 0 {
         tokio::task::yield_now().await;
     }

@@ -66,6 +66,8 @@ pub(super) struct Product {
     pub(super) rows: usize,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
+    /// Between rows of `x`, and between the inputs of one product and the next.
+    pub(super) x_strides: [usize; 2],
     /// Weights are [outputs, inputs], or the other way round.
     pub(super) outputs_first: bool,
     /// Of `x` and the weights, and of `out`.
@@ -75,7 +77,7 @@ pub(super) struct Product {
     pub(super) out_stride: usize,
     /// Adds to what is in `out`.
     pub(super) add: bool,
-    /// Products with the inputs, weights and outputs of each directly behind those of the one before.
+    /// Products with the weights and outputs of each directly behind those of the one before.
     pub(super) count: usize,
 }
 
@@ -115,7 +117,7 @@ impl Blas {
     /// # Safety
     /// The addresses hold as many elements as the sizes say, until the product is done.
     pub(super) unsafe fn queue(&self, product: &Product) -> Result<()> {
-        let Product { x, weights, out, rows, inputs, outputs, out_stride, count, .. } = *product;
+        let Product { x, x_strides, weights, out, rows, inputs, outputs, out_stride, count, .. } = *product;
         let (one, beta) = (1.0f32, if product.add { 1.0f32 } else { 0.0 });
         // The library's matrices are column by column: ours, read so, are turned.
         let (turn, leading) = if product.outputs_first {
@@ -123,10 +125,10 @@ impl Blas {
         } else {
             (sys::cublasOperation_t::CUBLAS_OP_N, outputs)
         };
-        let [m, n, k, leading, out_stride_int] =
-            [outputs, rows, inputs, leading, out_stride].map(|n| n as c_int);
+        let [m, n, k, leading, x_row, out_stride_int] =
+            [outputs, rows, inputs, leading, x_strides[0], out_stride].map(|n| n as c_int);
         let element = product.element.code();
-        let strides = [outputs * inputs, rows * inputs, rows * out_stride].map(|n| n as i64);
+        let strides = [outputs * inputs, x_strides[1], rows * out_stride].map(|n| n as i64);
         self.gpu.enter()?;
         // SAFETY: by the caller's promise; the factors are read before the call returns.
         let status = unsafe {
@@ -144,7 +146,7 @@ impl Blas {
                 strides[0],
                 x as *const _,
                 element,
-                k,
+                x_row,
                 strides[1],
                 (&raw const beta).cast(),
                 out as *mut _,

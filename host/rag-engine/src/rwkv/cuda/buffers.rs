@@ -56,7 +56,7 @@ fn scratch_width(config: &Config) -> usize {
 fn row_bytes(config: &Config, element: usize) -> usize {
     let [mix_rank, decay_rank] = ranks(config);
     let floats = 3 * config.width + 5 * mix_rank + decay_rank;
-    floats * 4 + (2 * config.width + scratch_width(config) + decay_rank) * element
+    floats * 4 + (2 * config.width + scratch_width(config) + decay_rank + 5 * mix_rank) * element
 }
 
 /// What a call works in; R are its rows.
@@ -76,9 +76,13 @@ pub(super) struct Buffers {
     pub(super) low: Memory,
     pub(super) decay_low: Memory,
     pub(super) decay_mixed: Memory,
+    /// [R, 5m] elements, after its tanh.
+    pub(super) low_mixed: Memory,
     /// Five inputs, then k, v, r, g (or the hidden layer), [R, D] elements each; in between the recurrence's output,
     /// f32, in the inputs' place; at the end logits, [sequences, vocabulary] f32.
     pub(super) scratch: Memory,
+    /// Of what adapters add: [R, largest rank] elements.
+    pub(super) delta_low: Memory,
     /// Of a quantised matrix, bf16.
     pub(super) dense: Option<Memory>,
     pub(super) dense_elements: usize,
@@ -157,7 +161,9 @@ impl Buffers {
             low: rows(5 * mix_rank, 4)?,
             decay_low: rows(decay_rank, 4)?,
             decay_mixed: rows(decay_rank, element)?,
+            low_mixed: rows(5 * mix_rank, element)?,
             scratch: Memory::new(gpu, scratch)?,
+            delta_low: Memory::new(gpu, 0)?,
             dense: if dense_elements > 0 { Some(Memory::new(gpu, dense_elements * 2)?) } else { None },
             dense_elements,
             control: Memory::new(gpu, layout.bytes)?,

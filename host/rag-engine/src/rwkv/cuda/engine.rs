@@ -1,6 +1,7 @@
 //! Runs a model on a GPU: tokens of one or several sequences in; logits, hidden rows or drawn tokens out.
 
 mod build;
+mod variants;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::{Dense, DeviceState, Options, Tuning};
 use crate::cpu::matrix::Format;
 use crate::rwkv::config::Config;
 use crate::rwkv::weights::Weights;
-use crate::rwkv::{Formats, Logits, State};
+use crate::rwkv::{AdapterId, Formats, Logits, State};
 use crate::sampler::Drawing;
 
 /// Numbers of sequences that batches of single tokens are filled up to, each a recording of its own.
@@ -35,6 +36,8 @@ pub struct Piece<'a> {
     pub logits: Logits,
     /// Draws a token from the last logits (`Logits::Last`) instead of giving them to the caller.
     pub draw: Option<Drawing>,
+    /// None is the model as it is.
+    pub adapter: Option<AdapterId>,
 }
 
 /// A model on a GPU.
@@ -44,8 +47,8 @@ pub struct Engine {
     limits: Limits,
     kept_ids: Option<Vec<u32>>,
     initial: Option<State>,
-    /// By sequences, and whether tokens are drawn. None: run once, to be recorded the next time.
-    recordings: HashMap<(usize, bool), Option<Graph>>,
+    /// By variant of the model, sequences, and whether tokens are drawn. None: run once, to be recorded the next time.
+    recordings: HashMap<(usize, usize, bool), Option<Graph>>,
     /// Of the sequences that fill up a batch.
     spare: DeviceState,
     logits: Vec<f32>,
@@ -158,7 +161,7 @@ impl Engine {
 
     /// Bytes of weights that one token reads.
     pub fn bytes_read(&self) -> usize {
-        self.forward.weights.bytes_read()
+        self.forward.weights().bytes_read()
     }
 
     /// Bytes of the GPU's memory that are taken, by whomever.
@@ -179,7 +182,7 @@ impl Engine {
 
     /// Ids that are never drawn.
     pub fn ban(&mut self, ids: &[u32]) -> Result<()> {
-        let mut bits = vec![0u32; self.forward.weights.head.rows.div_ceil(32)];
+        let mut bits = vec![0u32; self.forward.weights().head.rows.div_ceil(32)];
         for row in ids.iter().filter_map(|&id| self.head_row(id)) {
             bits[row / 32] |= 1 << (row % 32);
         }
@@ -211,9 +214,9 @@ impl Engine {
         let Some(before_last) = tokens.len().checked_sub(1) else { return Ok(None) };
         let (chunks, last) = tokens.split_at(before_last / self.limits.rows * self.limits.rows);
         for tokens in chunks.chunks(self.limits.rows) {
-            self.forward(&mut [Piece { tokens, state, logits: Logits::None, draw: None }])?;
+            self.forward(&mut [Piece { tokens, state, logits: Logits::None, draw: None, adapter: None }])?;
         }
-        self.forward(&mut [Piece { tokens: last, state, logits: Logits::Last, draw: None }])?;
+        self.forward(&mut [Piece { tokens: last, state, logits: Logits::Last, draw: None, adapter: None }])?;
         Ok(Some(&self.logits))
     }
 
@@ -243,6 +246,12 @@ impl Engine {
             let known = piece.tokens.iter().all(|&id| (id as usize) < self.config().vocabulary);
             assert!(known, "an id outside the vocabulary");
         }
+        let pieces: Vec<&Piece<'_>> = pieces.iter().collect();
+        self.run_variants(&pieces)
+    }
+
+    /// Computes pieces of one variant of the model; results are those of this call alone.
+    fn run_one(&mut self, pieces: &[&Piece<'_>]) -> Result<()> {
         self.logits.clear();
         self.hidden.clear();
         self.drawn.clear();
@@ -254,7 +263,7 @@ impl Engine {
     }
 
     /// One token of each sequence, with logits: from a recording where there is one.
-    fn run_batch(&mut self, pieces: &[Piece<'_>]) -> Result<Vec<usize>> {
+    fn run_batch(&mut self, pieces: &[&Piece<'_>]) -> Result<Vec<usize>> {
         let filled = BATCHES.iter().copied().find(|&size| size >= pieces.len()).unwrap_or(pieces.len());
         let count = filled.min(self.limits.sequences);
         let draws = pieces.iter().any(|piece| piece.draw.is_some());
@@ -262,6 +271,7 @@ impl Engine {
         let wanted: Vec<usize> = (0..count).collect();
         self.describe(pieces, &rows, &wanted)?;
         let Self { forward, recordings, .. } = self;
+        let key = (forward.variant, count, draws);
         let queue = || {
             forward.queue_layers(&rows)?;
             forward.queue_head(count)?;
@@ -271,10 +281,10 @@ impl Engine {
             queue()?;
             return Ok(wanted);
         }
-        match recordings.get_mut(&(count, draws)) {
+        match recordings.get_mut(&key) {
             None => {
                 queue()?;
-                recordings.insert((count, draws), None);
+                recordings.insert(key, None);
             }
             Some(Some(recording)) => recording.queue()?,
             Some(none) => none.insert(forward.gpu.record(queue)?).queue()?,
@@ -283,7 +293,7 @@ impl Engine {
     }
 
     /// Anything else. Returns the rows whose logits were computed.
-    fn run(&mut self, pieces: &[Piece<'_>]) -> Result<Vec<usize>> {
+    fn run(&mut self, pieces: &[&Piece<'_>]) -> Result<Vec<usize>> {
         let mut wanted = Vec::new();
         let (mut at, mut hidden) = (0, Vec::new());
         for piece in pieces {
@@ -326,11 +336,11 @@ impl Engine {
     }
 
     /// Tells the GPU what the call is about.
-    fn describe(&mut self, pieces: &[Piece<'_>], rows: &Rows, wanted: &[usize]) -> Result<()> {
+    fn describe(&mut self, pieces: &[&Piece<'_>], rows: &Rows, wanted: &[usize]) -> Result<()> {
         let layout = self.forward.buffers.layout;
         let spare = self.spare.at();
         let embedded: Vec<i32> =
-            pieces.iter().flat_map(|p| p.tokens).map(|&id| self.embedding_row(id)).collect();
+            pieces.iter().flat_map(|piece| piece.tokens).map(|&id| self.embedding_row(id)).collect();
         let mut penalties: Vec<Penalty> = Vec::new();
         let mut draws = Vec::with_capacity(pieces.len());
         for piece in pieces.iter().filter(|piece| piece.logits == Logits::Last) {
@@ -376,9 +386,9 @@ impl Engine {
     }
 
     /// Brings what was wanted to the host.
-    fn collect(&mut self, pieces: &[Piece<'_>], wanted: &[usize]) -> Result<()> {
+    fn collect(&mut self, pieces: &[&Piece<'_>], wanted: &[usize]) -> Result<()> {
         let sequences = self.limits.sequences;
-        let rows = self.forward.weights.head.rows;
+        let rows = self.forward.weights().head.rows;
         if pieces.iter().any(|piece| piece.draw.is_some()) {
             let buffers = &mut self.forward.buffers;
             buffers.drawn.read_pinned(&buffers.drawn_pinned, wanted.len().min(sequences) * 4)?;
@@ -423,7 +433,7 @@ impl Engine {
 
     /// More rows than there is room for logits.
     fn collect_in_parts(&mut self, wanted: &[usize]) -> Result<()> {
-        let rows = self.forward.weights.head.rows;
+        let rows = self.forward.weights().head.rows;
         for part in wanted.chunks(self.limits.sequences) {
             let list: Vec<i32> = part.iter().map(|&row| row as i32).collect();
             self.forward.buffers.control.write(self.forward.buffers.layout.wanted, &list)?;

@@ -6,6 +6,8 @@
 
 mod end;
 mod few;
+mod low_rank;
+mod seq;
 
 use std::sync::Arc;
 
@@ -16,13 +18,15 @@ use super::blas::{Blas, Element, Product};
 use super::buffers::Buffers;
 use super::driver::{Gpu, Kernel, Shape};
 use super::kernels::{Common, FEW, Path};
-use super::params::{Ahead, Combine, Dequantise, Embed, Gate, Lerp, LnMix, Map, WkvSeq, WkvStep};
+use super::params::{Ahead, Combine, Dequantise, Embed, Lerp, LnMix, Map, WkvStep};
 use super::weights::{Layer, Matrix, ModelWeights, Place, Storage, Vector};
 use crate::rwkv::config::{Config, Version};
 
 const NORM_EPSILON: f32 = 1e-5;
 /// Of the normalisation within each head: 1e-5 · 8².
 const GROUP_EPSILON: f32 = 64e-5;
+/// From so many rows on, cuBLAS makes the five mixes.
+const MIX_ROWS_MIN: usize = 128;
 /// As in the kernels.
 const GEMV_THREADS: usize = 256;
 const GEMV_WARPS: usize = GEMV_THREADS / 32;
@@ -31,8 +35,6 @@ const NORM_THREADS_MAX: usize = 1024;
 /// Rows whose elements an int8 scale is for.
 const SCALED: usize = 16;
 const SAMPLE_THREADS: usize = 1024;
-const GATE_WARPS: usize = 8;
-const SEQ_COLUMNS: usize = 16;
 
 /// What stands in the control memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,9 @@ pub(super) struct Forward {
     pub(super) gpu: Arc<Gpu>,
     pub(super) blas: Blas,
     pub(super) config: Config,
-    pub(super) weights: ModelWeights,
+    /// The model as it is, then what adapters make of it; `variant` is the one that is queued.
+    pub(super) models: Vec<ModelWeights>,
+    pub(super) variant: usize,
     pub(super) common: Common,
     pub(super) few: Path,
     pub(super) many: Path,
@@ -60,8 +64,13 @@ pub(super) struct Forward {
 }
 
 impl Forward {
+    pub(super) fn weights(&self) -> &ModelWeights {
+        &self.models[self.variant]
+    }
+
     fn is_few(&self, rows: &Rows) -> bool {
-        rows.single && rows.rows <= FEW[FEW.len() - 1].min(self.tuning.few_max)
+        // What adapters add is not fused into own products.
+        self.variant == 0 && rows.single && rows.rows <= FEW[FEW.len() - 1].min(self.tuning.few_max)
     }
 
     fn path(&self, few: bool) -> &Path {
@@ -94,9 +103,9 @@ impl Forward {
     pub(super) fn queue_layers(&self, rows: &Rows) -> Result<()> {
         let buffers = &self.buffers;
         let embed = Embed {
-            table: self.weights.embedding.at_row(0).values,
+            table: self.weights().embedding.at_row(0).values,
             tokens: self.control(buffers.layout.tokens),
-            norm: self.weights.first_norm(),
+            norm: self.weights().first_norm(),
             x: buffers.x.at(0),
             width: self.config.width as i32,
             epsilon: NORM_EPSILON,
@@ -138,14 +147,14 @@ impl Forward {
     ) -> Result<()> {
         ahead.blocks = rows.rows as i32;
         let (norm, maa) = if channel {
-            let maa = [Vector::MaaK, Vector::MaaR].map(|vector| self.weights.vector(layer, vector));
+            let maa = [Vector::MaaK, Vector::MaaR].map(|vector| self.weights().vector(layer, vector));
             (Vector::ChannelNorm, maa)
         } else {
-            (Vector::TimeNorm, [self.weights.vector(layer, Vector::MaaX), 0])
+            (Vector::TimeNorm, [self.weights().vector(layer, Vector::MaaX), 0])
         };
         let params = LnMix {
             x: self.buffers.x.at(0),
-            norm: self.weights.norm(layer, norm),
+            norm: self.weights().norm(layer, norm),
             maa,
             states: self.states(),
             starts: self.control(self.buffers.layout.starts),
@@ -179,7 +188,7 @@ impl Forward {
         let params = Lerp {
             low: self.buffers.low.at(0),
             up: layer.mix_up.at_row(0).values,
-            maa: self.weights.vector(index, Vector::Maa),
+            maa: self.weights().vector(index, Vector::Maa),
             normed: self.buffers.normed.at(0),
             states: self.states(),
             starts: self.control(self.buffers.layout.starts),
@@ -217,9 +226,9 @@ impl Forward {
             omega: if few { 0 } else { b.omega.at(0) },
             decay_low: b.decay_low.at(0),
             decay_up: layer.decay_up.at_row(0).values,
-            decay: self.weights.vector(index, Vector::Decay),
-            bonus: self.weights.vector(index, Vector::Bonus),
-            norm: self.weights.norm(index, Vector::GroupNorm),
+            decay: self.weights().vector(index, Vector::Decay),
+            bonus: self.weights().vector(index, Vector::Bonus),
+            norm: self.weights().norm(index, Vector::GroupNorm),
             normed: b.normed.at(0),
             states: self.states(),
             shift: self.layer_at(index),
@@ -240,7 +249,7 @@ impl Forward {
     // ---- many rows
 
     fn queue_many(&self, index: usize, rows: &Rows) -> Result<()> {
-        let layer = &self.weights.layers[index];
+        let layer = &self.weights().layers[index];
         let Config { width, hidden, .. } = self.config;
         let Version::V6 { mix_rank, decay_rank } = self.config.version else { return Ok(()) };
         let (b, n) = (&self.buffers, rows.rows);
@@ -250,13 +259,18 @@ impl Forward {
 
         self.queue_ln_mix(index, false, [mixed, 0], Ahead::default(), rows)?;
         self.queue_product(&layer.mix_down, mixed, (b.low.at(0), Element::F32), rows, 1)?;
-        self.queue_lerp(index, layer, rows, true, Ahead::default())?;
+        if n >= MIX_ROWS_MIN {
+            self.queue_mixes(index, layer, rows)?;
+        } else {
+            self.queue_lerp(index, layer, rows, true, Ahead::default())?;
+        }
         self.queue_product(&layer.decay_down, part(0), (b.decay_low.at(0), Element::F32), rows, 1)?;
         let tanh = Map { input: b.decay_low.at(0), out: b.decay_mixed.at(0), count: (n * decay_rank) as i64 };
         self.launch(self.many.tanh, [(n * decay_rank).div_ceil(256), 1], 256, 0, &tanh)?;
         // Turned: [d, D].
         let up = Product {
             x: b.decay_mixed.at(0),
+            x_strides: [decay_rank, 0],
             weights: layer.decay_up.at_row(0).values,
             out: b.omega.at(0),
             rows: n,
@@ -301,42 +315,6 @@ impl Forward {
         self.launch(self.many.combine, [n, 1], 256, 0, &combine)
     }
 
-    /// The recurrence over prompts, and the gate.
-    fn queue_seq(&self, index: usize, rows: &Rows) -> Result<()> {
-        let Config { width, heads, head_size, .. } = self.config;
-        let (b, n) = (&self.buffers, rows.rows);
-        let bytes = self.many.element.bytes();
-        let out = b.scratch.at(0);
-        let columns = SEQ_COLUMNS.min(head_size);
-        let params = WkvSeq {
-            inputs: std::array::from_fn(|i| b.part(5 + i, n, bytes)),
-            omega: b.omega.at(0),
-            decay: self.weights.vector(index, Vector::Decay),
-            bonus: self.weights.vector(index, Vector::Bonus),
-            normed: b.normed.at(0),
-            states: self.states(),
-            offsets: self.control(b.layout.offsets),
-            shift: self.layer_at(index),
-            heads_at: self.layer_at(index) + width as i64,
-            out,
-            width: width as i32,
-            heads: heads as i32,
-        };
-        let threads = (columns * head_size / 8).max(32);
-        self.launch(self.many.seq, [rows.sequences * heads * (head_size / columns), 1], threads, 0, &params)?;
-        let gate = Gate {
-            o: out,
-            g: b.part(8, n, bytes),
-            norm: self.weights.norm(index, Vector::GroupNorm),
-            out: b.mixed.at(0),
-            rows: n as i32,
-            width: width as i32,
-            heads: heads as i32,
-            epsilon: GROUP_EPSILON,
-        };
-        self.launch(self.many.gate, [(n * heads).div_ceil(GATE_WARPS), 1], GATE_WARPS * 32, 0, &gate)
-    }
-
     /// x += product.
     fn queue_add(&self, matrix: &Matrix, x: u64, out: u64, rows: usize) -> Result<()> {
         self.queue_parts(matrix, x, (out, Element::F32, matrix.rows), [rows, 1], true)
@@ -358,12 +336,25 @@ impl Forward {
         &self,
         matrix: &Matrix,
         x: u64,
+        out: (u64, Element, usize),
+        [rows, count]: [usize; 2],
+        add: bool,
+    ) -> Result<()> {
+        self.queue_matrix(matrix, x, out, [rows, count], add)?;
+        matrix.deltas.iter().try_for_each(|delta| self.queue_delta(matrix, delta, x, out, [rows, count]))
+    }
+
+    fn queue_matrix(
+        &self,
+        matrix: &Matrix,
+        x: u64,
         (out, out_element, out_stride): (u64, Element, usize),
         [rows, count]: [usize; 2],
         add: bool,
     ) -> Result<()> {
         let mut product = Product {
             x,
+            x_strides: [matrix.cols, rows * matrix.cols],
             weights: matrix.at_row(0).values,
             out,
             rows,

@@ -21,6 +21,8 @@ pub(super) struct Path {
     pub(super) ln_mix: [Kernel; 2],
     /// For one row at a time and for eight.
     pub(super) lerp: [Kernel; 2],
+    /// The mixes of many rows, after cuBLAS.
+    pub(super) mix_rows: Kernel,
     pub(super) step: Kernel,
     pub(super) seq: Kernel,
     pub(super) gate: Kernel,
@@ -59,6 +61,7 @@ impl Path {
             element,
             ln_mix: [gpu.kernel(&format!("ln_mix_{dense}"))?, gpu.kernel(&format!("ln_mix_{e}"))?],
             lerp: [gpu.kernel(&format!("lerp1_{l}_{e}"))?, gpu.kernel(&format!("lerp8_{l}_{e}"))?],
+            mix_rows: gpu.kernel(&format!("mix_rows_{dense}"))?,
             step: gpu.kernel(&format!("wkv_step{head_size}_{i}_{e}_{l}"))?,
             seq: gpu.kernel(&format!("wkv_seq{head_size}_{dense}"))?,
             gate: gpu.kernel(&format!("gate{head_size}_{dense}"))?,

@@ -52,7 +52,8 @@ impl Engine {
         let mut tokens: Vec<[u32; 1]> = (0..batch as u32).map(|i| [i % 256]).collect();
         let mut step = |engine: &mut Self| -> Result<()> {
             let draw = || Some(Drawing::default());
-            let piece = |(state, tokens)| Piece { tokens, state, logits: Logits::Last, draw: draw() };
+            let piece =
+                |(state, tokens)| Piece { tokens, state, logits: Logits::Last, draw: draw(), adapter: None };
             let mut pieces: Vec<Piece<'_>> =
                 states.iter_mut().zip(&tokens).map(|(state, token)| piece((state, &token[..]))).collect();
             engine.forward(&mut pieces)?;
@@ -105,7 +106,8 @@ impl Engine {
                 let (head, rest) = tokens.split_at(now);
                 let last = rest.is_empty();
                 let logits = if last { Logits::Last } else { Logits::None };
-                pieces.push(Piece { tokens: head, state, logits, draw: last.then(Drawing::default) });
+                let draw = last.then(Drawing::default);
+                pieces.push(Piece { tokens: head, state, logits, draw, adapter: None });
                 *tokens = rest;
                 room -= now;
             }

@@ -58,6 +58,19 @@ pub(super) struct Lerp {
     pub(super) ahead: Ahead,
 }
 
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct MixRows {
+    pub(super) out: u64,
+    pub(super) maa: u64,
+    pub(super) normed: u64,
+    pub(super) states: u64,
+    pub(super) starts: u64,
+    pub(super) shift: i64,
+    pub(super) rows: i32,
+    pub(super) width: i32,
+}
+
 /// What becomes of a product.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Epilogue {

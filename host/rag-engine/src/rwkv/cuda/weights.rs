@@ -4,12 +4,17 @@
 //! so that both compute with the same quantised weights. The embedding table and the matrices of the low-rank mixes are
 //! never quantised here. What is multiplied together stands together: k, v, r, g.
 
+mod adapted;
 mod random;
+mod vectors;
 
 use std::sync::Arc;
 
+pub(super) use adapted::Adapter;
 use rag_core::Result;
 use random::random_vector;
+pub(super) use vectors::Vector;
+use vectors::{VECTORS, vector_names};
 
 use super::blas::Element;
 use super::driver::{Gpu, Memory};
@@ -25,16 +30,31 @@ pub(super) enum Storage {
     Quantised(Format),
 }
 
-#[derive(Debug)]
+/// A copy shares the memory.
+#[derive(Debug, Clone)]
 pub(super) struct Matrix {
     pub(super) storage: Storage,
     pub(super) rows: usize,
     pub(super) cols: usize,
     /// Columns that share a scale.
     pub(super) block: usize,
-    values: Memory,
-    scales: Option<Memory>,
-    minima: Option<Memory>,
+    values: Arc<Memory>,
+    scales: Option<Arc<Memory>>,
+    minima: Option<Arc<Memory>>,
+    /// What an adapter adds.
+    pub(super) deltas: Vec<Delta>,
+}
+
+/// A change of low rank to some rows of a matrix.
+#[derive(Debug, Clone)]
+pub(super) struct Delta {
+    pub(super) first_row: usize,
+    pub(super) rows: usize,
+    pub(super) rank: usize,
+    /// A, [rank, in], dense elements.
+    pub(super) down: Arc<Memory>,
+    /// B with the adapter's scale, [rows, rank], dense elements.
+    pub(super) up: Arc<Memory>,
 }
 
 /// Where some rows of a matrix are: values, scales, minima.
@@ -58,7 +78,7 @@ impl Matrix {
     /// From row `row` on.
     pub(super) fn at_row(&self, row: usize) -> Place {
         let halves = row * self.cols / self.block.max(1) * 2;
-        let at = |memory: &Option<Memory>| memory.as_ref().map_or(0, |memory| memory.at(halves));
+        let at = |memory: &Option<Arc<Memory>>| memory.as_ref().map_or(0, |memory| memory.at(halves));
         Place {
             values: self.values.at(self.value_bytes(row)),
             scales: at(&self.scales),
@@ -68,32 +88,14 @@ impl Matrix {
 
     /// All that one product reads.
     pub(super) fn bytes(&self) -> usize {
-        let halves = |memory: &Option<Memory>| {
+        let halves = |memory: &Option<Arc<Memory>>| {
             memory.as_ref().map_or(0, |_| self.rows * self.cols / self.block.max(1) * 2)
         };
         self.value_bytes(self.rows) + halves(&self.scales) + halves(&self.minima)
     }
 }
 
-/// D values each in a layer's vectors, by their place.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Vector {
-    TimeNorm,
-    MaaX = 2,
-    /// Five, in the order w, k, v, r, g.
-    Maa,
-    Decay = 8,
-    Bonus,
-    GroupNorm,
-    ChannelNorm = 12,
-    MaaK = 14,
-    MaaR,
-}
-
-/// Vectors of a layer; those of the model's ends follow the last layer's: norm of the embedding, last norm.
-const VECTORS: usize = 16;
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Layer {
     /// [5m, D].
     pub(super) mix_down: Matrix,
@@ -110,13 +112,14 @@ pub(super) struct Layer {
     pub(super) value: Matrix,
 }
 
-#[derive(Debug)]
+/// A copy shares the memory.
+#[derive(Debug, Clone)]
 pub(super) struct ModelWeights {
     pub(super) embedding: Matrix,
     pub(super) head: Matrix,
     pub(super) layers: Vec<Layer>,
     pub(super) has_first_norm: bool,
-    vectors: Memory,
+    vectors: Arc<Memory>,
     width: usize,
 }
 
@@ -274,7 +277,7 @@ impl Loader<'_> {
             });
         }
         let head = self.matrix(&["head.weight"], [self.kept.unwrap_or(vocabulary), width], Kind::Head)?;
-        let vectors = Memory::of(self.gpu, &self.vectors(has_first_norm)?)?;
+        let vectors = Arc::new(Memory::of(self.gpu, &self.vectors(has_first_norm)?)?);
         Ok(ModelWeights { embedding, head, layers: all, has_first_norm, vectors, width })
     }
 
@@ -282,45 +285,16 @@ impl Loader<'_> {
     fn vectors(&self, has_first_norm: bool) -> Result<Vec<f32>> {
         let Config { width, layers, .. } = *self.config;
         let mut all = Vec::with_capacity((layers * VECTORS + 4) * width);
-        let mut add = |name: &str| -> Result<()> {
+        for name in vector_names(layers, has_first_norm) {
             let values = match self.source {
-                Source::File(weights) => weights.read(name)?,
-                Source::Seed(seed) => random_vector(name, width, seed),
+                Source::File(weights) => weights.read(&name)?,
+                Source::Seed(seed) => random_vector(&name, width, seed),
             };
             if values.len() != width {
                 let message = format!("{name} has {} values instead of {width}", values.len());
                 return Err(self.error(message));
             }
             all.extend(values);
-            Ok(())
-        };
-        for layer in 0..layers {
-            for part in [
-                "ln1.weight",
-                "ln1.bias",
-                "att.time_maa_x",
-                "att.time_maa_w",
-                "att.time_maa_k",
-                "att.time_maa_v",
-                "att.time_maa_r",
-                "att.time_maa_g",
-                "att.time_decay",
-                "att.time_faaaa",
-                "att.ln_x.weight",
-                "att.ln_x.bias",
-                "ln2.weight",
-                "ln2.bias",
-                "ffn.time_maa_k",
-                "ffn.time_maa_r",
-            ] {
-                add(&format!("blocks.{layer}.{part}"))?;
-            }
-        }
-        // Without it, something stands in its place and is not used.
-        let first = if has_first_norm { "blocks.0.ln0" } else { "ln_out" };
-        for part in [first, "ln_out"] {
-            add(&format!("{part}.weight"))?;
-            add(&format!("{part}.bias"))?;
         }
         Ok(all)
     }
@@ -392,9 +366,10 @@ impl Loader<'_> {
             rows,
             cols,
             block,
-            values: Memory::of(self.gpu, &levels)?,
-            scales: Some(Memory::of(self.gpu, &scales)?),
-            minima: if minima.is_empty() { None } else { Some(Memory::of(self.gpu, &minima)?) },
+            values: Memory::of(self.gpu, &levels)?.into(),
+            scales: Some(Memory::of(self.gpu, &scales)?.into()),
+            minima: if minima.is_empty() { None } else { Some(Memory::of(self.gpu, &minima)?.into()) },
+            deltas: Vec::new(),
         })
     }
 
@@ -417,9 +392,10 @@ impl Loader<'_> {
             rows,
             cols,
             block: 0,
-            values,
+            values: values.into(),
             scales: None,
             minima: None,
+            deltas: Vec::new(),
         })
     }
 

@@ -60,6 +60,7 @@ pub(super) fn build_forward(
     if quantised && !quantised_few {
         tuning.few_max = 0;
     }
+    let buffers = Buffers::new(gpu, config, limits, dense.bytes(), weights.dense_max())?;
     Ok(Forward {
         gpu: gpu.clone(),
         blas: Blas::new(gpu)?,
@@ -67,8 +68,9 @@ pub(super) fn build_forward(
         common: Common::load(gpu, dense)?,
         few: Path::load(gpu, [few, Element::F32, dense], config.head_size, &storages)?,
         many: Path::load(gpu, [dense, dense, dense], config.head_size, &storages)?,
-        buffers: Buffers::new(gpu, config, limits, dense.bytes(), weights.dense_max())?,
-        weights,
+        buffers,
+        models: vec![weights],
+        variant: 0,
         tuning,
     })
 }

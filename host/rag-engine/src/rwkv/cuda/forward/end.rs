@@ -19,7 +19,7 @@ impl Forward {
         let params = LastNorm {
             x: self.buffers.x.at(0),
             wanted: self.control(self.buffers.layout.wanted),
-            norm: self.weights.last_norm(),
+            norm: self.weights().last_norm(),
             out,
             rows: wanted as i32,
             width: self.config.width as i32,
@@ -30,9 +30,10 @@ impl Forward {
 
     /// Queues the logits of the wanted rows: `scratch` [wanted, rows of the head] f32.
     pub(in super::super) fn queue_head(&self, wanted: usize) -> Result<()> {
-        let few = wanted <= self.tuning.few_max.max(1)
-            && self.few.gemv(self.weights.head.storage, wanted).is_some();
-        let (head, x, out) = (&self.weights.head, self.buffers.mixed.at(0), self.buffers.scratch.at(0));
+        let few = self.variant == 0
+            && wanted <= self.tuning.few_max.max(1)
+            && self.few.gemv(self.weights().head.storage, wanted).is_some();
+        let (head, x, out) = (&self.weights().head, self.buffers.mixed.at(0), self.buffers.scratch.at(0));
         let dense = matches!(head.storage, Storage::Dense(_));
         let norm = if few && dense && self.few.element == Element::Int8 {
             self.common.last_norm
@@ -57,7 +58,7 @@ impl Forward {
             penalties: self.control(layout.penalties),
             banned: self.buffers.banned.at(0),
             out: self.buffers.drawn.at(0),
-            vocabulary: self.weights.head.rows as i32,
+            vocabulary: self.weights().head.rows as i32,
         };
         self.launch(self.common.sample, [wanted, 1], SAMPLE_THREADS, 0, &params)
     }

@@ -30,7 +30,7 @@ impl<'a> Job<'a> {
 
 impl Forward {
     pub(super) fn queue_few(&self, index: usize, rows: &Rows) -> Result<()> {
-        let layer = &self.weights.layers[index];
+        let layer = &self.weights().layers[index];
         let (b, width) = (&self.buffers, self.config.width);
         let bytes = self.few.element.bytes();
         let part = |i| b.part(i, rows.rows, bytes);

@@ -1,5 +1,7 @@
 //! Random weights, made on the GPU: for measuring without a download.
 
+use std::sync::Arc;
+
 use rag_core::Result;
 
 use super::super::blas::Element;
@@ -33,7 +35,18 @@ impl Loader<'_> {
                     seed,
                     reach,
                 )?;
-                return Ok(Matrix { storage, rows, cols, block: 0, values, scales: None, minima: None });
+                let values = values.into();
+                let deltas = Vec::new();
+                return Ok(Matrix {
+                    storage,
+                    rows,
+                    cols,
+                    block: 0,
+                    values,
+                    scales: None,
+                    minima: None,
+                    deltas,
+                });
             }
             Storage::Quantised(format) => format,
         };
@@ -49,8 +62,9 @@ impl Loader<'_> {
         };
         let (scale, minimum) =
             if format == Format::Int4 { (reach / 7.5, Some(-reach)) } else { (reach / 127.0, None) };
-        let (scales, minima) = (Some(halves(scale)?), minimum.map(halves).transpose()?);
-        Ok(Matrix { storage, rows, cols, block, values, scales, minima })
+        let scales = Some(halves(scale)?.into());
+        let minima = minimum.map(halves).transpose()?.map(Arc::new);
+        Ok(Matrix { storage, rows, cols, block, values: values.into(), scales, minima, deltas: Vec::new() })
     }
 }
 
