@@ -23,6 +23,9 @@ const PROMPTS: usize = 60;
 /// What the memory may grow by after the first tenth, of what it was then.
 const GROWTH_MAX: f64 = 0.05;
 
+/// When every slot must be free after the last answer.
+const FREED_IN: Duration = Duration::from_secs(10);
+
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[derive(Debug, Default)]
@@ -92,6 +95,11 @@ async fn run(model: Arc<LanguageModel>, time: Duration, streams: usize) -> Resul
     }
     // Those that left are noticed at the next step: a last request makes sure that there is one.
     whole(model.generate(request("end")).await?).await?;
+    // A slot is free a moment after the end of its answer was sent.
+    let limit = Instant::now() + FREED_IN;
+    while model.totals().running > 0 && Instant::now() < limit {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let (held, memory) = (model.totals().running, resident_mib()?);
     let (first, counts) = (first.unwrap_or(memory), counts.borrow());
     println!(
