@@ -83,10 +83,10 @@ async fn futures<F: Future>(all: Vec<F>) -> Vec<F::Output> {
     let mut done: Vec<Option<F::Output>> = all.iter().map(|_| None).collect();
     std::future::poll_fn(move |context| {
         for (future, done) in all.iter_mut().zip(&mut done) {
-            if done.is_none() {
-                if let std::task::Poll::Ready(output) = future.as_mut().poll(context) {
-                    *done = Some(output);
-                }
+            if done.is_none()
+                && let std::task::Poll::Ready(output) = future.as_mut().poll(context)
+            {
+                *done = Some(output);
             }
         }
         if done.iter().all(Option::is_some) {
@@ -128,6 +128,7 @@ fn start(model: &LanguageModel, word: &str) -> Result<GenerationStream, Error> {
         stop: Vec::new(),
         tenant: String::new(),
         bounds: None,
+        variant: None,
     };
     model.generate_as(DEFAULT_PROFILE, request)
 }
