@@ -1,9 +1,12 @@
 // What the shipped plugins are, in Chinese; a component's own description is English.
 
 export const pluginsZh: Record<string, string> = {
+  "chunk-code": "按代码的条目由外向内切分，每个片段说明它处在哪里。",
   "chunk-fixed": "按固定字数的窗口切分，与 RWKV-RAG 相同。",
   "chunk-lines": "每个非空行成为一个片段，与 RWKV-RAG 处理录入文本的方式相同。",
+  "chunk-parent-child": "小片段用于查找，外层大片段用于阅读，与 retrieve-parent 配合。",
   "chunk-recursive": "先按段落，再按行、句、分句和字符切分，直到大小合适。",
+  "chunk-semantic": "在话题转变处切分：由向量模型判断相邻句子何时不再相近。",
   "chunk-sentence": "把完整的中英文句子装入标题之下的片段。",
   "connector-web": "通过 SearXNG、维基百科、百度百科或任何支持 OpenSearch 的引擎搜索网络。",
   "parse-html": "读取 HTML：正文的标题、段落、列表、表格和代码，自动识别编码。",
@@ -18,5 +21,6 @@ export const pluginsZh: Record<string, string> = {
   "retrieve-hyde": "先让语言模型猜一个答案，再检索与它相似的段落。",
   "retrieve-mmr": "按语义和按词语检索，优先内容不重复的片段。",
   "retrieve-multi-query": "让语言模型换几种问法，全部检索。",
+  "retrieve-parent": "按语义和按词语找出小片段，交给模型阅读外层的大片段。",
   "store-local": "向量存放在主机自带的存储中：持久、精确检索、无需安装。",
 };
