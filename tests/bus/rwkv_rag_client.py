@@ -1,6 +1,7 @@
 """Every command of RWKV-RAG's services, as its own client library sends them: REQ sockets and MessagePack maps.
 
-RAG_LLM, RAG_INDEX and RAG_TUNING are the proxies' front ends. Values are checked, not only codes.
+RAG_LLM, RAG_INDEX and RAG_TUNING are the proxies' front ends; with RAG_SERVER_KEY, RAG_PUBLIC_KEY and RAG_SECRET_KEY the
+connections are libzmq's CURVE. Values are checked, not only codes.
 """
 
 import hashlib
@@ -13,10 +14,14 @@ CONTEXT = zmq.Context()
 
 
 class Service:
-    def __init__(self, endpoint):
-        self.socket = CONTEXT.socket(zmq.REQ)
+    def __init__(self, endpoint, kind=zmq.REQ):
+        self.socket = CONTEXT.socket(kind)
         self.socket.setsockopt(zmq.RCVTIMEO, 300_000)
         self.socket.setsockopt(zmq.LINGER, 0)
+        if "RAG_SERVER_KEY" in os.environ:
+            self.socket.curve_serverkey = os.environ["RAG_SERVER_KEY"].encode()
+            self.socket.curve_publickey = os.environ["RAG_PUBLIC_KEY"].encode()
+            self.socket.curve_secretkey = os.environ["RAG_SECRET_KEY"].encode()
         self.socket.connect(endpoint)
 
     def raw(self, frame):
@@ -137,8 +142,14 @@ def collections(index, question, passages):
     assert index.value("HAS_COLLECTION", **kb) is False
     index.refused("DELETE_COLLECTION", "does not exist", **kb)
 
+    # What the page finds afterwards.
+    assert index.value("CREATE_COLLECTION", collection_name="left_by_python") is True
+    left = dict(collection_name="left_by_python")
+    assert index.value("INDEX_TEXTS", texts=texts, embeddings=passages, **left) == ids
+    assert index.value("SEARCH_NEARBY", text="水果有什么营养？", n_results=1, **left)["documents"] == [[FRUIT]]
 
-def tuning_data(tuning):
+
+def training(tuning):
     line = '{"text": "User: 你好\\n\\nAssistant: hello"}\n'
     prefix = tuning.value("MAKE_DATA", jsonl_file=line * 3, n_epoch=2, is_str=True, context_len=8)
     with open(prefix + ".idx", "rb") as file:
@@ -148,12 +159,35 @@ def tuning_data(tuning):
     tuning.refused("MAKE_DATA", "bad line", jsonl_file="not json", is_str=True)
     tuning.refused("MAKE_DATA", "not below", jsonl_file="/etc/passwd")
     tuning.refused("MAKE_DATA", "not below", jsonl_file=line, is_str=True, output_path="/tmp")
+    again = tuning.value("MAKE_DATA", jsonl_file=line * 3, n_epoch=2, is_str=True, context_len=8)
+    assert again == prefix, "the same text is the same data set"
     assert tuning.value("WANDB") == "" and tuning.value("WANDB_LIST_PROJECT") == []
     assert "wandb" in tuning.value("WANDB_LOGIN", api_key="secret")
     assert "wandb" in tuning.value("WANDB_ADD_PROJECT", project_name="p")
-    assert tuning.value("TUNING_CONFIG")["output_path"]
-    for cmd in ["STATE_TUNING", "LORA", "PISSA"]:
-        tuning.refused(cmd, "not part of this service")
+    config = tuning.value("TUNING_CONFIG")
+    assert os.path.dirname(prefix) == config["output_path"], config
+
+    # What RWKV-RAG's page sends, made small: sizes of the model and the settings of a cluster do no harm.
+    page = dict(data_file=prefix, proj_dir="/somewhere/tuning_model", load_model=config["base_model_path"], n_layer=24,
+                n_embd=2048, vocab_size=65536, strategy="deepspeed_stage_1", accelerator="gpu", devices=1,
+                data_type="binidx", my_testing="x060", epoch_begin=0, pre_ffn=0, head_qk=0, wandb="", grad_cp=1,
+                ctx_len=16, epoch_steps=1, epoch_count=1, epoch_save=1, micro_bsz=1, quant="none", precision="fp32")
+    jobs = [tuning.value("STATE_TUNING", **page), tuning.value("LORA", lora_r=2, **page),
+            tuning.value("PISSA", r=2, svd_niter=1, **page)]
+    for job in jobs:
+        assert job["state"] in ["queued", "running"] and job["steps"] == 1, job
+    tuning.refused("STATE_TUNING", "not registered", **{**page, "load_model": "/etc/passwd"})
+    tuning.refused("STATE_TUNING", "not below", **{**page, "data_file": "/etc/passwd"})
+    tuning.refused("LORA", "wandb", "leave 'wandb' empty", **{**page, "wandb": "project"})
+    tuning.refused("PISSA", "quant", **{**page, "quant": "fp4"})
+    tuning.refused("STATE_TUNING", "context_tokens", **{**page, "ctx_len": 10**6 * 2})
+    tuning.refused("TUNING_JOB", "nothing", job="nothing")
+    for job in jobs:
+        while job["state"] in ["queued", "running"]:
+            job = tuning.value("TUNING_JOB", job=job["job"])
+        assert job["state"] == "done" and job["step"] == 1 and 0 < job["loss"] < 20, job
+        results = [name for name in job["files"] if name.endswith(".pth")]
+        assert results and all(os.path.getsize(os.path.join(job["proj_dir"], name)) > 0 for name in results), job
 
 
 def bad_input(service):
@@ -167,12 +201,23 @@ def bad_input(service):
     assert huge["code"] == 400 and "more than" in huge["error"], huge
 
 
+def further_service(front, back):
+    """A service of somebody else's behind our proxy, with a worker like RWKV-RAG's own."""
+    client, worker = Service(front), Service(back, zmq.REP)
+    client.socket.send(msgpack.packb({"cmd": "PING", "n": 7}))
+    asked = msgpack.unpackb(worker.socket.recv(), raw=False)
+    assert asked == {"cmd": "PING", "n": 7}, asked
+    worker.socket.send(msgpack.packb({"code": 200, "value": asked["n"]}))
+    assert msgpack.unpackb(client.socket.recv(), raw=False) == {"code": 200, "value": 7}
+
+
 def main():
     llm, index, tuning = (Service(os.environ[name]) for name in ["RAG_LLM", "RAG_INDEX", "RAG_TUNING"])
     question, passages = embeddings_and_scores(llm)
     generation(llm)
     collections(index, question, passages)
-    tuning_data(tuning)
+    training(tuning)
+    further_service(os.environ["RAG_FURTHER_FRONT"], os.environ["RAG_FURTHER_BACK"])
     for service in [llm, index, tuning]:
         bad_input(service)
     assert llm.value("GET_EMBEDDINGS", texts=[FRUIT])[0] == passages[0], "still there"

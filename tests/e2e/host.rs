@@ -225,7 +225,7 @@ impl Events {
 }
 
 /// Components that an earlier test compiled: a host takes them over as it would its own after a restart.
-fn compiled() -> PathBuf {
+pub fn compiled() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin-cache")
 }
 
@@ -247,7 +247,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     for file in files(from) {
         let target = to.join(&file);
         fs_err::create_dir_all(target.parent().unwrap()).unwrap();

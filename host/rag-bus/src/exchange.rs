@@ -4,6 +4,8 @@
 //! bounded queue while all are full; a worker that dies gives its requests back, and those that are safe to repeat
 //! are sent once more. RWKV-RAG's own REP workers and ours serve side by side.
 
+mod answers;
+mod limits;
 mod pool;
 mod repeat;
 
@@ -18,41 +20,17 @@ use crate::envelope::{FLAG_LEGACY, Header, Hello, Kind, is_ours};
 use crate::fault;
 use crate::value::Value;
 use crate::wire::Reply;
+use answers::{Address, addressed, error_message, refusal, stopping};
+pub use limits::{Limits, Stats};
 use pool::Pool;
 use repeat::is_repeatable;
 
 /// Frames before the empty one: how many proxies a request may have passed.
 const ENVELOPE_FRAMES_MAX: usize = 8;
+/// The longest time that a client of ours may ask for: a stream of events lasts longer than an answer.
+const DEADLINE_MAX: Duration = Duration::from_secs(3600);
 /// Times a request is given to a worker.
 const TRIES_MAX: u8 = 2;
-/// What one exchange takes on.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// The only service whose workers are accepted.
-    pub service: String,
-    /// Requests under way.
-    pub queue_max: usize,
-    /// Bytes of their bodies.
-    pub queue_bytes_max: usize,
-    /// How long a request may take, waiting included.
-    pub timeout: Duration,
-}
-
-/// Totals since the start, and numbers of the moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    pub requests: u64,
-    pub answered: u64,
-    pub refused: u64,
-    pub malformed: u64,
-    pub retried: u64,
-    pub timed_out: u64,
-    pub lost: u64,
-    pub open: usize,
-    pub waiting: usize,
-    pub workers: usize,
-}
-
 /// Requests that are under way and the workers that serve them.
 #[derive(Debug)]
 pub struct Exchange {
@@ -69,6 +47,8 @@ pub struct Exchange {
     out: Vec<(ConnectionId, Frames)>,
     stats: Stats,
     stopping: bool,
+    /// Since when there is no worker at all, as `expire` saw it.
+    workerless: Option<Instant>,
     now: Instant,
 }
 
@@ -79,19 +59,12 @@ struct Open {
     flags: u8,
     body: Bytes,
     deadline: Instant,
+    /// When the client itself stops waiting: what counts once a part of the answer was there.
+    until: Instant,
     worker: Option<ConnectionId>,
     tries: u8,
     /// A part of the answer has gone out: a second worker would begin it anew.
     begun: bool,
-}
-
-/// How the client is answered.
-#[derive(Debug)]
-enum Address {
-    /// Envelope and the empty frame.
-    Legacy(Frames),
-    /// The client's own number.
-    Ours(u64),
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +90,7 @@ impl Exchange {
             out: Vec::new(),
             stats: Stats::default(),
             stopping: false,
+            workerless: None,
         }
     }
 
@@ -205,6 +179,7 @@ impl Exchange {
 
     /// Answers what has waited too long.
     pub fn expire(&mut self) {
+        self.refuse_without_workers();
         while let Some(&(deadline, ticket)) = self.deadlines.first() {
             if deadline > self.now {
                 break;
@@ -218,6 +193,27 @@ impl Exchange {
             self.fail(ticket, &error);
         }
         self.dispatch();
+    }
+
+    /// Nobody is kept waiting for a service that nobody started.
+    fn refuse_without_workers(&mut self) {
+        if self.pool.len() > 0 {
+            self.workerless = None;
+            return;
+        }
+        let since = *self.workerless.get_or_insert(self.now);
+        if self.now.saturating_duration_since(since) < self.limits.worker_wait {
+            return;
+        }
+        let service = &self.limits.service;
+        let message = format!(
+            "no worker of '{service}' is connected: start one with `rwkv-rag serve --role {service}`"
+        );
+        let waiting: Vec<u64> = self.waiting.drain(..).chain(self.waiting_ours.drain(..)).collect();
+        for ticket in waiting {
+            self.stats.refused += u64::from(self.open.contains_key(&ticket));
+            self.fail(ticket, &Error::Unavailable { message: message.clone() });
+        }
     }
 
     /// Refuses what comes from now on; what is under way goes on.
@@ -263,7 +259,7 @@ impl Exchange {
                     return self.out.push((client, error_message(header.id, &error)));
                 }
                 let asked = Duration::from_millis(header.deadline_ms.into());
-                let time = (header.deadline_ms > 0).then(|| asked.min(self.limits.timeout));
+                let time = (header.deadline_ms > 0).then(|| asked.min(DEADLINE_MAX));
                 self.admit(client, Address::Ours(header.id), header.flags, body.clone(), time);
             }
             (Kind::Cancel, _) => {
@@ -307,13 +303,15 @@ impl Exchange {
         self.next_ticket += 1;
         self.stats.requests += 1;
         self.bytes += body.len();
-        let deadline = self.now + time.unwrap_or(self.limits.timeout);
+        let until = self.now + time.unwrap_or(self.limits.timeout);
+        let deadline = until.min(self.now + self.limits.timeout);
         let known = self.clients.entry(client).or_default();
         known.tickets.insert(ticket);
         if let Address::Ours(id) = address {
             known.ids.insert(id, ticket);
         }
-        let open = Open { client, address, flags, body, deadline, worker: None, tries: 0, begun: false };
+        let open =
+            Open { client, address, flags, body, deadline, until, worker: None, tries: 0, begun: false };
         let queue = if open.for_ours_only() { &mut self.waiting_ours } else { &mut self.waiting };
         queue.push_back(ticket);
         self.open.insert(ticket, open);
@@ -337,7 +335,7 @@ impl Exchange {
                 open.worker = Some(worker);
                 open.tries += 1;
                 let frames = if speaks_ours {
-                    let left = open.deadline.saturating_duration_since(self.now).as_millis();
+                    let left = open.until.saturating_duration_since(self.now).as_millis();
                     let header = Header {
                         flags: open.flags,
                         deadline_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
@@ -373,7 +371,12 @@ impl Exchange {
                     return;
                 };
                 if let Address::Ours(id) = open.address {
-                    open.begun = true;
+                    if !open.begun {
+                        open.begun = true;
+                        self.deadlines.remove(&(open.deadline, header.id));
+                        open.deadline = open.until;
+                        self.deadlines.insert((open.deadline, header.id));
+                    }
                     self.out.push((open.client, vec![Header { id, ..header }.encode(), body.clone()]));
                 }
             }
@@ -465,30 +468,6 @@ impl Open {
     fn for_ours_only(&self) -> bool {
         self.flags & FLAG_LEGACY == 0
     }
-}
-
-fn stopping() -> Error {
-    Error::Unavailable { message: "the service is stopping".to_owned() }
-}
-
-fn refusal(address: Address, flags: u8, error: &Error) -> Frames {
-    match address {
-        Address::Ours(id) if flags & FLAG_LEGACY == 0 => error_message(id, error),
-        Address::Ours(id) => {
-            let body = Reply::Error(error.to_string()).encode().into();
-            vec![Header { flags: FLAG_LEGACY, ..Header::new(Kind::Reply, id) }.encode(), body]
-        }
-        Address::Legacy(address) => addressed(address, Reply::Error(error.to_string()).encode().into()),
-    }
-}
-
-fn error_message(id: u64, error: &Error) -> Frames {
-    vec![Header::new(Kind::Error, id).encode(), fault::encode(error).encode().into()]
-}
-
-fn addressed(mut address: Frames, body: Bytes) -> Frames {
-    address.push(body);
-    address
 }
 
 #[cfg(test)]

@@ -16,15 +16,18 @@ mod endpoint;
 pub mod envelope;
 pub mod exchange;
 mod fault;
+#[cfg(test)]
+mod fuzz;
 pub mod proxy;
 pub mod remote;
 mod security;
+pub mod site;
 pub mod value;
 pub mod wire;
 pub mod worker;
 mod zmtp;
 
-pub use client::{Client, ClientSettings};
+pub use client::{Client, ClientSettings, Event as ClientEvent, Repeat};
 pub use connection::{ConnectionId, Frames, Incoming};
 pub use endpoint::Endpoint;
 pub use proxy::{Proxy, ProxySettings};

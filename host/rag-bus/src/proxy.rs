@@ -42,6 +42,8 @@ pub struct ProxySettings {
     pub queue_bytes_max: usize,
     /// How long a request may take, waiting for a worker included; RWKV-RAG's clients wait 300 s.
     pub request_timeout: Duration,
+    /// How long requests wait while no worker is connected at all.
+    pub worker_wait: Duration,
     /// Between two signs of life of an idle connection; a peer that is silent for four counts as gone.
     pub heartbeat: Duration,
     /// Time for requests under way once the proxy stops.
@@ -160,6 +162,7 @@ impl Proxy {
             queue_max: settings.queue_max,
             queue_bytes_max: settings.queue_bytes_max,
             timeout: settings.request_timeout,
+            worker_wait: settings.worker_wait,
         };
         let exchange = Exchange::new(limits, Instant::now());
         let shared = Arc::new(Shared(Mutex::new(State { exchange, outboxes: HashMap::new() })));

@@ -18,6 +18,7 @@ mod overview;
 mod plugin;
 mod pulls;
 mod queue;
+mod site;
 mod tuning;
 
 pub use accounts::{Accounts, AuditEntry, AuditQuery, Rights, User, UserChange};
@@ -60,6 +61,7 @@ pub use plugin::{
 };
 pub use pulls::{NewPull, Pull, PullFile, PullState, PullsNow};
 pub use queue::Queue;
+pub use site::{Site, SiteBody, SiteHead, SiteRequest};
 pub use tuning::{
     Tune, TuneDataset, TuneEstimate, TuneJob, TuneMethod, TunePair, TunePoint, TunePreview, TuneRequest,
     TuneSettings, TuneState,

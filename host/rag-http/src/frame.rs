@@ -45,7 +45,7 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
 
     let span = tracing::info_span!("request", id, method, route);
     let answered = async {
-        check_host(&state, request.uri(), request.headers())?;
+        check_host(&state.settings.allowed_hosts, request.uri(), request.headers())?;
         // Health checks must answer even when everything is taken.
         let permit = match route.as_str() {
             "/healthz" | "/readyz" => None,
@@ -92,8 +92,7 @@ fn render_error(mut response: Response, path: &str, id: &str) -> Response {
 }
 
 /// Both the header and an absolute request target must name us.
-fn check_host(state: &AppState, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    let allowed = &state.settings.allowed_hosts;
+pub(crate) fn check_host(allowed: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     if allowed.is_empty() {
         return Ok(());
     }

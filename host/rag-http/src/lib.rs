@@ -1,6 +1,7 @@
 //! Speaks HTTP and serves the web page; decides status codes and nothing else.
 //!
-//! `router` lists every path, `frame` is what surrounds them, `auth` says who may, `error` decides statuses. The own
+//! `router` lists every path, `frame` is what surrounds them, `auth` says who may, `error` decides statuses, `gateway` passes all
+//! on to another process. The own
 //! API is in `api`, the OpenAI-compatible one in `openai`, the page in `ui`.
 
 mod answer;
@@ -10,6 +11,7 @@ mod auth;
 mod error;
 mod extract;
 mod frame;
+mod gateway;
 mod metrics;
 mod openai;
 mod router;
@@ -20,6 +22,7 @@ mod state;
 mod ui;
 mod watch;
 
+pub use gateway::{BODY_BYTES_MAX, LocalSite, serve_site};
 pub use router::{app, openapi};
 pub use serve::serve;
 pub use settings::{Settings, hosts_for};

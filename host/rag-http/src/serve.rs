@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use hyper::body::Incoming;
@@ -18,6 +19,7 @@ use tower::Service as _;
 
 use crate::auth::Peer;
 use crate::router::app;
+use crate::settings::Settings;
 use crate::state::AppState;
 
 /// Bytes of a request's head, and of a connection's read buffer.
@@ -36,9 +38,17 @@ pub async fn serve(
     state: AppState,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
-    listener.local_addr()?;
     let settings = state.settings.clone();
-    let router = app(state);
+    serve_router(listener, app(state), &settings, shutdown).await
+}
+
+pub(crate) async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    settings: &Settings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> std::io::Result<()> {
+    listener.local_addr()?;
     let connections = Arc::new(Semaphore::new(settings.connections_max));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();

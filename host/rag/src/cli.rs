@@ -77,8 +77,26 @@ pub(crate) enum Command {
     Tune(Tune),
     /// Measure speed and quality on this machine
     Bench(Bench),
+    /// Configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Check that everything needed is there
     Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Turn a YAML file of RWKV-RAG's, old or new, into a configuration file; tells what became of each of its keys
+    Import {
+        /// ragq.yml, llm_service_config.yml, index_service_config.yml or proxy_service_config.yml
+        file: PathBuf,
+        /// Where to write; the standard output when left out
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Make a key for connections beyond this machine: the secret goes into a new file (bus.secret_key_file), the public
+    /// key is shown (bus.server_key, bus.allowed_keys)
+    Key { file: PathBuf },
 }
 
 #[derive(Debug, Args)]
@@ -99,11 +117,11 @@ pub(crate) enum Role {
     Proxy,
     /// Embeddings, scores and answers, for the proxy's clients
     Llm,
-    /// Collections and search, for RWKV-RAG's clients
+    /// Knowledge bases, for web roles and RWKV-RAG's clients, with the models of the llm service
     Index,
-    /// Training data, for RWKV-RAG's clients
+    /// Training data and training, for RWKV-RAG's clients
     Tuning,
-    /// HTTP, page and knowledge bases, with the models of an llm service
+    /// HTTP and the page, with the knowledge bases of the index service
     Web,
 }
 

@@ -1,6 +1,7 @@
 //! What each command does; all but the offline ones speak the HTTP API through `client`.
 
 pub(crate) mod ask;
+pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod document;
 pub(crate) mod ingest;

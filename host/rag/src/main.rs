@@ -65,6 +65,10 @@ async fn dispatch(cli: Cli, config: Config, log: LogBook) -> Result<()> {
         Command::Serve(args) => serve::serve(config, args, log).await,
         Command::Bench(args) => bench::run(&config, &args, common.json).await,
         Command::Doctor => commands::doctor::run(&config, common.json).await,
+        Command::Config(cli::ConfigCommand::Import { file, output }) => {
+            commands::config::import(&file, output.as_deref(), common.json)
+        }
+        Command::Config(cli::ConfigCommand::Key { file }) => commands::config::key(&file, common.json),
         Command::Tune(cli::Tune::Prepare(args)) => commands::tune::prepare(&config, args, common.json),
         Command::Tune(cli::Tune::Merge(args)) if args.output.is_some() => commands::tune::merge_files(&args),
         Command::Model(cli::Model::Convert { input, output, format }) => {
@@ -107,7 +111,7 @@ async fn run_client(command: Command, client: &Client, json: bool) -> Result<()>
         Command::Key(args) => commands::key::run(client, args, json).await,
         Command::User(args) => commands::user::run(client, args, json).await,
         Command::Tune(args) => commands::tune::run(client, args, json).await,
-        Command::Serve(_) | Command::Bench(_) | Command::Doctor => {
+        Command::Serve(_) | Command::Bench(_) | Command::Doctor | Command::Config(_) => {
             bail!("this command takes no host")
         }
     }

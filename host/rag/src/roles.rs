@@ -7,15 +7,19 @@ mod tuning;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rag_bus::commands::index::IndexService;
 use rag_bus::commands::llm::LlmService;
-use rag_bus::commands::tuning::TuningService;
 use rag_bus::proxy::Watch;
+use rag_bus::site::RemoteSite;
 use rag_bus::worker::{self, Service, WorkerSettings};
-use rag_bus::{Proxy, ProxySettings, Value};
+use rag_bus::{Client, ClientSettings, Proxy, ProxySettings, Value};
 use rag_core::Rag;
+use rag_core::ports::Site;
+use rag_http::{AppState, LocalSite};
+use rag_tune::Tuner;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -25,19 +29,22 @@ use crate::assemble;
 use crate::cli::Role;
 use crate::config::Config;
 use crate::config::bus::SERVICES;
+use crate::dropin;
+use crate::logbook::LogBook;
 use crate::output;
-use crate::serve::stop_signal;
+use crate::overview::ThisProcess;
+use crate::serve::{self, stop_signal};
 use engines::LocalEngines;
 use models::EngineModels;
-use tuning::DataSets;
 
 /// Ends everything that was started when it is sent or dropped.
 type Stop = watch::Sender<bool>;
 
 /// Runs one of the roles without HTTP until SIGINT or SIGTERM.
-pub(crate) async fn run(config: &Config, role: Role) -> Result<()> {
+pub(crate) async fn run(config: &Config, role: Role, log: LogBook) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut running = JoinSet::new();
+    let mut tuner = None;
     match role {
         Role::Proxy => {
             let further = config.bus.services.keys().map(String::as_str);
@@ -50,18 +57,50 @@ pub(crate) async fn run(config: &Config, role: Role) -> Result<()> {
             work(config, "llm", llm(config, engines), &stopped, &mut running)?;
         }
         Role::Index => {
-            let parts = assemble::build(config, remote(config).await?.0).await?;
+            let (engines, client) = remote(config).await?;
+            let parts = assemble::build(config, engines).await?;
+            serve::show_first_key(&parts.rag).await?;
             let jobs = assemble::run_jobs(parts.rag.clone(), parts.wake.clone());
             spawn_until_stopped(jobs, &stopped, &mut running);
-            work(config, "index", index(config, parts.rag), &stopped, &mut running)?;
+            let dropped_in = dropin::watch(config.plugins_dir(), parts.plugins.clone(), parts.rag.clone());
+            spawn_until_stopped(dropped_in, &stopped, &mut running);
+            // Who may ask under which name is the web roles' to say: they are the ones who listen.
+            let state = AppState::new(parts.rag.clone(), serve::settings(config, Vec::new()));
+            let no_tuning = Some(
+                "the tuning service answers RWKV-RAG's commands; the page tunes with role `all`".to_owned(),
+            );
+            let overview = ThisProcess { log, llm: Some(client), no_tuning, proxies: Vec::new() };
+            let site: Arc<dyn Site> = Arc::new(LocalSite::new(state.with_overview(Arc::new(overview))));
+            work(config, "index", index(config, parts.rag, Some(site)), &stopped, &mut running)?;
         }
-        Role::Tuning => work(config, "tuning", tuning_service(config)?, &stopped, &mut running)?,
+        Role::Tuning => {
+            let opened = assemble::tuner(config)?;
+            let service = Arc::new(tuning::service(config, opened.clone())?);
+            tuner = Some(opened);
+            work(config, "tuning", service, &stopped, &mut running)?;
+        }
         Role::All | Role::Web => bail!("this role serves HTTP"),
     }
     output::line(format_args!("role {} is running", role.name()));
     stop_signal().await;
     finish(stop, running, config).await;
+    // A running training writes its checkpoint; the next start goes on with it.
+    tokio::task::spawn_blocking(move || drop(tuner)).await?;
     Ok(())
+}
+
+/// The page and the API of the index service, for role `web`.
+pub(crate) fn site(config: &Config) -> Result<Arc<dyn Site>> {
+    /// A stream of events lasts as long as what it tells of.
+    const STREAM: Duration = Duration::from_secs(3600);
+    let bus = &config.bus;
+    let client = Client::start(ClientSettings {
+        front: bus.ends("index")?.0,
+        security: bus.security()?,
+        heartbeat: bus.heartbeat(),
+        timeout: STREAM,
+    })?;
+    Ok(Arc::new(RemoteSite { client }))
 }
 
 /// What role `all` offers on ZeroMQ beside HTTP.
@@ -72,7 +111,12 @@ pub(crate) struct Offered {
 }
 
 /// Starts proxies and workers for the services in `bus.offer`, within this process.
-pub(crate) async fn offer(config: &Config, engines: &LocalEngines, rag: &Arc<Rag>) -> Result<Offered> {
+pub(crate) async fn offer(
+    config: &Config,
+    engines: &LocalEngines,
+    rag: &Arc<Rag>,
+    tuner: Option<&Arc<Tuner>>,
+) -> Result<Offered> {
     let (stop, stopped) = watch::channel(false);
     let mut running = JoinSet::new();
     spawn_until_stopped(engines.registry.clone().follow(), &stopped, &mut running);
@@ -84,8 +128,11 @@ pub(crate) async fn offer(config: &Config, engines: &LocalEngines, rag: &Arc<Rag
     for service in services {
         let offered: Arc<dyn Service> = match service {
             "llm" => llm(config, engines.clone()),
-            "index" => index(config, rag.clone()),
-            "tuning" => tuning_service(config)?,
+            "index" => index(config, rag.clone(), None),
+            "tuning" => {
+                let tuner = tuner.context("bus.offer names 'tuning', which needs the models to tune")?;
+                Arc::new(tuning::service(config, tuner.clone())?)
+            }
             other => bail!("bus.offer names '{other}': known are llm, index, tuning"),
         };
         work(config, service, offered, &stopped, &mut running)?;
@@ -148,6 +195,7 @@ async fn start_proxies(
             queue_max: bus.queue_max,
             queue_bytes_max: bus.queue_bytes_max,
             request_timeout: bus.request_timeout(),
+            worker_wait: Duration::from_millis(bus.worker_wait_ms),
             heartbeat: bus.heartbeat(),
             drain: bus.drain(),
             security: bus.security()?,
@@ -200,7 +248,7 @@ fn llm(config: &Config, engines: LocalEngines) -> Arc<dyn Service> {
     })
 }
 
-fn index(config: &Config, rag: Arc<Rag>) -> Arc<dyn Service> {
+fn index(config: &Config, rag: Arc<Rag>, site: Option<Arc<dyn Site>>) -> Arc<dyn Service> {
     let settings = Value::map([
         ("vectordb_name", "store-local".into()),
         ("front_end", config.bus.index_front.as_str().into()),
@@ -209,18 +257,14 @@ fn index(config: &Config, rag: Arc<Rag>) -> Arc<dyn Service> {
     ]);
     Arc::new(IndexService {
         name: config.bus.worker_name(),
-        capacity: config.bus.worker_requests_max,
+        // Requests of web roles may be streams that last: as many as an HTTP server takes.
+        capacity: match site {
+            Some(_) => config.bus.worker_requests_max.max(config.server.requests_max as u32),
+            None => config.bus.worker_requests_max,
+        },
         rag,
+        site,
         config: settings,
         writing: tokio::sync::Mutex::new(()),
     })
-}
-
-fn tuning_service(config: &Config) -> Result<Arc<dyn Service>> {
-    Ok(Arc::new(TuningService {
-        name: config.bus.worker_name(),
-        // Data sets are held in memory: one at a time.
-        capacity: 1,
-        tuning: Arc::new(DataSets::new(config)?),
-    }))
 }

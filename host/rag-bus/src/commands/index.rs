@@ -11,7 +11,8 @@ use md5::{Digest, Md5};
 use rag_core::document::{Chunk, ChunkId, DocumentId, ParsedSummary, Span, Vectors};
 use rag_core::kb::{Kb, KbName};
 use rag_core::ports::{
-    Binding, IngestSource, Job, JobKind, JobState, NewDocument, Opened, Purpose, StoreBatch, VectorCollection,
+    Binding, IngestSource, Job, JobKind, JobState, NewDocument, Opened, Purpose, Site, StoreBatch,
+    VectorCollection,
 };
 use rag_core::search::{Hit, Metric};
 use rag_core::{Error, ErrorCode, Rag, Result};
@@ -35,6 +36,8 @@ pub struct IndexService {
     /// Requests taken at once.
     pub capacity: u32,
     pub rag: Arc<Rag>,
+    /// The page and the HTTP API, for web roles; none refuses them.
+    pub site: Option<Arc<dyn Site>>,
     /// For `INDEX_CONFIG`; nothing secret.
     pub config: Value,
     /// One text is written at a time, so that the same text twice at once is one document.
@@ -80,8 +83,16 @@ impl Service for IndexService {
         }
     }
 
-    async fn call(&self, operation: &str, _: &Value, _: &mut Sink) -> Result<Value> {
-        Err(Error::Unsupported { message: format!("the index service has no operation '{operation}'") })
+    async fn call(&self, operation: &str, arguments: &Value, sink: &mut Sink) -> Result<Value> {
+        match (operation, &self.site) {
+            (crate::site::HTTP, Some(site)) => crate::site::answer(site.as_ref(), arguments, sink).await,
+            (crate::site::HTTP, None) => {
+                Err(Error::Unsupported { message: "this process answers web roles by itself".to_owned() })
+            }
+            (other, _) => {
+                Err(Error::Unsupported { message: format!("the index service has no operation '{other}'") })
+            }
+        }
     }
 }
 
@@ -272,7 +283,7 @@ struct Found {
 }
 
 /// The id of a text in RWKV-RAG since November 2024.
-fn md5(text: &str) -> String {
+pub(super) fn md5(text: &str) -> String {
     Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

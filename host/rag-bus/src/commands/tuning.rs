@@ -1,8 +1,15 @@
 //! The tuning service: training data and training, as RWKV-RAG's clients ask for them.
+//!
+//! RWKV-RAG keeps a client waiting until the training has ended, longer than the client's own patience; here the answer
+//! is the queued job, and `TUNING_JOB` tells how it stands.
 
+mod settings;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use rag_core::ports::{Tune, TuneJob, TuneMethod, TuneRequest, TuneState};
 use rag_core::{Error, Result};
 
 use super::{flag, optional_text, text, unsupported, whole};
@@ -18,41 +25,25 @@ const CONTEXT_MAX: u32 = 1 << 20;
 /// What wandb's commands say: progress is kept by this system itself.
 const NO_WANDB: &str = "失败：本系统不使用 wandb，训练指标由本系统保存 / failed: this system keeps the metrics of its trainings itself and does not use wandb";
 
-/// jsonl texts to turn into a binidx pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MakeData {
-    pub source: Source,
-    /// Folder of the pair; none takes the service's own.
-    pub output: Option<String>,
-    pub copies: u32,
-    pub context_tokens: u32,
-}
+/// Which files of this machine a request may name; no other is ever opened.
+pub trait TuningFiles: Send + Sync {
+    /// Lines of a jsonl file, by its path. `Denied` outside the permitted folders, and for what is not there.
+    fn read(&self, path: &str) -> Result<String>;
 
-/// Where the texts are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A file of this machine.
-    File(String),
-    /// The lines themselves.
-    Lines(String),
-}
+    /// A base model as `Tune` knows it, by its name, file name or path. `Denied` for what is not registered.
+    fn base(&self, name_or_path: &str) -> Result<String>;
 
-/// How a model is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    State,
-    Lora,
-    Pissa,
-}
+    /// The data set that a binidx pair was made of, by the pair's path without its suffixes.
+    fn dataset(&self, prefix: &str) -> Result<String>;
 
-/// What makes data sets and trains. Paths of requests are the implementation's to judge.
-#[async_trait]
-pub trait Tuning: Send + Sync {
-    /// Returns the path of the pair without its suffixes.
-    async fn make_data(&self, request: MakeData) -> Result<String>;
+    /// A folder for pairs, by its path. `Denied` outside the service's own.
+    fn folder(&self, path: &str) -> Result<PathBuf>;
 
-    /// `fields` are the command's, as the client sent them.
-    async fn train(&self, method: Method, fields: &Request) -> Result<Value>;
+    /// Copies a pair into such a folder; returns its new path without suffixes.
+    fn place(&self, prefix: &Path, folder: &Path) -> Result<PathBuf>;
+
+    /// Folder of what a job makes.
+    fn job_dir(&self, job: &str) -> String;
 
     /// For `TUNING_CONFIG`; nothing secret.
     fn config(&self) -> Value;
@@ -64,7 +55,8 @@ pub struct TuningService {
     pub name: String,
     /// Requests taken at once.
     pub capacity: u32,
-    pub tuning: Arc<dyn Tuning>,
+    pub tune: Arc<dyn Tune>,
+    pub files: Arc<dyn TuningFiles>,
 }
 
 #[async_trait]
@@ -74,20 +66,10 @@ impl Service for TuningService {
     }
 
     async fn legacy(&self, request: Request) -> Result<Value> {
-        match request.cmd.as_str() {
-            "TUNING_CONFIG" => Ok(self.tuning.config()),
-            "MAKE_DATA" => Ok(self.tuning.make_data(make_data(&request)?).await?.into()),
-            "STATE_TUNING" => self.tuning.train(Method::State, &request).await,
-            "LORA" => self.tuning.train(Method::Lora, &request).await,
-            "PISSA" => self.tuning.train(Method::Pissa, &request).await,
-            // Nobody is logged in, and there are no projects.
-            "WANDB" => Ok("".into()),
-            "WANDB_LIST_PROJECT" => Ok(Value::Array(Vec::new())),
-            // RWKV-RAG tells success and failure alike as a text.
-            "WANDB_LOGIN" => text(&request, "api_key").map(|_| NO_WANDB.into()),
-            "WANDB_ADD_PROJECT" => text(&request, "project_name").map(|_| NO_WANDB.into()),
-            _ => Err(unsupported()),
-        }
+        let (tune, files) = (self.tune.clone(), self.files.clone());
+        // Calls of the port block while they read and write.
+        let work = tokio::task::spawn_blocking(move || answer(tune.as_ref(), files.as_ref(), &request));
+        work.await.map_err(|_| Error::internal("the tuning service failed on this request"))?
     }
 
     async fn call(&self, operation: &str, _: &Value, _: &mut Sink) -> Result<Value> {
@@ -95,18 +77,88 @@ impl Service for TuningService {
     }
 }
 
-fn make_data(request: &Request) -> Result<MakeData> {
-    let source = match request.field("jsonl_file").and_then(Value::as_str) {
-        // Not `text`: lines may be longer than one text of the other commands.
-        Some(lines) if flag(request, "is_str")? => Source::Lines(lines.to_owned()),
-        _ => Source::File(text(request, "jsonl_file")?.to_owned()),
+fn answer(tune: &dyn Tune, files: &dyn TuningFiles, request: &Request) -> Result<Value> {
+    match request.cmd.as_str() {
+        "TUNING_CONFIG" => Ok(files.config()),
+        "MAKE_DATA" => make_data(tune, files, request),
+        "STATE_TUNING" => train(tune, files, TuneMethod::State, request),
+        "LORA" => train(tune, files, TuneMethod::Lora, request),
+        "PISSA" => train(tune, files, TuneMethod::Pissa, request),
+        "TUNING_JOB" => Ok(shown(files, &tune.job(text(request, "job")?)?)),
+        "TUNING_STOP" => Ok(shown(files, &tune.stop(text(request, "job")?)?)),
+        // Nobody is logged in, and there are no projects.
+        "WANDB" => Ok("".into()),
+        "WANDB_LIST_PROJECT" => Ok(Value::Array(Vec::new())),
+        // RWKV-RAG tells success and failure alike as a text.
+        "WANDB_LOGIN" => text(request, "api_key").map(|_| NO_WANDB.into()),
+        "WANDB_ADD_PROJECT" => text(request, "project_name").map(|_| NO_WANDB.into()),
+        _ => Err(unsupported()),
+    }
+}
+
+/// Keeps the texts as a data set and writes it as a binidx pair; answers the pair's path without its suffixes.
+fn make_data(tune: &dyn Tune, files: &dyn TuningFiles, request: &Request) -> Result<Value> {
+    let copies = whole(request, "n_epoch", 3, 1..=COPIES_MAX)?;
+    let context_tokens = whole(request, "context_len", 1024, 1..=CONTEXT_MAX)?;
+    let folder = optional_text(request, "output_path")?.map(|path| files.folder(path)).transpose()?;
+    let (name, lines) = match request.field("jsonl_file").and_then(Value::as_str) {
+        // Not `text`: lines may be longer than one text of the other commands. The same text has the same name, so
+        // that a repeated request makes nothing new.
+        Some(lines) if flag(request, "is_str")? => (super::index::md5(lines), lines.to_owned()),
+        _ => {
+            let path = text(request, "jsonl_file")?;
+            (dataset_name(path), files.read(path)?)
+        }
     };
-    Ok(MakeData {
-        source,
-        output: optional_text(request, "output_path")?.map(str::to_owned),
-        copies: whole(request, "n_epoch", 3, 1..=COPIES_MAX)?,
-        context_tokens: whole(request, "context_len", 1024, 1..=CONTEXT_MAX)?,
-    })
+    tune.add_dataset(&name, &lines)?;
+    let pair = tune.convert(&name, copies, context_tokens, 0)?;
+    let prefix = match folder {
+        Some(folder) => files.place(&pair.prefix, &folder)?,
+        None => pair.prefix,
+    };
+    Ok(prefix.display().to_string().into())
+}
+
+/// A data set's name after its file.
+fn dataset_name(path: &str) -> String {
+    let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
+    let fine = |c: char| if c.is_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    let name: String = stem.chars().map(fine).collect();
+    name.trim_start_matches('.').to_owned()
+}
+
+fn train(tune: &dyn Tune, files: &dyn TuningFiles, method: TuneMethod, request: &Request) -> Result<Value> {
+    let base = optional_text(request, "load_model")?.map(|model| files.base(model)).transpose()?;
+    let dataset = files.dataset(text(request, "data_file")?)?;
+    let defaults = tune.defaults(base.as_deref(), Some(method))?;
+    let settings = settings::of(method, request, defaults)?;
+    // RWKV-RAG's clients name a folder for the results. Nothing is written where a request says: its last part names
+    // the job for people.
+    let folder = optional_text(request, "proj_dir")?.map(dataset_name).filter(|name| !name.is_empty());
+    let name = folder.unwrap_or_else(|| dataset.clone());
+    let job = tune.start(&TuneRequest { name, base, dataset, settings })?;
+    Ok(shown(files, &job))
+}
+
+fn shown(files: &dyn TuningFiles, job: &TuneJob) -> Value {
+    let (state, error) = match &job.state {
+        TuneState::Queued => ("queued", Value::Nil),
+        TuneState::Running => ("running", Value::Nil),
+        TuneState::Stopped => ("stopped", Value::Nil),
+        TuneState::Done => ("done", Value::Nil),
+        TuneState::Failed(message) => ("failed", message.as_str().into()),
+    };
+    Value::map([
+        ("job", job.id.as_str().into()),
+        ("state", state.into()),
+        ("error", error),
+        ("step", job.step.into()),
+        ("steps", job.steps.into()),
+        ("loss", job.last.map_or(Value::Nil, |point| Value::Float(point.loss))),
+        ("lr", job.last.map_or(Value::Nil, |point| Value::Float(point.lr))),
+        ("proj_dir", files.job_dir(&job.id).into()),
+        ("files", Value::list(job.outputs.iter().cloned())),
+    ])
 }
 
 #[cfg(test)]
@@ -114,22 +166,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_is_asked_for_with_rwkv_rags_defaults() {
-        let file = make_data(&Request::new("make_data").with("jsonl_file", "a.jsonl".into())).unwrap();
-        let expected = MakeData {
-            source: Source::File("a.jsonl".into()),
-            output: None,
-            copies: 3,
-            context_tokens: 1024,
-        };
-        assert_eq!(file, expected);
-        let lines = Request::new("make_data")
-            .with("jsonl_file", "{}".into())
-            .with("is_str", true.into())
-            .with("n_epoch", Value::Int(1));
-        let expected = MakeData { source: Source::Lines("{}".into()), copies: 1, ..expected };
-        assert_eq!(make_data(&lines).unwrap(), expected);
-        assert!(make_data(&Request::new("make_data")).is_err());
-        assert!(make_data(&lines.with("n_epoch", Value::Int(0))).is_err());
+    fn a_data_set_is_named_after_its_file() {
+        for (path, name) in
+            [("/a/b/问 答.jsonl", "问-答"), ("x.jsonl", "x"), ("/", ""), (".hidden", "hidden")]
+        {
+            assert_eq!(dataset_name(path), name, "{path}");
+        }
     }
 }

@@ -17,6 +17,8 @@ const REPEATABLE_COMMANDS: &[&str] = &[
     "HAS_COLLECTION",
     "INDEX_CONFIG",
     "TUNING_CONFIG",
+    "TUNING_JOB",
+    "MAKE_DATA",
     "WANDB",
     "WANDB_LIST_PROJECT",
 ];

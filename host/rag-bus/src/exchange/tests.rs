@@ -15,6 +15,7 @@ fn exchange(queue_max: usize) -> (Exchange, Instant) {
         queue_max,
         queue_bytes_max: 1000,
         timeout: Duration::from_millis(500),
+        worker_wait: Duration::from_secs(60),
     };
     let now = Instant::now();
     (Exchange::new(limits, now), now)
@@ -313,4 +314,44 @@ fn a_draining_worker_ends_what_it_has_and_gets_no_more() {
     assert_eq!(header(&one(&mut exchange).1).id, 1);
     hello(&mut exchange, X, 1);
     assert_eq!(one(&mut exchange).0, X);
+}
+
+#[test]
+fn a_service_without_any_worker_says_so_and_waits_for_one_that_is_late() {
+    let (mut exchange, now) = exchange(10);
+    exchange.limits.worker_wait = Duration::from_millis(100);
+    exchange.expire();
+    exchange.client_says(A, ours(1));
+    exchange.client_says(B, frames(&[b"", &command("GET_EMBEDDINGS")]));
+    exchange.at(now + Duration::from_millis(99));
+    exchange.expire();
+    assert_eq!(exchange.take_output(), []);
+    exchange.at(now + Duration::from_millis(100));
+    exchange.expire();
+    let out = exchange.take_output();
+    assert_eq!((out.len(), exchange.stats().open, exchange.stats().refused), (2, 0, 2));
+    assert!(legacy_error(&out[0].1).contains("--role llm"), "{out:?}");
+    assert!(matches!(our_error(&out[1].1), Error::Unavailable { .. }));
+    hello(&mut exchange, W, 1);
+    exchange.expire();
+    exchange.client_says(A, ours(2));
+    assert_eq!(one(&mut exchange).0, W);
+    exchange.worker_closed(W);
+    exchange.at(now + Duration::from_millis(150));
+    exchange.expire();
+    assert_eq!((exchange.take_output().len(), exchange.stats().waiting), (0, 1), "a new one may be coming");
+}
+
+#[test]
+fn a_stream_that_has_begun_lasts_as_long_as_its_client_asked() {
+    let (mut exchange, now) = exchange(10);
+    hello(&mut exchange, W, 1);
+    let long = Header { deadline_ms: 60_000, ..Header::new(Kind::Request, 1) };
+    exchange.client_says(A, Incoming::Message(vec![long.encode(), Bytes::new()]));
+    let (_, request) = one(&mut exchange);
+    assert_eq!(header(&request).deadline_ms, 60_000);
+    assert_eq!(exchange.next_deadline(), Some(now + Duration::from_millis(500)), "until the first part");
+    let chunk = Header::new(Kind::Chunk, header(&request).id);
+    exchange.worker_says(W, Incoming::Message(vec![chunk.encode(), Bytes::from_static(b"\xc0")]));
+    assert_eq!(exchange.next_deadline(), Some(now + Duration::from_secs(60)));
 }

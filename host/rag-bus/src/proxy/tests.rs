@@ -25,6 +25,7 @@ fn settings() -> ProxySettings {
         queue_max: 16,
         queue_bytes_max: 64 << 20,
         request_timeout: Duration::from_secs(60),
+        worker_wait: Duration::from_secs(60),
         heartbeat: Duration::from_secs(1),
         drain: Duration::ZERO,
         security: Security::default(),

@@ -93,6 +93,7 @@ impl World {
             queue_max: 64,
             queue_bytes_max: 64 << 20,
             request_timeout: Duration::from_secs(30),
+            worker_wait: Duration::from_secs(60),
             heartbeat: Duration::from_millis(500),
             drain: Duration::from_secs(10),
             security: server,

@@ -26,6 +26,9 @@ pub(crate) struct Bus {
     pub(crate) tuning_back: String,
     /// Further services that role `proxy` passes on: name = [front, back].
     pub(crate) services: BTreeMap<String, [String; 2]>,
+    /// Role `web` keeps knowledge bases itself and asks only the llm service, instead of passing everything on to the
+    /// index service.
+    pub(crate) web_keeps_data: bool,
     /// Name of this worker in logs; empty takes the process id.
     pub(crate) worker_name: String,
     /// Requests that one worker takes at once.
@@ -35,6 +38,8 @@ pub(crate) struct Bus {
     pub(crate) queue_bytes_max: usize,
     /// Answers take no longer; RWKV-RAG's clients wait 300 s.
     pub(crate) request_timeout_ms: u64,
+    /// How long requests wait while a service has no worker at all.
+    pub(crate) worker_wait_ms: u64,
     /// Between two signs of life of an idle connection; four missing ones end it.
     pub(crate) heartbeat_ms: u64,
     /// What is under way gets this long when a role stops.
@@ -69,11 +74,13 @@ impl Default for Bus {
             tuning_front: port(7787),
             tuning_back: port(7788),
             services: BTreeMap::new(),
+            web_keeps_data: false,
             worker_name: String::new(),
             worker_requests_max: 16,
             queue_max: 4096,
             queue_bytes_max: 256 << 20,
             request_timeout_ms: 290_000,
+            worker_wait_ms: 20_000,
             heartbeat_ms: 2_000,
             drain_ms: 20_000,
             metrics_listen: "127.0.0.1:7780".to_owned(),
