@@ -180,7 +180,7 @@ def training(tuning):
     tuning.refused("STATE_TUNING", "not below", **{**page, "data_file": "/etc/passwd"})
     tuning.refused("LORA", "wandb", "leave 'wandb' empty", **{**page, "wandb": "project"})
     tuning.refused("PISSA", "quant", **{**page, "quant": "fp4"})
-    tuning.refused("STATE_TUNING", "context_tokens", **{**page, "ctx_len": 10**6 * 2})
+    tuning.refused("STATE_TUNING", "ctx_len", **{**page, "ctx_len": 10**6 * 2})
     tuning.refused("TUNING_JOB", "nothing", job="nothing")
     for job in jobs:
         while job["state"] in ["queued", "running"]:

@@ -248,8 +248,7 @@ impl Reading {
                 }
                 self.frame(flags & MORE != 0, body);
             }
-            // Sealed frames are whole messages of one flag; nothing can be answered before they are opened.
-            Event::Oversized { .. } if self.opener.is_some() => return Err(ZmtpError::Malformed),
+            // Whether more follows a sealed one is sealed too: what is too large is a body, and a body is the last.
             Event::Oversized { flags, length } => {
                 if !self.dropping {
                     self.refuse(format!("a frame has {length} bytes, more than {FRAME_BYTES_MAX}"));

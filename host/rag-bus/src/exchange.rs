@@ -58,6 +58,7 @@ struct Open {
     address: Address,
     flags: u8,
     body: Bytes,
+    arrived: Instant,
     deadline: Instant,
     /// When the client itself stops waiting: what counts once a part of the answer was there.
     until: Instant,
@@ -202,14 +203,21 @@ impl Exchange {
             return;
         }
         let since = *self.workerless.get_or_insert(self.now);
-        if self.now.saturating_duration_since(since) < self.limits.worker_wait {
+        // One that is late has as long for a request that has just come.
+        let (open, now, wait) = (&self.open, self.now, self.limits.worker_wait);
+        let over = |ticket: &u64| {
+            let from = open.get(ticket).map_or(since, |open| open.arrived.max(since));
+            now.saturating_duration_since(from) >= wait
+        };
+        let queues = [&mut self.waiting, &mut self.waiting_ours];
+        let waiting: Vec<u64> = queues.into_iter().flat_map(|queue| take_if(queue, &over)).collect();
+        if waiting.is_empty() {
             return;
         }
         let service = &self.limits.service;
         let message = format!(
             "no worker of '{service}' is connected: start one with `rwkv-rag serve --role {service}`"
         );
-        let waiting: Vec<u64> = self.waiting.drain(..).chain(self.waiting_ours.drain(..)).collect();
         for ticket in waiting {
             self.stats.refused += u64::from(self.open.contains_key(&ticket));
             self.fail(ticket, &Error::Unavailable { message: message.clone() });
@@ -310,8 +318,18 @@ impl Exchange {
         if let Address::Ours(id) = address {
             known.ids.insert(id, ticket);
         }
-        let open =
-            Open { client, address, flags, body, deadline, until, worker: None, tries: 0, begun: false };
+        let open = Open {
+            client,
+            address,
+            flags,
+            body,
+            arrived: self.now,
+            deadline,
+            until,
+            worker: None,
+            tries: 0,
+            begun: false,
+        };
         let queue = if open.for_ours_only() { &mut self.waiting_ours } else { &mut self.waiting };
         queue.push_back(ticket);
         self.open.insert(ticket, open);
@@ -462,6 +480,12 @@ impl Exchange {
         }
         Some(open)
     }
+}
+
+fn take_if(queue: &mut VecDeque<u64>, taken: impl Fn(&u64) -> bool) -> Vec<u64> {
+    let (gone, kept): (Vec<u64>, Vec<u64>) = std::mem::take(queue).into_iter().partition(taken);
+    *queue = kept.into();
+    gone
 }
 
 impl Open {

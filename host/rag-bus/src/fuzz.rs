@@ -200,7 +200,7 @@ fn noise_breaks_nothing() {
         let mut framed = BytesMut::new();
         for _ in 0..random.below(4) {
             let body = random.mutate(&samples);
-            put_header((random.below(4) as u8) * 4 & 4, body.len(), &mut framed);
+            put_header(((random.below(4) as u8) * 4) & 4, body.len(), &mut framed);
             framed.extend_from_slice(&body);
         }
         framed.extend_from_slice(&random.bytes(12));

@@ -332,6 +332,13 @@ fn a_service_without_any_worker_says_so_and_waits_for_one_that_is_late() {
     assert_eq!((out.len(), exchange.stats().open, exchange.stats().refused), (2, 0, 2));
     assert!(legacy_error(&out[0].1).contains("--role llm"), "{out:?}");
     assert!(matches!(our_error(&out[1].1), Error::Unavailable { .. }));
+    exchange.client_says(A, ours(3));
+    exchange.expire();
+    hello(&mut exchange, W, 1);
+    assert_eq!(one(&mut exchange).0, W, "one that comes now still gets what has just come");
+    exchange.worker_closed(W);
+    exchange.client_closed(A);
+    exchange.take_output();
     hello(&mut exchange, W, 1);
     exchange.expire();
     exchange.client_says(A, ours(2));

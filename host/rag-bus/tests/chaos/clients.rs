@@ -60,7 +60,7 @@ fn connect(settings: &Settings) -> Client {
 /// Asks until it is told to stop.
 pub(crate) async fn ask(settings: Settings, number: u64) {
     let (client, counts) = (connect(&settings), &settings.counts);
-    let mut random = Random::new(settings.seed << 8 | number + 1);
+    let mut random = Random::new((settings.seed << 8) | (number + 1));
     while !counts.stop.load(Ordering::SeqCst) {
         let asked = random.next() >> 1;
         let answer = tokio::time::timeout(PATIENCE, one(&client, random.below(4), asked)).await;

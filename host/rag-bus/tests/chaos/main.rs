@@ -6,6 +6,8 @@
 //!
 //! `RAG_CHAOS_SECONDS=1200 RAG_CHAOS_SEED=7 cargo test --release -p rag-bus --test chaos -- --nocapture`
 
+#![expect(clippy::unwrap_used, reason = "a test may panic: it then says where")]
+
 mod clients;
 mod random;
 mod role;
