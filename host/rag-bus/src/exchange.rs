@@ -210,7 +210,7 @@ impl Exchange {
             now.saturating_duration_since(from) >= wait
         };
         let queues = [&mut self.waiting, &mut self.waiting_ours];
-        let waiting: Vec<u64> = queues.into_iter().flat_map(|queue| take_if(queue, &over)).collect();
+        let waiting: Vec<u64> = queues.into_iter().flat_map(|queue| take_if(queue, over)).collect();
         if waiting.is_empty() {
             return;
         }
