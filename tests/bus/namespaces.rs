@@ -32,7 +32,7 @@ pub fn enter(test: &str) -> Option<Command> {
         return None;
     }
     let mut inner = command(std::env::current_exe().unwrap().to_str().unwrap());
-    inner.args([test, "--exact", "--ignored", "--nocapture"]).env("RAG_IN_NAMESPACE", "1");
+    inner.args([test, "--exact", "--nocapture"]).env("RAG_IN_NAMESPACE", "1");
     Some(inner)
 }
 

@@ -37,7 +37,7 @@ impl Role {
 
     fn start(dir: &Path, name: &str) -> Role {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--ignored", "--exact", "role"]).stdout(Stdio::null());
+        command.args(["--exact", "role"]).stdout(Stdio::null());
         command.env("RAG_CHAOS_ROLE", name).env("RAG_CHAOS_DIR", dir);
         Role(command.spawn().unwrap())
     }

@@ -174,6 +174,7 @@ impl Found {
                 self.set("models", "language", text)
             }
             "embedding_path" | "bgem3_path" => self.set("models", "encoder", text),
+            "reranker_path" | "rerank_path" => self.set("models", "reranker", text),
             "state_path" => self.set("models", "state", text),
             "strategy" => self.strategy(&text),
             "knowledge_base_path" => self.set("data", "ingest_roots", vec![toml::Value::String(text)]),
@@ -245,7 +246,6 @@ impl Found {
 
 fn why_dropped(key: &str) -> &'static str {
     match key {
-        "reranker_path" | "rerank_path" => "passages are reranked with the encoder's token vectors",
         "device" => "RWKV-RAG never read it",
         "num_workers" => "one worker answers many requests at once; start further ones with `serve --role`",
         "spawn_method" | "rwkv_rag_use_custom_python_env" => "there is no Python",
@@ -342,6 +342,7 @@ mod tests {
         assert_eq!(config.bus.offer, ["llm", "tuning"]);
         assert_eq!(config.models.language, Path::new("/m/rwkv.pth"));
         assert_eq!(config.models.encoder, Path::new("/m/bge-m31"));
+        assert_eq!(config.models.reranker, Path::new("/m/rerank"));
         assert!(!config.models.demonstration);
         assert_eq!(config.bus.llm_back, "tcp://127.0.0.1:7782");
         assert_eq!(config.data.ingest_roots, [Path::new("/kb")]);

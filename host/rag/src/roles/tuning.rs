@@ -87,7 +87,7 @@ fn outside(path: &Path, folders: &[PathBuf]) -> Error {
     }
 }
 
-fn failed(error: std::io::Error) -> Error {
+fn failed(error: &std::io::Error) -> Error {
     Error::Storage { message: error.to_string() }
 }
 
@@ -100,11 +100,11 @@ fn with(prefix: &Path, suffix: &str) -> PathBuf {
 impl TuningFiles for Files {
     fn read(&self, path: &str) -> Result<String> {
         let path = self.below(Path::new(path), &self.readable())?;
-        let size = fs_err::metadata(&path).map_err(failed)?.len();
+        let size = fs_err::metadata(&path).map_err(|error| failed(&error))?.len();
         if size > JSONL_BYTES_MAX {
             return Err(Error::invalid(format!("the file has {size} bytes, more than {JSONL_BYTES_MAX}")));
         }
-        fs_err::read_to_string(&path).map_err(failed)
+        fs_err::read_to_string(&path).map_err(|error| failed(&error))
     }
 
     fn base(&self, name_or_path: &str) -> Result<String> {
@@ -142,11 +142,11 @@ impl TuningFiles for Files {
 
     fn place(&self, prefix: &Path, folder: &Path) -> Result<PathBuf> {
         let to = folder.join(prefix.file_name().unwrap_or_default());
-        let from = prefix.parent().map(fs_err::canonicalize).transpose().map_err(failed)?;
+        let from = prefix.parent().map(fs_err::canonicalize).transpose().map_err(|error| failed(&error))?;
         // A file copied onto itself would be emptied.
         if from.as_deref() != Some(folder) {
             for suffix in [".bin", ".idx"] {
-                fs_err::copy(with(prefix, suffix), with(&to, suffix)).map_err(failed)?;
+                fs_err::copy(with(prefix, suffix), with(&to, suffix)).map_err(|error| failed(&error))?;
             }
         }
         Ok(to)
