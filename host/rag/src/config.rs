@@ -434,7 +434,7 @@ mod tests {
             &[],
             "plugins.limits.chunker.cpu_ms_max must be at least 1",
         );
-        check("", &[("RWKV_RAG__PLUGINS__DIR__X", "1")], "'dir' is not a section");
+        check("[plugins]\ndir = 'x'", &[("RWKV_RAG__PLUGINS__DIR__X", "1")], "'dir' is not a section");
     }
 
     #[test]
