@@ -2,6 +2,7 @@
 // registered and chosen, a state is tuned, tried beside the base and bound; the system says how it is.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { copyFileSync, readFileSync, truncateSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
@@ -16,6 +17,9 @@ const WAYS = [
   { locale: "en-US", width: 380, scheme: "dark" },
 ];
 const QUESTION = "When does the tide turn?";
+/** What the hub has; and repositories whose file was sent in part and then held. */
+const weights = readFileSync(join(root, "models/rwkv6-demo.safetensors"));
+const held = new Set();
 
 await run(async (browser) => {
   const server = await play();
@@ -41,7 +45,7 @@ await run(async (browser) => {
     await page.goto(url);
     await login(page);
     await page.locator("[data-kb-picker]").waitFor();
-    for (const part of [web, swap, plugins, registry, tune, system]) {
+    for (const part of [web, swap, plugins, registry, pull, tune, system]) {
       const began = Date.now();
       await part(page, { see, go, kb, language });
       console.log(`${part.name} ${language}: ${Date.now() - began} ms`);
@@ -53,9 +57,10 @@ await run(async (browser) => {
   server.closeAllConnections();
 });
 
-/** A site with one page, and a search engine that finds it. */
+/** A site with one page, a search engine that finds it, and a hub of models. */
 async function play() {
   const server = createServer((request, response) => {
+    if (hub(request, response)) return;
     if (request.url.startsWith("/search")) {
       const results = [{ title: "Lamp 灯", url: `http://127.0.0.1:${site}/lamp`, content: "It flashes. 闪光。" }];
       response.writeHead(200, { "content-type": "application/json" });
@@ -68,6 +73,34 @@ async function play() {
   });
   await new Promise((ready) => server.listen(Number(site), "127.0.0.1", ready));
   return server;
+}
+
+function sha(algorithm, text) {
+  return createHash(algorithm).update(text).digest("hex");
+}
+
+/** Every repository holds one model, whose first sending stops half way. */
+function hub(request, response) {
+  const [, about] = /^\/api\/models\/(owner\/[\w-]+)\/revision\//.exec(request.url) ?? [];
+  if (about) {
+    const file = { rfilename: `${about.slice("owner/".length)}.safetensors`, size: weights.length };
+    const siblings = [{ ...file, lfs: { sha256: sha("sha256", weights), size: weights.length } }];
+    response.writeHead(200, { "content-type": "application/json" });
+    response.end(JSON.stringify({ sha: sha("sha1", about), siblings, cardData: { license: "apache-2.0" } }));
+    return true;
+  }
+  const [, repository] = /^\/(owner\/[\w-]+)\/resolve\//.exec(request.url) ?? [];
+  if (!repository) return false;
+  const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? "")?.[1] ?? 0);
+  const range = from > 0 ? { "content-range": `bytes ${from}-${weights.length - 1}/${weights.length}` } : {};
+  response.writeHead(from > 0 ? 206 : 200, { etag: '"first"', "content-length": weights.length - from, ...range });
+  if (request.method === "HEAD") response.end();
+  else if (held.has(repository)) response.end(weights.subarray(from));
+  else {
+    held.add(repository);
+    response.write(weights.subarray(from, weights.length / 2));
+  }
+  return true;
 }
 
 /** A page is looked at, then comes in; one inside the network that nobody allowed is refused with a reason. */
@@ -215,6 +248,31 @@ async function registry(page, { see, go, language }) {
   await page.locator(".id", { hasText: first }).waitFor();
   await row.locator("[data-online]").click();
   await row.locator("[data-choose]").waitFor({ state: "detached" });
+  await row.locator("button").last().click();
+  await page.locator("dialog .danger").click();
+  await row.waitFor({ state: "detached" });
+}
+
+/** A model comes from the hub: half of it, stopped, taken up again, registered, forgotten. */
+async function pull(page, { see, go, language }) {
+  await go("models");
+  await page.locator("[data-new-pull]").click();
+  const inputs = page.locator("[data-pull-form] input");
+  const name = `pulled-${language}`;
+  await inputs.nth(0).fill(`owner/tiny-${language}`);
+  await inputs.nth(2).fill(name);
+  await page.locator("[data-pull-form] .primary").click();
+  const mine = page.locator("[data-pull]", { hasText: name });
+  await mine.locator("progress[value]").waitFor();
+  await until(async () => Number(await mine.locator("progress").getAttribute("value")) >= 40);
+  await see("model-pull");
+  await mine.locator("[data-stop-pull]").click();
+  await page.locator("[data-pull=stopped]", { hasText: name }).waitFor();
+  await page.locator("[data-pull=stopped]", { hasText: name }).locator("[data-pull-again]").click();
+  await page.locator("[data-pull=done]", { hasText: name }).first().waitFor();
+  const row = page.locator(`[data-model="${name}"]`);
+  await row.waitFor();
+  await see("model-pulled");
   await row.locator("button").last().click();
   await page.locator("dialog .danger").click();
   await row.waitFor({ state: "detached" });

@@ -51,6 +51,7 @@ async fn an_administrator_fetches_swaps_registers_and_tunes() {
         .set("WEB", "ENGINES", engine)
         .set("WEB", "PRIVATE_ORIGINS", format!("[\"{origin}\"]"))
         .set("WEB", "DELAY_MS", 0)
+        .set("MODELS", "HUB", &origin)
         .set("MODELS", "ROOTS", format!("[\"{folder}\"]"));
     let host = data.start();
     let mut settings = of(&host);
