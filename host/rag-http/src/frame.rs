@@ -1,6 +1,7 @@
 //! What surrounds every request: an id, the Host check, a limit on how many run, errors rendered, safe headers.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 
 use crate::error::ApiError;
@@ -49,7 +50,7 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
         // Health checks must answer even when everything is taken.
         let permit = match route.as_str() {
             "/healthz" | "/readyz" => None,
-            _ => Some(permit(&state)?),
+            _ => Some(permit(&state.requests, state.settings.requests_max)?),
         };
         Ok::<_, ApiError>((next.run(request).await, permit))
     };
@@ -121,13 +122,10 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-fn permit(state: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
-    state.requests.clone().try_acquire_owned().map_err(|_| {
-        ApiError::too_many(
-            format!("{} requests are in work, which is the limit", state.settings.requests_max),
-            1,
-        )
-    })
+/// A place among the requests in work; none waits for one.
+pub(crate) fn permit(requests: &Arc<Semaphore>, limit: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    let busy = |_| ApiError::too_many(format!("{limit} requests are in work, which is the limit"), 1);
+    requests.clone().try_acquire_owned().map_err(busy)
 }
 
 fn new_request_id() -> String {

@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 
 use crate::auth::{Peer, peer_of};
 use crate::error::ApiError;
-use crate::frame::check_host;
+use crate::frame::{check_host, permit};
 use crate::router::app;
 use crate::serve::serve_router;
 use crate::settings::Settings;
@@ -66,9 +66,7 @@ async fn pass(State(gateway): State<Gateway>, request: Request) -> Response {
 
 async fn answered(gateway: Gateway, request: Request) -> Result<Response, ApiError> {
     check_host(&gateway.settings.allowed_hosts, request.uri(), request.headers())?;
-    let limit = gateway.settings.requests_max;
-    let busy = |_| ApiError::too_many(format!("{limit} requests are in work, which is the limit"), 1);
-    let permit = gateway.requests.clone().try_acquire_owned().map_err(busy)?;
+    let permit = permit(&gateway.requests, gateway.settings.requests_max)?;
     let peer = peer_of(request.extensions());
     let (parts, body) = request.into_parts();
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();

@@ -1,21 +1,10 @@
 //! Items stay whole, pieces know what encloses them, and what holds for every text.
 
-use guest_chunk::{Chunk, Models, Result, Section};
+use guest_chunk::testing::{Characters, uncovered};
+use guest_chunk::{Chunk, Section};
 use proptest::prelude::*;
 
 use crate::chunks;
-
-/// One token a character.
-struct Characters;
-
-impl Models for Characters {
-    fn token_limit(&self) -> u32 {
-        510
-    }
-    fn count(&self, texts: &[&str]) -> Result<Vec<u32>> {
-        Ok(texts.iter().map(|text| text.chars().count() as u32).collect())
-    }
-}
 
 fn cut(text: &str, size: usize) -> Vec<(&str, Option<String>)> {
     let section = Section { text, blocks: &[], title: None, outline: &[] };
@@ -106,16 +95,12 @@ proptest! {
         let section = Section { text: &text, blocks: &[], title: Some("题"), outline: &[] };
         let settings = format!(r#"{{"unit": "characters", "size": {size}, "overlap": {overlap}}}"#);
         let found: Vec<Chunk> = chunks(&section, &settings, &Characters).unwrap();
-        let mut covered = vec![false; text.len()];
         prop_assert!(found.is_sorted_by_key(|chunk| chunk.start));
         for chunk in &found {
             let piece = text.get(chunk.start..chunk.end).expect("in range, on characters");
             prop_assert!(!piece.trim().is_empty() && piece.chars().count() <= size, "{piece:?}");
             prop_assert!(chunk.context.as_deref().is_some_and(|context| context.starts_with('题')));
-            covered[chunk.start..chunk.end].fill(true);
         }
-        for (at, c) in text.char_indices() {
-            prop_assert!(covered[at] || c.is_whitespace(), "byte {at} of {text:?}");
-        }
+        prop_assert_eq!(uncovered(&text, &found), None, "{:?}", text);
     }
 }

@@ -1,21 +1,10 @@
 //! Small chunks lie within larger ones, and both cover the text.
 
-use guest_chunk::{Chunk, Models, Result, Section};
+use guest_chunk::testing::{Characters, uncovered};
+use guest_chunk::{Chunk, Section};
 use proptest::prelude::*;
 
 use crate::chunks;
-
-/// One token a character.
-struct Characters;
-
-impl Models for Characters {
-    fn token_limit(&self) -> u32 {
-        510
-    }
-    fn count(&self, texts: &[&str]) -> Result<Vec<u32>> {
-        Ok(texts.iter().map(|text| text.chars().count() as u32).collect())
-    }
-}
 
 fn cut(text: &str, settings: &str) -> Vec<Chunk> {
     let section = Section { text, blocks: &[], title: Some("手册"), outline: &[] };
@@ -74,7 +63,6 @@ proptest! {
     fn children_fill_their_parents(text in "([a-z]{1,9}|[一-鿿]{1,30}|[。，.!] ?|\n){0,300}", size in 64u32..100, more in 0u32..300) {
         let found = cut(&text, &format!(r#"{{"unit": "characters", "size": {size}, "parent_size": {}}}"#, size + more));
         prop_assert!(found.is_sorted_by_key(|chunk| chunk.start));
-        let mut covered = vec![false; text.len()];
         for chunk in &found {
             let length = text[chunk.start..chunk.end].chars().count() as u32;
             let Some(parent) = chunk.parent else {
@@ -84,13 +72,15 @@ proptest! {
             let parent = &found[parent as usize];
             prop_assert!(parent.parent.is_none() && parent.start <= chunk.start && chunk.end <= parent.end);
             prop_assert!(length <= size && chunk.end - chunk.start < parent.end - parent.start);
-            covered[chunk.start..chunk.end].fill(true);
         }
-        for parent in found.iter().enumerate().filter(|(_, chunk)| chunk.parent.is_none()) {
-            if found.iter().any(|chunk| chunk.parent == Some(parent.0 as u32)) {
-                let inside = parent.1.start..parent.1.end;
-                let blank = |at: usize| text[at..].chars().next().is_some_and(char::is_whitespace);
-                prop_assert!(inside.filter(|at| text.is_char_boundary(*at)).all(|at| covered[at] || blank(at)));
+        prop_assert_eq!(uncovered(&text, &found), None);
+        for (at, parent) in found.iter().enumerate().filter(|(_, chunk)| chunk.parent.is_none()) {
+            let within = |chunk: &&Chunk| chunk.parent == Some(at as u32);
+            let inside = |at: usize| at.saturating_sub(parent.start);
+            let moved = |chunk: &Chunk| Chunk { start: inside(chunk.start), end: inside(chunk.end), ..Chunk::default() };
+            let children: Vec<Chunk> = found.iter().filter(within).map(moved).collect();
+            if !children.is_empty() {
+                prop_assert_eq!(uncovered(&text[parent.start..parent.end], &children), None);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Cutting at the coarsest separator that is enough, and what holds for every text.
 
+use guest_chunk::testing::uncovered;
 use guest_chunk::{Block, Chunk, Kind, Models, Result, Section};
 use proptest::prelude::*;
 
@@ -112,16 +113,12 @@ proptest! {
         let unit = if by_tokens { "tokens" } else { "characters" };
         let settings = format!(r#"{{"unit": "{unit}", "size": {size}, "overlap": {}}}"#, share % (size / 2 + 1));
         let found: Vec<Chunk> = chunks(&section(&text, &blocks), &settings, &Tokens).unwrap();
-        let mut covered = vec![false; text.len()];
         prop_assert!(found.is_sorted_by_key(|chunk| chunk.start));
         for chunk in &found {
             let piece = text.get(chunk.start..chunk.end).expect("in range, on characters");
             let length = if by_tokens { tokens(piece) } else { piece.chars().count() };
             prop_assert!(!piece.trim().is_empty() && length <= size, "{length} of {size}: {piece:?}");
-            covered[chunk.start..chunk.end].fill(true);
         }
-        for (at, c) in text.char_indices() {
-            prop_assert!(covered[at] || c.is_whitespace(), "byte {at} of {text:?}");
-        }
+        prop_assert_eq!(uncovered(&text, &found), None, "{:?}", text);
     }
 }

@@ -1,5 +1,6 @@
 //! Cutting at changes of subject, and what holds for every text.
 
+use guest_chunk::testing::uncovered;
 use guest_chunk::{Block, Embed, Kind, Models, Result, Section};
 use proptest::prelude::*;
 
@@ -79,16 +80,12 @@ proptest! {
     fn every_split_keeps_the_contract(text in "([a-z ]{1,9}|猫|dog|鱼|[。，.!] ?|\n|\r\n){0,400}", percentile in 50u32..=99) {
         let section = Section { text: &text, blocks: &[], title: None, outline: &[] };
         let found = chunks(&section, &format!(r#"{{"unit": "characters", "percentile": {percentile}, "size": 64}}"#), &Animals).unwrap();
-        let mut covered = vec![false; text.len()];
         prop_assert!(found.is_sorted_by_key(|chunk| chunk.start));
         for chunk in &found {
             let piece = &text[chunk.start..chunk.end];
             prop_assert!(!piece.trim().is_empty() && piece.chars().count() <= 64);
-            covered[chunk.start..chunk.end].fill(true);
         }
-        for (at, c) in text.char_indices() {
-            prop_assert!(covered[at] || c.is_whitespace(), "byte {at} of {text:?}");
-        }
+        prop_assert_eq!(uncovered(&text, &found), None, "{:?}", text);
     }
 }
 

@@ -11,6 +11,7 @@ pub mod options;
 pub mod prose;
 pub mod recurse;
 mod section;
+pub mod testing;
 
 #[cfg(target_family = "wasm")]
 pub use component::{Component, Exports, Host, bindings};

@@ -4,7 +4,7 @@ use guest_settings::error::{Code, Error};
 
 use crate::fusion::{Arm, Fused, fuse};
 use crate::options::{Fusion, Normalise, Options};
-use crate::{Evidence, Hits, Ranked, Request, Result, Search, Trace, follow_up};
+use crate::{Evidence, Hits, Outcome, Ranked, Request, Result, Search, Trace, follow_up};
 
 /// Hits that a search may ask for.
 const DEPTH_MAX: u32 = 1_000;
@@ -53,8 +53,29 @@ pub fn rewrite(request: &Request, options: &Options, trace: &mut Trace) -> Optio
     trace.step("follow-up", || Ok(rewritten), done).ok()
 }
 
+/// Candidates of both arms for the question, or for the one that it leans on: many more than `request.k`, to be put in
+/// another order. Also the question searched for, when it is not the one asked.
+pub fn candidates<H: Search>(
+    host: &H,
+    request: &Request,
+    options: &Options,
+    trace: &mut Trace,
+) -> Result<(Vec<Fused>, Option<String>)> {
+    let rewritten = rewrite(request, options, trace);
+    let searched = rewritten.as_deref().unwrap_or(&request.question);
+    let depth = depth(options, request.k);
+    let found = both(host, searched, None, options, (depth, depth as usize), trace)?;
+    Ok((found, rewritten))
+}
+
+/// The first `request.k` of `found` with how they were found.
+pub fn outcome(found: Vec<Fused>, request: &Request, trace: Trace, rewritten: Option<String>) -> Outcome {
+    let hits = found.into_iter().take(request.k as usize).map(ranked).collect();
+    Outcome { hits, steps: trace.into_steps(), rewritten }
+}
+
 /// A fused chunk as a hit.
-pub fn ranked(fused: Fused) -> Ranked {
+fn ranked(fused: Fused) -> Ranked {
     let evidence = |place: crate::fusion::Place| Evidence {
         arm: place.arm.to_owned(),
         rank: place.rank,

@@ -13,7 +13,7 @@ pub fn retrieve<H: Search>(host: &H, request: &Request, settings: &str) -> Resul
     let searched = rewritten.as_deref().unwrap_or(&request.question);
     let reach = (arms::depth(&options, request.k), request.k as usize);
     let fused = arms::both(host, searched, None, &options, reach, &mut trace)?;
-    Ok(Outcome { hits: fused.into_iter().map(arms::ranked).collect(), steps: trace.into_steps(), rewritten })
+    Ok(arms::outcome(fused, request, trace, rewritten))
 }
 
 #[cfg(target_family = "wasm")]

@@ -24,7 +24,7 @@ pub fn retrieve<H: Search + Generate>(host: &H, request: &Request, settings: &st
     let vector = aimed(host, searched, weight, &mut trace);
     let reach = (arms::depth(&options, request.k), request.k as usize);
     let fused = arms::both(host, searched, vector.as_deref(), &options, reach, &mut trace)?;
-    Ok(Outcome { hits: fused.into_iter().map(arms::ranked).collect(), steps: trace.into_steps(), rewritten })
+    Ok(arms::outcome(fused, request, trace, rewritten))
 }
 
 /// The vector between question and guess; none when there is no usable guess, and the question's own is searched for.

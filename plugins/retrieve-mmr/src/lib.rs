@@ -16,10 +16,7 @@ pub fn retrieve<H: Search>(host: &H, request: &Request, settings: &str) -> Resul
     let relevance = settings.number("relevance", 0.0..=1.0, 0.7).map_err(Error::invalid)? as f32;
     check_question(request)?;
     let mut trace = Trace::default();
-    let rewritten = arms::rewrite(request, &options, &mut trace);
-    let searched = rewritten.as_deref().unwrap_or(&request.question);
-    let depth = arms::depth(&options, request.k);
-    let mut found = arms::both(host, searched, None, &options, (depth, depth as usize), &mut trace)?;
+    let (mut found, rewritten) = arms::candidates(host, request, &options, &mut trace)?;
     let pool: Vec<String> = found.iter().take(POOL_MAX).map(|hit| hit.chunk.clone()).collect();
     // Without vectors the order by relevance is the best there is; the trace says so.
     let vectors = trace.step("vectors", || host.vectors_of(&pool), |v| format!("of {} chunks", v.len()));
@@ -37,8 +34,7 @@ pub fn retrieve<H: Search>(host: &H, request: &Request, settings: &str) -> Resul
         };
         trace.step("mmr", work, told)?;
     }
-    found.truncate(request.k as usize);
-    Ok(Outcome { hits: found.into_iter().map(arms::ranked).collect(), steps: trace.into_steps(), rewritten })
+    Ok(arms::outcome(found, request, trace, rewritten))
 }
 
 #[cfg(target_family = "wasm")]

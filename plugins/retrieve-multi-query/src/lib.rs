@@ -34,8 +34,7 @@ pub fn retrieve<H: Search + Generate>(host: &H, request: &Request, settings: &st
     // The question must be answered; a wording that fails is done without.
     let asked = arms::both(host, &question, None, &options, reach, &mut trace)?;
     if others.is_empty() {
-        let hits = asked.into_iter().take(request.k as usize).map(arms::ranked).collect();
-        return Ok(Outcome { hits, steps: trace.into_steps(), rewritten });
+        return Ok(arms::outcome(asked, request, trace, rewritten));
     }
     let share = weight / others.len() as f32;
     let mut lists = vec![(1.0, asked)];
@@ -45,14 +44,13 @@ pub fn retrieve<H: Search + Generate>(host: &H, request: &Request, settings: &st
         }
     }
     let lists = ARMS.into_iter().zip(lists);
-    let arms: Vec<Arm> = lists.map(|(name, (weight, hits))| arm(name, weight, hits, depth)).collect();
-    let join = || Ok(fuse(&arms, Fusion::Rank { constant: RANK_CONSTANT }, request.k as usize));
+    let lists: Vec<Arm> = lists.map(|(name, (weight, hits))| arm(name, weight, hits, depth)).collect();
+    let join = || Ok(fuse(&lists, Fusion::Rank { constant: RANK_CONSTANT }, request.k as usize));
     let told = |hits: &Vec<Fused>| {
-        format!("{} chunks from {} lists; the others weigh {weight:.2} together", hits.len(), arms.len())
+        format!("{} chunks from {} lists; the others weigh {weight:.2} together", hits.len(), lists.len())
     };
     let joined = trace.step("join", join, told)?;
-    let hits = joined.into_iter().map(arms::ranked).collect();
-    Ok(Outcome { hits, steps: trace.into_steps(), rewritten })
+    Ok(arms::outcome(joined, request, trace, rewritten))
 }
 
 fn arm(name: &'static str, weight: f32, hits: Vec<Fused>, depth: u32) -> Arm {

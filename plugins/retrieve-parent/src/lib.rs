@@ -14,10 +14,7 @@ pub fn retrieve<H: Search>(host: &H, request: &Request, settings: &str) -> Resul
     let children = settings.integer("children", 1..=20, 1).map_err(Error::invalid)? as usize;
     check_question(request)?;
     let mut trace = Trace::default();
-    let rewritten = arms::rewrite(request, &options, &mut trace);
-    let searched = rewritten.as_deref().unwrap_or(&request.question);
-    let depth = arms::depth(&options, request.k);
-    let mut found = arms::both(host, searched, None, &options, (depth, depth as usize), &mut trace)?;
+    let (mut found, rewritten) = arms::candidates(host, request, &options, &mut trace)?;
     let ids: Vec<String> = found.iter().map(|hit| hit.chunk.clone()).collect();
     let told = |parents: &Vec<(String, Option<String>)>| {
         let held = parents.iter().filter(|(_, parent)| parent.is_some()).count();
@@ -33,8 +30,7 @@ pub fn retrieve<H: Search>(host: &H, request: &Request, settings: &str) -> Resul
         };
         trace.step("merge", work, done)?;
     }
-    found.truncate(request.k as usize);
-    Ok(Outcome { hits: found.into_iter().map(arms::ranked).collect(), steps: trace.into_steps(), rewritten })
+    Ok(arms::outcome(found, request, trace, rewritten))
 }
 
 #[cfg(target_family = "wasm")]

@@ -8,6 +8,7 @@ mod way;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ impl Default for Patience {
 #[derive(Default)]
 pub(super) struct Pulls {
     list: Mutex<VecDeque<Tracked>>,
-    begun: Mutex<u64>,
+    begun: AtomicU64,
     patience: Patience,
 }
 
@@ -91,10 +92,8 @@ impl Pulls {
             let oldest = list.iter().rposition(|tracked| tracked.pull.state.ended());
             oldest.and_then(|oldest| list.remove(oldest));
         }
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        *begun += 1;
         let pull = Pull {
-            id: begun.to_string(),
+            id: (self.begun.fetch_add(1, Ordering::Relaxed) + 1).to_string(),
             repository: new.repository.clone(),
             revision: new.revision.clone().unwrap_or_else(|| "main".to_owned()),
             name: new.name.clone().unwrap_or_default(),
@@ -135,8 +134,7 @@ impl Inner {
         if let Some(name) = &new.name {
             self.check_new(name)?;
         }
-        let sha256 = new.sha256.as_deref().unwrap_or_default();
-        if new.sha256.is_some() && (sha256.len() != 64 || !sha256.bytes().all(|b| b.is_ascii_hexdigit())) {
+        if new.sha256.as_deref().is_some_and(|given| !matches!(hub::as_hash(given), Hash::Sha256(_))) {
             return Err(Error::invalid("a SHA-256 has 64 hexadecimal digits"));
         }
         let pull = self.pulls.begin(&new)?;

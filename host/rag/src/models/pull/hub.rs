@@ -213,7 +213,8 @@ fn told(headers: &HeaderMap) -> (Hash, Option<u64>) {
     (hash, text("x-linked-size").and_then(|size| size.parse().ok()))
 }
 
-fn as_hash(text: &str) -> Hash {
+/// A hash by its length; `Untold` for what is none.
+pub(super) fn as_hash(text: &str) -> Hash {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match text.len() {
         64 if digits => Hash::Sha256(text.to_ascii_lowercase()),
