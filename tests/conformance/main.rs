@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rag_wasm::{Kind, PluginHost, WasmConfig};
+use rag_wasm::{Compiler, Kind, PluginHost, WasmConfig};
 
 /// Every plugin of the tree. Its kind decides which rules it is held to.
 pub(crate) const ENTRIES: &[(&str, Kind)] = &[
@@ -59,7 +59,7 @@ pub(crate) fn host() -> Arc<PluginHost> {
     static HOST: OnceLock<Arc<PluginHost>> = OnceLock::new();
     Arc::clone(HOST.get_or_init(|| {
         let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance");
-        let host = PluginHost::new(WasmConfig::new(compiled)).unwrap();
+        let host = PluginHost::new(WasmConfig::new(compiled, Compiler::Here)).unwrap();
         for (id, _) in ENTRIES {
             let path = dist().join(format!("{id}.wasm"));
             assert!(path.is_file(), "{} is not there: build it with `cargo xtask plugins`", path.display());

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 
 use futures_util::StreamExt as _;
 use reqwest::Method;
@@ -20,7 +21,7 @@ pub struct Data {
 
 /// A host. Dropping it kills it as a crash would.
 pub struct Host {
-    child: Child,
+    child: Mutex<Child>,
     pub url: String,
     pub key: String,
     http: reqwest::Client,
@@ -87,7 +88,7 @@ impl Data {
         };
         std::thread::spawn(move || lines.for_each(drop));
         let key = self.key.clone().expect("the first start shows the administrator's key");
-        Host { child, url, key, http: reqwest::Client::new() }
+        Host { child: Mutex::new(child), url, key, http: reqwest::Client::new() }
     }
 
     /// Runs a host that must refuse to start; returns its one line.
@@ -102,16 +103,18 @@ impl Data {
 
 impl Host {
     /// Ends it in order, as systemd would.
-    pub fn stop(mut self) {
-        let id = self.child.id().to_string();
+    pub fn stop(self) {
+        let mut child = self.child.lock().unwrap();
+        let id = child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success(), "an ordered stop succeeds");
+        assert!(child.wait().unwrap().success(), "an ordered stop succeeds");
     }
 
     /// Ends it at once, as a power cut would.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -179,8 +182,10 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Ok(child) = self.child.get_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -254,6 +259,11 @@ pub fn copy(from: &Path, to: &Path) {
         // A file may go while another test puts its own copy there; the host compiles what is missing.
         let _ = fs_err::copy(from.join(&file), target);
     }
+}
+
+/// One of the components that misbehave, built by `cargo xtask guests`.
+pub fn guest(name: &str) -> PathBuf {
+    root().join(format!("target/guests/wasm32-wasip2/release/hostile_{name}.wasm"))
 }
 
 /// The project's root folder.

@@ -2,10 +2,13 @@
 
 mod bad_input;
 mod commands;
+mod compile;
 mod crash;
 mod dropin;
 mod host;
 mod main_job;
 mod pictures;
+mod power_cut;
+mod rollback;
 mod swap;
 mod web;

@@ -4,7 +4,7 @@ use std::fs;
 
 use rag_core::Error;
 use rag_core::error::PluginFault::{CpuLimit, InvalidOutput, Refused, Trap};
-use rag_wasm::{Kind, Limits, PluginHost, WasmConfig};
+use rag_wasm::{Compiler, Kind, Limits, PluginHost, WasmConfig};
 
 use crate::{Expected, Fault, assert_error, guest, host, limits};
 
@@ -65,7 +65,7 @@ fn files_that_are_no_components_are_told_apart() {
 fn a_file_that_is_too_large_or_not_there_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { component_bytes_max: 1_000, ..limits() };
-    let host = PluginHost::new(WasmConfig { limits, ..WasmConfig::new(dir.path()) }).unwrap();
+    let host = PluginHost::new(WasmConfig { limits, ..WasmConfig::new(dir.path(), Compiler::Here) }).unwrap();
     let err = host.load_file(&guest("chunker")).unwrap_err();
     assert!(matches!(err, Error::TooLarge { limit: 1_000, .. }), "{err:?}");
     let err = host.load_file(&dir.path().join("absent.wasm")).unwrap_err();
@@ -80,8 +80,11 @@ fn a_folder_loads_what_is_good_and_reports_the_rest() {
     }
     fs::write(dir.path().join("broken.wasm"), "not wasm").unwrap();
     fs::write(dir.path().join("readme.txt"), "no plugin").unwrap();
-    let host =
-        PluginHost::new(WasmConfig { limits: limits(), ..WasmConfig::new(dir.path().join("c")) }).unwrap();
+    let host = PluginHost::new(WasmConfig {
+        limits: limits(),
+        ..WasmConfig::new(dir.path().join("c"), Compiler::Here)
+    })
+    .unwrap();
     let report: Vec<(String, bool)> = host
         .load_dir(dir.path())
         .unwrap()
@@ -112,8 +115,11 @@ fn one_id_is_held_by_one_file() {
     let mut changed = fs::read(&first).unwrap();
     changed.extend_from_slice(b"\0\x02\x01x");
     fs::write(&second, &changed).unwrap();
-    let host =
-        PluginHost::new(WasmConfig { limits: limits(), ..WasmConfig::new(dir.path().join("c")) }).unwrap();
+    let host = PluginHost::new(WasmConfig {
+        limits: limits(),
+        ..WasmConfig::new(dir.path().join("c"), Compiler::Here)
+    })
+    .unwrap();
     let one = host.load_file(&first).unwrap();
     assert!(matches!(host.load_file(&second), Err(Error::Conflict { .. })));
     // The same file with new content replaces what it held.
@@ -147,6 +153,6 @@ fn a_pool_that_does_not_fit_is_done_without() {
     let dir = tempfile::tempdir().unwrap();
     // Some exabytes of address space.
     let limits = Limits { instances_max: 1 << 24, ..limits() };
-    let host = PluginHost::new(WasmConfig { limits, ..WasmConfig::new(dir.path()) }).unwrap();
+    let host = PluginHost::new(WasmConfig { limits, ..WasmConfig::new(dir.path(), Compiler::Here) }).unwrap();
     host.load_file(&guest("chunker")).unwrap();
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use rag_core::error::PluginFault;
 use rag_core::{Error, ErrorCode};
-use rag_wasm::{Limits, PluginHost, WasmConfig};
+use rag_wasm::{Compiler, Limits, PluginHost, WasmConfig};
 
 /// Folder of the built components. Panics when they were not built: a test that finds nothing to test must fail.
 fn guests() -> PathBuf {
@@ -47,7 +47,7 @@ fn limits() -> Limits {
 
 /// A host with all four hostile plugins. Compiled components are kept beside the built ones.
 fn host_with(limits: Limits) -> Arc<PluginHost> {
-    let config = WasmConfig { limits, ..WasmConfig::new(guests().join("compiled")) };
+    let config = WasmConfig { limits, ..WasmConfig::new(guests().join("compiled"), Compiler::Here) };
     let host = PluginHost::new(config).unwrap();
     for name in ["chunker", "parser", "store", "retriever"] {
         host.load_file(&guest(name)).unwrap();

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode, PluginFault, Result};
 use crate::kb::{Kb, KbName, KbParts, KbSettings, PluginChoice};
 use crate::limits;
 use crate::ports::{
-    Binding, Generation, GenerationState, JobKind, NewGeneration, PluginInfo, UnusedIndex, kb_with,
+    Binding, Generation, GenerationState, JobKind, JobState, NewGeneration, PluginInfo, UnusedIndex, kb_with,
 };
 use crate::rag::Rag;
 
@@ -302,6 +302,30 @@ pub(crate) async fn recover(rag: &Rag, kb: &Kb) -> Result<Option<String>> {
         Ok(live) => Ok(Some(format!("{reason}; generation {} answers as before it", live.number))),
         Err(_) => Err(error),
     }
+}
+
+/// Goes on with a generation that was being made when the process ended, and that no job has: nobody else would.
+pub(crate) async fn resume(rag: &Rag, kb: &Kb) -> Result<()> {
+    let all = rag.records.generations(&kb.name, limits::GENERATIONS_SHOWN).await?;
+    let Some(staged) = all.into_iter().find(|one| one.state == GenerationState::Building) else {
+        return Ok(());
+    };
+    if let Some(job) = &staged.job {
+        match rag.catalog.job(job).await {
+            Ok(job) if !matches!(job.state, JobState::Done { .. }) => return Ok(()),
+            Err(error) if error.code() != ErrorCode::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    if staged.parent != Some(kb.generation) {
+        let reason = format!("generation {} became live meanwhile", kb.generation);
+        rag.records.end_generation(&kb.name, staged.number, GenerationState::Abandoned, &reason).await?;
+    } else if staged.collection != kb.collection && kb.documents > 0 {
+        rag.start_reindex(&kb.name, staged.number).await?;
+    } else {
+        rag.prove(kb, &staged).await?;
+    }
+    Ok(())
 }
 
 /// Failures of plugins lately, by knowledge base.

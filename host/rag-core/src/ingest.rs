@@ -54,10 +54,14 @@ pub struct Ingested {
 pub async fn ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Ingested> {
     let binding = binding_for(rag, job, source).await?;
     let outcome = ingest_with(rag, &binding, job, source).await;
-    if let Err(error) = &outcome {
-        rag.struck(&binding, &source.blob.0, error).await?;
+    match &outcome {
+        Err(error) if rag.struck(&binding, &source.blob.0, error).await? => {
+            // The plugins before took over: they may well read it.
+            let binding = binding_for(rag, job, source).await?;
+            ingest_with(rag, &binding, job, source).await
+        }
+        _ => outcome,
     }
-    outcome
 }
 
 /// The same with given parts, into their index.

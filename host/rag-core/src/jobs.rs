@@ -39,6 +39,7 @@ async fn recover_kb(rag: &Rag, kb: &Kb) -> Result<Option<String>> {
     let alarm = generations::recover(rag, kb).await?;
     let binding = rag.binding(kb.name.as_str()).await?;
     collect_garbage(rag, &binding).await?;
+    generations::resume(rag, &binding.kb).await?;
     generations::sweep(rag, &kb.name).await?;
     Ok(alarm)
 }

@@ -13,7 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rag_core::document::{Section, Vectors};
 use rag_core::ports::{Embed, Purpose};
 use rag_core::{Error, Result};
-use rag_wasm::{PluginHost, Step, WasmConfig};
+use rag_wasm::{Compiler, PluginHost, Step, WasmConfig};
 
 const CHUNKER: &str = "chunk-fixed";
 
@@ -54,7 +54,7 @@ fn calls(c: &mut Criterion) {
     let plugins = std::env::var_os("RAG_PLUGINS_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/dist"), PathBuf::from);
     let cache = tempfile::tempdir().expect("a temporary folder");
-    let host = PluginHost::new(WasmConfig::new(cache.path())).expect("a plugin host");
+    let host = PluginHost::new(WasmConfig::new(cache.path(), Compiler::Here)).expect("a plugin host");
     host.load_file(&plugins.join(format!("{CHUNKER}.wasm"))).expect("build the plugins: cargo xtask plugins");
 
     let mut group = c.benchmark_group("plugin");

@@ -13,6 +13,7 @@ use wasmtime::component::Component as Code;
 
 use crate::artefact::Artefacts;
 use crate::bindings::parser::ParserPlugin;
+use crate::compile::CompileFault;
 use crate::host::{Component, Loaded};
 use crate::instance::{Budget, Description, GuestOutcome, Instance, Plugin, Setup, World};
 use crate::runner::Runner;
@@ -31,9 +32,11 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
     let wasm = read(path, runner.limits.component_bytes_max)?;
     shape(&wasm).map_err(refused)?;
     let digest = crate::shelf::digest_of(&wasm);
-    let (code, origin) = artefacts
-        .load(&runner.engine, &digest, &wasm)
-        .map_err(|why| refused(format!("it is not a valid component: {why}")))?;
+    let (code, origin) = artefacts.load(&runner.engine, &digest, &wasm).map_err(|why| match why {
+        CompileFault::Unavailable(_) => Error::Unavailable { message: why.to_string() },
+        CompileFault::Invalid(_) | CompileFault::Bound(_) => refused(why.to_string()),
+    })?;
+    tracing::debug!(digest, "linking a component");
     let kind = crate::link::kind_of(&runner.engine, &code).map_err(refused)?;
     crate::link::check_imports(&runner.engine, &code, kind).map_err(refused)?;
     let imports = crate::link::host_imports(&runner.engine, &code);
@@ -109,6 +112,7 @@ struct Candidate<'a> {
 impl Candidate<'_> {
     fn admit<W: World>(&self) -> Result<Arc<Plugin<W>>> {
         let plugin = self.nameless::<W>()?;
+        tracing::debug!(digest = self.digest, "asking a component who it is");
         let description = ask(&plugin, |world, store| world.describe(store))?;
         self.named(&plugin, description)
     }

@@ -4,7 +4,7 @@
 //! BLAKE3 tag over engine, digest and content; the key never leaves the folder.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,8 @@ use rag_core::{Error, Result};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::compile::{CompileFault, Compiler};
+
 const KEY_BYTES: usize = blake3::KEY_LEN;
 
 /// The folder of compiled components for one engine.
@@ -23,6 +25,7 @@ pub(crate) struct Artefacts {
     folder: PathBuf,
     engine_hash: String,
     key: [u8; KEY_BYTES],
+    compiler: Compiler,
     /// One compilation at a time: each uses every processor and much memory.
     compiling: Mutex<()>,
 }
@@ -38,7 +41,7 @@ pub enum Origin {
 
 impl Artefacts {
     /// Opens or creates the folder.
-    pub(crate) fn open(cache_dir: &Path, engine: &Engine) -> Result<Self> {
+    pub(crate) fn open(cache_dir: &Path, engine: &Engine, compiler: Compiler) -> Result<Self> {
         let failed = |err: std::io::Error| Error::Storage { message: format!("plugin cache: {err}") };
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -46,16 +49,16 @@ impl Artefacts {
         let folder = cache_dir.join(&engine_hash);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed)?;
         let key = read_or_make_key(cache_dir).map_err(failed)?;
-        Ok(Artefacts { folder, engine_hash, key, compiling: Mutex::new(()) })
+        Ok(Artefacts { folder, engine_hash, key, compiler, compiling: Mutex::new(()) })
     }
 
-    /// The component with this digest, from the cache or compiled. The error is what is wrong with the component.
+    /// The component with this digest, from the cache or compiled.
     pub(crate) fn load(
         &self,
         engine: &Engine,
         digest: &str,
         wasm: &[u8],
-    ) -> Result<(Component, Origin), String> {
+    ) -> Result<(Component, Origin), CompileFault> {
         if let Some(component) = self.find(engine, digest) {
             return Ok((component, Origin::Cached));
         }
@@ -64,15 +67,15 @@ impl Artefacts {
         if let Some(component) = self.find(engine, digest) {
             return Ok((component, Origin::Cached));
         }
-        let code = compile(engine, wasm)?;
+        tracing::debug!(digest, "compiling a component");
+        let code = self.compiler.compile(wasm)?;
         if let Err(err) = self.keep(digest, &code) {
             tracing::warn!(
                 "cannot keep a compiled plugin, it will be compiled again at the next start: {err}"
             );
-            let component = Component::from_binary(engine, wasm).map_err(|err| format!("{err:#}"))?;
-            return Ok((component, Origin::Compiled));
+            return Ok((copy(engine, &code).map_err(CompileFault::Invalid)?, Origin::Compiled));
         }
-        let component = map(engine, &self.paths(digest).0)?;
+        let component = map(engine, &self.paths(digest).0).map_err(CompileFault::Invalid)?;
         Ok((component, Origin::Compiled))
     }
 
@@ -84,11 +87,10 @@ impl Artefacts {
     pub(crate) fn find(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let (code_path, tag_path) = self.paths(digest);
         let tag = fs::read_to_string(&tag_path).ok()?;
-        let code = fs::read(&code_path).ok()?;
+        let code = fs::File::open(&code_path).ok()?;
         let tag = blake3::Hash::from_hex(tag.trim()).ok();
         // Comparing hashes takes the same time wherever they differ.
-        let component = if tag == Some(self.tag(digest, &code)) {
-            drop(code);
+        let component = if tag.is_some() && tag == self.tag(digest, code).ok() {
             map(engine, &code_path)
                 .inspect_err(|why| tracing::warn!("a compiled plugin cannot be used: {why}"))
                 .ok()
@@ -108,20 +110,15 @@ impl Artefacts {
     fn keep(&self, digest: &str, code: &[u8]) -> std::io::Result<()> {
         let (code_path, tag_path) = self.paths(digest);
         write_whole(&code_path, code)?;
-        write_whole(&tag_path, self.tag(digest, code).to_hex().as_bytes())
+        write_whole(&tag_path, self.tag(digest, code)?.to_hex().as_bytes())
     }
 
-    fn tag(&self, digest: &str, code: &[u8]) -> blake3::Hash {
+    fn tag(&self, digest: &str, code: impl Read) -> std::io::Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         // Both are of fixed length.
-        hasher.update(self.engine_hash.as_bytes()).update(digest.as_bytes()).update(code);
-        hasher.finalize()
+        hasher.update(self.engine_hash.as_bytes()).update(digest.as_bytes());
+        Ok(hasher.update_reader(code)?.finalize())
     }
-}
-
-/// Compiles in this process, in parallel. The one place to change when a child process with limits does it.
-fn compile(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
-    engine.precompile_component(wasm).map_err(|err| format!("{err:#}"))
 }
 
 /// Fails when it was made for another engine or processor, or needs more than the pool of instances gives.
@@ -130,6 +127,14 @@ fn map(engine: &Engine, path: &Path) -> Result<Component, String> {
     // SAFETY: the file carries a tag made with our key, so this program wrote it from wasmtime's own output; the
     // folder belongs to the owner alone, and files in it are replaced by renaming and never changed in place.
     let component = unsafe { Component::deserialize_file(engine, path) };
+    component.map_err(|err| format!("{err:#}"))
+}
+
+/// Where the cache cannot be written.
+fn copy(engine: &Engine, code: &[u8]) -> Result<Component, String> {
+    #[expect(unsafe_code, reason = "native code cannot be checked by the compiler")]
+    // SAFETY: the compiler of this program made it just now.
+    let component = unsafe { Component::deserialize(engine, code) };
     component.map_err(|err| format!("{err:#}"))
 }
 
@@ -189,8 +194,8 @@ mod tests {
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn open(dir: &Path) -> (Engine, Artefacts) {
-        let engine = Engine::default();
-        let artefacts = Artefacts::open(dir, &engine).unwrap();
+        let engine = crate::engine::new(&crate::Limits::default()).unwrap();
+        let artefacts = Artefacts::open(dir, &engine, Compiler::Here).unwrap();
         (engine, artefacts)
     }
 

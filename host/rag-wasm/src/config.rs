@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Kind;
+use crate::{Compiler, Kind};
 
 const MIB: usize = 1 << 20;
 
@@ -17,17 +17,20 @@ pub struct WasmConfig {
     pub cache_dir: PathBuf,
     /// Folder of the components that knowledge bases mean by their digest; none keeps none.
     pub shelf_dir: Option<PathBuf>,
+    /// Who compiles components that are not in the cache.
+    pub compiler: Compiler,
     pub limits: Limits,
 }
 
 impl WasmConfig {
     /// All processors but one, and the default limits.
-    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
+    pub fn new(cache_dir: impl Into<PathBuf>, compiler: Compiler) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         WasmConfig {
             threads: processors.saturating_sub(1).max(1),
             cache_dir: cache_dir.into(),
             shelf_dir: None,
+            compiler,
             limits: Limits::default(),
         }
     }

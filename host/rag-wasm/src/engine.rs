@@ -36,7 +36,8 @@ pub(crate) fn new(limits: &Limits) -> Result<Engine> {
     }
 }
 
-fn base() -> Config {
+/// What compiled code depends on; the pool is not part of it.
+pub(crate) fn base() -> Config {
     let mut config = Config::new();
     config
         .concurrency_support(false)

@@ -120,7 +120,7 @@ impl PluginHost {
     /// Starts the engine, its threads and the cache; loads nothing.
     pub fn new(config: WasmConfig) -> Result<Arc<Self>> {
         let runner = Arc::new(Runner::new(config.threads, config.limits)?);
-        let artefacts = Artefacts::open(&config.cache_dir, &runner.engine)?;
+        let artefacts = Artefacts::open(&config.cache_dir, &runner.engine, config.compiler)?;
         let shelf = config.shelf_dir.as_deref().map(Shelf::open).transpose()?;
         Ok(Arc::new(PluginHost { runner, artefacts, shelf, installed: RwLock::default() }))
     }

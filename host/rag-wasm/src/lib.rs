@@ -1,7 +1,7 @@
 //! Turns a .wasm component into an implementation of a port and keeps it inside its bounds.
 //!
 //! `PluginHost` loads components and makes ports of them. A file passes `admit` (is it a plugin?), which compiles it
-//! through `artefact` and links it through `link`. A port (`parser`, `chunker`, `store`, `retriever`, `connector`) takes an
+//! through `artefact` and `compile` and links it through `link`. A port (`parser`, `chunker`, `store`, `retriever`, `connector`) takes an
 //! `instance` — fresh for each document, or warm from `lanes` — and calls it on the threads of `runner` under the limits
 //! of `config`: `meter` counts processor time, `ticker` makes the guest give way to be counted, `state` bounds memory,
 //! `check` judges what comes back, and `fault` says what went wrong. Host functions are in `imports`.
@@ -11,6 +11,7 @@ mod artefact;
 mod bindings;
 mod check;
 mod chunker;
+mod compile;
 mod config;
 mod connector;
 mod convert;
@@ -35,6 +36,7 @@ mod versions;
 mod worlds;
 
 pub use artefact::Origin;
+pub use compile::{Compile, CompileFault, Compiler, compile_component};
 pub use config::{KindLimits, Limits, WasmConfig};
 pub use host::{Kind, Loaded, ParserImports, PluginHost, RetrieverImports, StoreImports};
 pub use timing::Step;

@@ -21,6 +21,7 @@ use rag_wasm::{PluginHost, WasmConfig};
 use tokio::sync::Notify;
 
 use crate::bindings::PluginBindings;
+use crate::compile;
 use crate::config::Config;
 use crate::egress::{Egress, SystemLookup};
 use crate::grants::GrantBook;
@@ -101,7 +102,7 @@ pub(crate) fn load_plugins(config: &Config, data_dir: &Path) -> Result<Arc<Plugi
         threads: config.plugin_threads(),
         limits: config.plugins.limits.clone(),
         shelf_dir: Some(data_dir.join("components")),
-        ..WasmConfig::new(data_dir.join("plugin-cache"))
+        ..WasmConfig::new(data_dir.join("plugin-cache"), compile::compiler(&config.plugins.compile))
     })?;
     if !dir.is_dir() {
         bail!(

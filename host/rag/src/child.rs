@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ const STDERR_BYTES_MAX: u64 = 16 << 10;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) time: Duration,
+    /// Processor time of all its threads, in whole seconds; the net under `time`.
+    pub(crate) cpu: Duration,
     /// Address space, in bytes.
     pub(crate) memory_bytes: u64,
     pub(crate) output_bytes: u64,
@@ -32,8 +34,9 @@ pub(crate) enum Fault {
     Time(Duration),
     #[error("it wrote more than {0} bytes")]
     Output(u64),
-    #[error("{0}")]
-    Failed(String),
+    /// The last line that it wrote about it.
+    #[error("{status}: {message}")]
+    Failed { status: ExitStatus, message: String },
     #[error("nobody waits for it any more")]
     Cancelled,
 }
@@ -48,7 +51,9 @@ pub(crate) fn run(
     cancelled: &AtomicBool,
 ) -> Result<Vec<u8>, Fault> {
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("OMP_THREAD_LIMIT", "1").env("LC_ALL", "C.UTF-8");
+    command.args(arguments).env_clear().env("LC_ALL", "C.UTF-8");
+    // Threads of text recognition and of the compiler.
+    command.env("OMP_THREAD_LIMIT", "1").env("RAYON_NUM_THREADS", "2");
     for name in ["PATH", "TESSDATA_PREFIX", "LD_LIBRARY_PATH"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -77,8 +82,9 @@ pub(crate) fn run(
     }
     if !status.success() {
         let words = String::from_utf8_lossy(&complaints);
-        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
-        return Err(Fault::Failed(format!("{status}: {}", last.trim())));
+        let last = words.lines().rev().find(|line| !line.trim().is_empty() && !line.starts_with("note: "));
+        let last = last.unwrap_or("no reason given");
+        return Err(Fault::Failed { status, message: last.trim().to_owned() });
     }
     Ok(output)
 }
@@ -88,8 +94,9 @@ fn limit(child: &Child, bounds: Bounds) -> std::io::Result<()> {
     let limit = |amount: u64| Rlimit { current: Some(amount), maximum: Some(amount) };
     prlimit(pid, Resource::As, limit(bounds.memory_bytes))?;
     prlimit(pid, Resource::Core, limit(0))?;
-    // Processor time as a second net under the wall clock.
-    prlimit(pid, Resource::Cpu, limit(bounds.time.as_secs().max(1) + 1))?;
+    // It is told first, and ended a second later.
+    let seconds = bounds.cpu.as_secs().max(1);
+    prlimit(pid, Resource::Cpu, Rlimit { current: Some(seconds), maximum: Some(seconds + 1) })?;
     Ok(())
 }
 
@@ -102,11 +109,7 @@ fn read(from: Option<impl Read>, bytes_max: u64) -> Vec<u8> {
     bytes
 }
 
-fn wait(
-    child: &mut Child,
-    time: Duration,
-    cancelled: &AtomicBool,
-) -> Result<std::process::ExitStatus, Fault> {
+fn wait(child: &mut Child, time: Duration, cancelled: &AtomicBool) -> Result<ExitStatus, Fault> {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait().map_err(Fault::Start)? {
@@ -141,8 +144,12 @@ mod tests {
         run(OsStr::new("/bin/sh"), &["-c", script], input.to_vec(), bounds, &AtomicBool::new(false))
     }
 
-    const WIDE: Bounds =
-        Bounds { time: Duration::from_secs(60), memory_bytes: 4 << 30, output_bytes: 1 << 20 };
+    const WIDE: Bounds = Bounds {
+        time: Duration::from_secs(60),
+        cpu: Duration::from_secs(60),
+        memory_bytes: 4 << 30,
+        output_bytes: 1 << 20,
+    };
 
     #[test]
     fn bytes_go_in_and_come_out() {
@@ -156,14 +163,14 @@ mod tests {
         let brief = Bounds { time: Duration::from_millis(50), ..WIDE };
         assert!(matches!(sh("while :; do :; done", b"", brief), Err(Fault::Time(_))));
         let narrow = Bounds { output_bytes: 100, ..WIDE };
-        assert!(matches!(sh("yes", b"", narrow), Err(Fault::Output(100) | Fault::Failed(_))));
+        assert!(matches!(sh("yes", b"", narrow), Err(Fault::Output(100) | Fault::Failed { .. })));
         let small = Bounds { memory_bytes: 64 << 20, ..WIDE };
         assert!(matches!(
             sh("x=$(head -c 200000000 /dev/zero | tr '\\0' x)", b"", small),
-            Err(Fault::Failed(_))
+            Err(Fault::Failed { .. })
         ));
         assert!(
-            matches!(sh("echo no >&2; exit 3", b"", WIDE), Err(Fault::Failed(why)) if why.ends_with("no"))
+            matches!(sh("echo no >&2; exit 3", b"", WIDE), Err(Fault::Failed { message, .. }) if message == "no")
         );
         let absent = run(OsStr::new("/no/such"), &[], Vec::new(), WIDE, &AtomicBool::new(false));
         assert!(matches!(absent, Err(Fault::Start(_))));

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use rag_core::relevance::{Floor, RelevanceMin};
 use serde::{Deserialize, Serialize};
 
+use crate::compile::CompileLimits;
+
 /// Identities of the encoder that the default floors were measured with begin so.
 const MEASURED_WITH: &str = "multilingual-e5-small@";
 /// Prefix of environment variables: `RWKV_RAG__SERVER__LISTEN` sets `server.listen`.
@@ -126,6 +128,8 @@ pub(crate) struct Plugins {
     pub(crate) http: Vec<outside::HttpGrant>,
     /// Databases that plugins may use.
     pub(crate) sql: Vec<outside::SqlGrant>,
+    /// Bounds of compiling a component.
+    pub(crate) compile: CompileLimits,
     /// Bounds of every call of a component.
     pub(crate) limits: rag_wasm::Limits,
 }
@@ -282,7 +286,8 @@ impl Config {
         let mut table = toml::Table::try_from(Config::default())?;
         merge(&mut table, given);
         let config: Config = toml::Value::Table(table).try_into().with_context(|| format!("in {shown}"))?;
-        no_zero("plugins.limits", &toml::Value::try_from(&config.plugins.limits)?)
+        no_zero("plugins.compile", &toml::Value::try_from(&config.plugins.compile)?)
+            .and_then(|()| no_zero("plugins.limits", &toml::Value::try_from(&config.plugins.limits)?))
             .with_context(|| format!("in {shown}"))?;
         Ok(config)
     }

@@ -7,6 +7,7 @@ mod child;
 mod cli;
 mod client;
 mod commands;
+mod compile;
 mod config;
 mod dropin;
 mod egress;
@@ -36,6 +37,9 @@ use config::Config;
 use logbook::LogBook;
 
 fn main() -> ExitCode {
+    if compile::is_asked() {
+        return compile::run();
+    }
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -115,6 +115,7 @@ impl Tesseract {
     fn run(&self, languages: &str, mode: &str, picture: Vec<u8>, cancelled: &AtomicBool) -> Result<String> {
         let bounds = Bounds {
             time: Duration::from_millis(self.config.timeout_ms),
+            cpu: Duration::from_millis(self.config.timeout_ms) + Duration::from_secs(1),
             memory_bytes: self.config.memory_bytes_max,
             output_bytes: OUTPUT_BYTES_MAX,
         };

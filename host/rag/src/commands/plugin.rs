@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{cell, list};
 use crate::client::Client;
+use crate::compile;
 use crate::config::Config;
 use crate::output;
 
@@ -44,8 +45,12 @@ fn rights(plugin: &Value) -> String {
 /// Loads a component outside the data folder, so that nothing of it stays.
 pub(crate) fn check(config: &Config, file: &Path, json: bool) -> Result<()> {
     let scratch = std::env::temp_dir().join(format!("rwkv-rag-check-{}", std::process::id()));
-    let host =
-        PluginHost::new(WasmConfig { threads: config.plugin_threads(), ..WasmConfig::new(scratch.clone()) })?;
+    let compiler = compile::compiler(&config.plugins.compile);
+    let host = PluginHost::new(WasmConfig {
+        threads: config.plugin_threads(),
+        limits: config.plugins.limits.clone(),
+        ..WasmConfig::new(scratch.clone(), compiler)
+    })?;
     let loaded = host.load_file(file);
     // The scratch folder is ours alone; when it cannot be removed the check still stands.
     let _ = fs_err::remove_dir_all(&scratch);

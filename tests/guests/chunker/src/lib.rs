@@ -73,6 +73,8 @@ impl chunker::Guest for Hostile {
 
             // Ends.
             "trap" => core::arch::wasm32::unreachable(),
+            "trap-on-pirates" if document.text.contains("pirate") => core::arch::wasm32::unreachable(),
+            "trap-on-pirates" => Ok(vec![chunk(0, end)]),
             "panic" => panic!("知识库 is full of eels"),
             "exit" => std::process::exit(3),
             "abort" => std::process::abort(),

@@ -30,6 +30,9 @@ impl retriever::Guest for Hostile {
             "loop" => loop {
                 black_box(());
             },
+            // Well until somebody asks the wrong thing.
+            "trap-on-pirates" if request.question.contains("pirate") => core::arch::wasm32::unreachable(),
+            "trap-on-pirates" => good(&request),
             "more-than-k" => Ok(outcome((0..=request.k).map(|n| ranked(&n.to_string(), 0.5)).collect())),
             "nan" => Ok(outcome(vec![ranked("a", f32::NAN)])),
             "twice" => Ok(outcome(vec![ranked("a", 0.5), ranked("a", 0.5)])),
