@@ -15,6 +15,7 @@ use rag_core::search::{Filter, Hit, Metric, Passage, Value};
 use rag_core::{Error, Result};
 
 use crate::filters::{Fields, passes};
+use crate::store_kit::{ranked, score};
 
 pub(crate) const DIM: usize = 16;
 /// Tokens that the embedder below reads.
@@ -156,23 +157,6 @@ pub(crate) struct MemoryIndex {
 struct Collection {
     shape: VectorCollection,
     rows: BTreeMap<String, (Vec<f32>, Fields)>,
-}
-
-/// Higher is nearer.
-pub(crate) fn score(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    match metric {
-        Metric::Dot => dot(a, b),
-        Metric::Cosine => dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()).max(f32::MIN_POSITIVE),
-        Metric::Euclidean => -a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt(),
-    }
-}
-
-/// Best first, ties by id, at most `k`.
-pub(crate) fn ranked(mut hits: Vec<Hit>, k: u32) -> Vec<Hit> {
-    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.chunk.cmp(&b.chunk)));
-    hits.truncate(k as usize);
-    hits
 }
 
 impl MemoryIndex {

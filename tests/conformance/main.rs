@@ -11,6 +11,7 @@ mod parsers;
 mod parsers_documents;
 mod random;
 mod retrievers;
+mod store_kit;
 mod stores;
 
 use std::collections::BTreeSet;
@@ -42,7 +43,9 @@ pub(crate) const ENTRIES: &[(&str, Kind)] = &[
     ("retrieve-mmr", Kind::Retriever),
     ("retrieve-multi-query", Kind::Retriever),
     ("retrieve-parent", Kind::Retriever),
+    ("store-chroma", Kind::VectorStore),
     ("store-local", Kind::VectorStore),
+    ("store-pgvector", Kind::VectorStore),
 ];
 
 fn tree() -> PathBuf {

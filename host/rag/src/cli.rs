@@ -149,6 +149,12 @@ pub(crate) enum Kb {
         /// Its settings as JSON
         #[arg(long, requires = "retriever")]
         retriever_settings: Option<String>,
+        /// Where vectors are kept, e.g. store-local, store-chroma, store-pgvector
+        #[arg(long)]
+        store: Option<String>,
+        /// Its settings as JSON
+        #[arg(long, requires = "store")]
+        store_settings: Option<String>,
         /// Do not rerank
         #[arg(long)]
         no_rerank: bool,

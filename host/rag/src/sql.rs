@@ -1,5 +1,7 @@
 //! PostgreSQL databases lent to plugins by name: one connection a grant, one statement a call, time and rows bounded.
 
+// Named, because tests/stores reads this file from its own folder.
+#[path = "sql/cell.rs"]
 mod cell;
 
 use std::collections::HashMap;

