@@ -1,4 +1,4 @@
-//! Parsers of documents: pages, Office files, sheets and PDF as the sandbox runs them; what is damaged, encrypted or
+//! Parsers of documents: pages, books, mail, Office files, sheets, data, code and PDF as the sandbox runs them; what is damaged, encrypted or
 //! something else is refused with a typed error, and a failing file is handed on at every read.
 
 use std::sync::Arc;
@@ -30,6 +30,8 @@ fn samples() -> Vec<Sample> {
     let slide = "<p:sld xmlns:p='p' xmlns:a='a'><p:sp><p:nvPr><p:ph type='title'/></p:nvPr><a:p><a:r><a:t>概览</a:t></a:r></a:p></p:sp></p:sld>";
     let slides = "<Relationships><Relationship Id='a' Type='x/slide' Target='slides/s.xml'/></Relationships>";
     let csv = "姓名,部门\n张三,研发\n";
+    let opf = "<package><manifest><item id='a' href='a.xhtml' media-type='application/xhtml+xml'/></manifest><spine><itemref idref='a'/></spine></package>";
+    let mail = "From: a@example.com\r\nSubject: =?utf-8?B?5pGY6KaB?=\r\n\r\n先备份。\r\n";
     let table = (BlockKind::Table, 0, "| 姓名 | 部门 |\n| --- | --- |\n| 张三 | 研发 |");
     let sample = |parser, media_type, bytes, blocks, page| Sample { parser, media_type, bytes, blocks, page };
     vec![
@@ -60,6 +62,57 @@ fn samples() -> Vec<Sample> {
         ),
         sample("parse-sheet", "text/csv", csv.as_bytes().to_vec(), vec![table], None),
         sample("parse-sheet", XLSX, workbook(), vec![table], Some(1)),
+        sample(
+            "parse-book",
+            "application/epub+zip",
+            zip(&[
+                ("META-INF/container.xml", "<container><rootfile full-path='a.opf'/></container>"),
+                ("a.opf", opf),
+                ("a.xhtml", "<html><title/><body><h1>第一章</h1><p>开端。</p></body></html>"),
+            ]),
+            vec![(BlockKind::Heading, 1, "第一章"), (BlockKind::Paragraph, 0, "开端。")],
+            None,
+        ),
+        sample(
+            "parse-mail",
+            "message/rfc822",
+            mail.as_bytes().to_vec(),
+            vec![
+                (BlockKind::Heading, 1, "摘要"),
+                (BlockKind::Paragraph, 0, "From: a@example.com"),
+                (BlockKind::Paragraph, 0, "先备份。"),
+            ],
+            None,
+        ),
+        sample(
+            "parse-rtf",
+            "application/rtf",
+            br"{\rtf1\ansi\ansicpg936{\stylesheet{\s1 heading 1;}}\pard\s1 \'d6\'aa\par\pard Words.\par}"
+                .to_vec(),
+            vec![(BlockKind::Heading, 1, "知"), (BlockKind::Paragraph, 0, "Words.")],
+            None,
+        ),
+        sample(
+            "parse-json",
+            "application/json",
+            "[{\"姓名\": \"张三\", \"年龄\": 3}, {}]".as_bytes().to_vec(),
+            vec![(BlockKind::Paragraph, 0, "姓名：张三；年龄：3")],
+            None,
+        ),
+        sample(
+            "parse-json",
+            "application/jsonl",
+            b"{\"a\": 1}\n{\"a\": 2, \"b\": true}\n".to_vec(),
+            vec![(BlockKind::Paragraph, 0, "a：1"), (BlockKind::Paragraph, 0, "a：2；b：true")],
+            None,
+        ),
+        sample(
+            "parse-code",
+            "text/x-source",
+            "use a;\n\nfn f() {\n    g()\n}\n".as_bytes().to_vec(),
+            vec![(BlockKind::Code, 0, "use a;"), (BlockKind::Code, 0, "fn f() {\n    g()\n}")],
+            None,
+        ),
         sample(
             "parse-pdf",
             "application/pdf",
@@ -113,13 +166,16 @@ async fn a_failing_file_is_handed_on() {
 
 #[tokio::test]
 async fn what_is_cut_off_or_something_else_is_refused() {
-    for sample in samples().into_iter().filter(|sample| !sample.media_type.starts_with("text/")) {
+    // Half a text, and half a mail, can still be read.
+    let whole = |sample: &Sample| !sample.media_type.starts_with("text/") && sample.parser != "parse-mail";
+    for sample in samples().into_iter().filter(whole) {
         let parser = host().parser(sample.parser, "{}", Default::default()).unwrap();
         let what = format!("{} {}", sample.parser, sample.media_type);
         let cut = &sample.bytes[..sample.bytes.len() / 2];
         let error = read(&parser, MemoryBlob::new(cut, sample.media_type)).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidInput, "{what}: {error}");
-        let error = read(&parser, MemoryBlob::new(b"plain words", sample.media_type)).await.unwrap_err();
+        let other = if sample.parser == "parse-json" { &b"\x7fELF\0"[..] } else { b"plain words" };
+        let error = read(&parser, MemoryBlob::new(other, sample.media_type)).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Unsupported, "{what}: {error}");
     }
     // An encrypted Office file is an OLE file around it.

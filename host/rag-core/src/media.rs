@@ -24,13 +24,18 @@ const XLSM: &str = "application/vnd.ms-excel.sheet.macroenabled.12";
 const XLS: &str = "application/vnd.ms-excel";
 const ODS: &str = "application/vnd.oasis.opendocument.spreadsheet";
 const EPUB: &str = "application/epub+zip";
+const MAIL: &str = "message/rfc822";
+const RTF: &str = "application/rtf";
+const JSON: &str = "application/json";
+const JSON_LINES: &str = "application/jsonl";
+const SOURCE: &str = "text/x-source";
 
 /// First bytes of formats that are never plain text, whatever the file is called.
 const MAGIC: &[(&[u8], &str)] = &[
     (b"%PDF-", "application/pdf"),
     (b"PK\x03\x04", ZIP),
     (b"PK\x05\x06", ZIP),
-    (b"{\\rtf", "application/rtf"),
+    (b"{\\rtf", RTF),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF8", "image/gif"),
@@ -55,9 +60,13 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("xhtml", HTML),
     ("csv", CSV),
     ("tsv", CSV),
-    ("json", "application/json"),
+    ("json", JSON),
+    ("jsonl", JSON_LINES),
+    ("ndjson", JSON_LINES),
+    ("eml", MAIL),
     ("pdf", "application/pdf"),
-    ("rtf", "application/rtf"),
+    ("rtf", RTF),
+    ("zip", ZIP),
     ("docx", DOCX),
     ("docm", DOCM),
     ("pptx", PPTX),
@@ -69,10 +78,45 @@ const EXTENSIONS: &[(&str, &str)] = &[
     ("epub", EPUB),
 ];
 
+/// Extensions of source code and of settings. Text all of them; which language it is `parse-code` tells.
+const SOURCES: &str = " asm bash bat c cc cfg cjs clj cljs cmake cmd conf cpp cs css cts cu cuh cxx dart erl ex exs f f90 \
+    fs glsl go gradle graphql groovy h hh hpp hrl hs hxx ini java jl js jsx kt kts less lua m mjs ml mli mm mts nix php pl pm \
+    properties proto ps1 py pyi r rb rs s scala scss sh sol sql svelte swift tcl tex toml ts tsx vue wgsl wit yaml yml zig zsh ";
+/// Source files that have a name and no extension.
+const SOURCE_NAMES: &[&str] = &["dockerfile", "makefile", "cmakelists.txt"];
+
+/// Other names that browsers and systems give to media types.
+const ALIASES: &[(&str, &str)] = &[
+    ("text/x-markdown", MARKDOWN),
+    ("text/rtf", RTF),
+    ("text/json", JSON),
+    ("application/x-ndjson", JSON_LINES),
+    ("application/x-jsonlines", JSON_LINES),
+    ("application/jsonlines", JSON_LINES),
+    ("application/x-zip-compressed", ZIP),
+    ("application/x-zip", ZIP),
+    ("text/tab-separated-values", CSV),
+    ("application/javascript", SOURCE),
+    ("application/x-javascript", SOURCE),
+    ("application/typescript", SOURCE),
+    ("application/x-sh", SOURCE),
+    ("application/x-python-code", SOURCE),
+    ("application/x-httpd-php", SOURCE),
+    ("application/sql", SOURCE),
+    ("application/toml", SOURCE),
+    ("application/yaml", SOURCE),
+    ("application/x-yaml", SOURCE),
+    ("text/javascript", SOURCE),
+    ("text/css", SOURCE),
+    ("text/yaml", SOURCE),
+    // What systems take .ts for.
+    ("video/mp2t", SOURCE),
+    ("video/vnd.dlna.mpeg-tts", SOURCE),
+];
+
 /// The media type of a file. Content wins over the name: a program called `notes.txt` is a program.
 pub fn sniff(name: &str, head: &[u8]) -> &'static str {
-    let extension = name.rsplit_once('.').map(|(_, e)| e.to_ascii_lowercase()).unwrap_or_default();
-    let by_name = EXTENSIONS.iter().find(|(e, _)| *e == extension).map(|(_, media)| *media);
+    let by_name = by_name(name);
     if let Some((_, media)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
         // Office files and books are zip archives, those of Office 97 are OLE files: there the name tells more.
         return match by_name {
@@ -85,9 +129,40 @@ pub fn sniff(name: &str, head: &[u8]) -> &'static str {
     }
     by_name.unwrap_or_else(|| match looks_like_text(head) {
         true if looks_like_html(head) => HTML,
+        true if looks_like_mail(head) => MAIL,
+        true if head.starts_with(b"#!") => SOURCE,
         true => TEXT,
         false => OCTETS,
     })
+}
+
+fn by_name(name: &str) -> Option<&'static str> {
+    let file = name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    if SOURCE_NAMES.contains(&file.as_str()) {
+        return Some(SOURCE);
+    }
+    let (_, extension) = file.rsplit_once('.')?;
+    let known = EXTENSIONS.iter().find(|(e, _)| *e == extension).map(|(_, media)| *media);
+    let is_source = || !extension.is_empty() && SOURCES.split_whitespace().any(|one| one == extension);
+    known.or_else(|| is_source().then_some(SOURCE))
+}
+
+/// Two headers of a mail at the start, one of which every mail has.
+fn looks_like_mail(head: &[u8]) -> bool {
+    const NAMES: [&[u8]; 8] = [
+        b"received:",
+        b"return-path:",
+        b"delivered-to:",
+        b"from:",
+        b"message-id:",
+        b"mime-version:",
+        b"date:",
+        b"subject:",
+    ];
+    let head = head.to_ascii_lowercase();
+    let is_one = |line: &&[u8]| NAMES.iter().any(|name| line.starts_with(name));
+    let lines: Vec<&[u8]> = head.split(|byte| *byte == b'\n').take_while(|line| line.len() > 1).collect();
+    lines.first().is_some_and(is_one) && lines.iter().filter(|line| is_one(line)).count() >= 3
 }
 
 /// Books and OpenDocument files begin with an entry `mimetype` that holds it as it is.
@@ -108,7 +183,13 @@ fn looks_like_html(head: &[u8]) -> bool {
 /// The type itself without parameters, when it is one that a parser could know; `sniff` decides otherwise.
 pub fn known(media_type: &str) -> Option<&str> {
     let bare = media_type.split(';').next().unwrap_or_default().trim();
-    (bare.contains('/') && bare != OCTETS && bare != "application/x-www-form-urlencoded").then_some(bare)
+    if let Some((_, known)) = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(bare)) {
+        return Some(known);
+    }
+    // `text/x-python` and its like: the name of the file says more.
+    let is_told_by_name =
+        bare == OCTETS || bare == "application/x-www-form-urlencoded" || bare.starts_with("text/x-");
+    (bare.contains('/') && (!is_told_by_name || bare == SOURCE)).then_some(bare)
 }
 
 /// A document's name as people may give it: relative, `/`-separated, without control characters or `..`.
@@ -165,7 +246,29 @@ mod tests {
         check("a.msi", ole, OLE);
         check("page", b"\n<!DOCTYPE HTML><p>", HTML);
         check("letter", b"{\\rtf1 x}", "application/rtf");
-        check("main.RS", b"fn main() {}", TEXT);
+        check("main.RS", b"fn main() {}", SOURCE);
+        check("a/Dockerfile", b"FROM x", SOURCE);
+        check("run", b"#!/bin/sh\n", SOURCE);
+        check("数据.jsonl", b"{}", JSON_LINES);
+        check("a.zip", b"PK\x03\x04rest", ZIP);
+        check("信.EML", b"From: a", MAIL);
+        check("saved", b"Return-Path: <a>\r\nFrom: a\r\nSubject: b\r\n\r\n", MAIL);
+        check("notes", b"From: here\n\nSubject: b\nDate: c", TEXT);
+    }
+
+    #[test]
+    fn other_names_of_media_types_are_known() {
+        for (given, known_as) in [
+            ("application/x-zip-compressed", Some(ZIP)),
+            ("Text/JavaScript; charset=utf-8", Some(SOURCE)),
+            ("text/x-source", Some(SOURCE)),
+            ("text/x-python", None),
+            ("application/octet-stream", None),
+            ("text/plain", Some(TEXT)),
+            ("nonsense", None),
+        ] {
+            assert_eq!(known(given), known_as, "{given}");
+        }
     }
 
     #[test]

@@ -144,6 +144,24 @@ fn broken(failure: &RefCell<Option<HostError>>, error: &std::io::Error) -> DocEr
     }
 }
 
+/// A target relative to a folder: `../slides/a.xml` from `ppt/notes` is `ppt/slides/a.xml`.
+pub fn resolve(folder: &str, target: &str) -> String {
+    if let Some(absolute) = target.strip_prefix('/') {
+        return absolute.to_owned();
+    }
+    let mut path: Vec<&str> = folder.split('/').filter(|step| !step.is_empty()).collect();
+    for step in target.split('/') {
+        match step {
+            ".." => {
+                path.pop();
+            }
+            "." | "" => {}
+            step => path.push(step),
+        }
+    }
+    path.join("/")
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Cursor, Write};
@@ -197,5 +215,13 @@ mod tests {
         let mut damaged = bytes.clone();
         damaged[40] ^= 0xff;
         assert!(open(&damaged).and_then(|mut archive| archive.part("a")).is_err());
+    }
+
+    #[test]
+    fn targets_resolve_within_the_archive() {
+        assert_eq!(resolve("ppt/slides", "../notesSlides/n1.xml"), "ppt/notesSlides/n1.xml");
+        assert_eq!(resolve("ppt", "slides/s1.xml"), "ppt/slides/s1.xml");
+        assert_eq!(resolve("word", "/word/footnotes.xml"), "word/footnotes.xml");
+        assert_eq!(resolve("a", "../../../etc/passwd"), "etc/passwd");
     }
 }

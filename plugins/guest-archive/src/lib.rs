@@ -3,5 +3,5 @@
 mod archive;
 mod xml;
 
-pub use archive::{Archive, Entry};
+pub use archive::{Archive, Entry, resolve};
 pub use xml::{Element, Event, Xml, decode};

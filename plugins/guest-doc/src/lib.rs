@@ -7,6 +7,7 @@ mod block;
 mod component;
 mod error;
 mod file;
+mod lines;
 mod ocr;
 mod session;
 pub mod table;
@@ -17,6 +18,7 @@ pub use block::{Area, Block, Kind, Summary};
 pub use component::{Component, Exports, bindings};
 pub use error::{DocError, HostError, Result};
 pub use file::{File, FileReader, Memory, read_all};
+pub use lines::{FileLines, TextFile, lines};
 pub use ocr::{Image, NoOcr, Ocr, OcrLine, join_lines};
 pub use session::{Document, Session};
 

@@ -9,6 +9,7 @@ use guest_settings::Settings;
 
 use crate::charset::decode;
 use crate::tree::Tree;
+use crate::xhtml::from_xhtml;
 use crate::{blocks, main_content};
 
 /// Bytes of one page.
@@ -33,7 +34,8 @@ pub fn open(file: Rc<dyn File>, _: Rc<dyn Ocr>, settings: &str) -> Result<Box<dy
         return Err(DocError::unsupported("the file is not HTML: it holds binary data"));
     }
     let (html, encoding) = decode(&bytes, None);
-    let mut page = page(&html, whole_page)?;
+    let is_xml = file.media_type() == "application/xhtml+xml" || html.trim_start().starts_with("<?xml");
+    let mut page = page(&if is_xml { from_xhtml(&html) } else { html }, whole_page)?;
     page.summary.add("encoding", &encoding.to_ascii_lowercase());
     Ok(Box::new(Read { blocks: page.blocks.into(), summary: page.summary }))
 }

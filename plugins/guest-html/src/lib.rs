@@ -8,6 +8,8 @@ mod main_content;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod xhtml;
 
 pub use charset::decode;
 pub use document::{HTML_BYTES_MAX, Page, open, page};
+pub use xhtml::from_xhtml;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use guest_archive::{Archive, Event, Xml};
+use guest_archive::{Archive, Event, Xml, resolve};
 use guest_doc::{DocError, Result, Summary};
 
 /// Refuses settings: Office parsers have none.
@@ -58,35 +58,4 @@ pub(crate) fn relations(archive: &mut Archive, part: &str) -> Result<HashMap<Str
         }
     }
     Ok(relations)
-}
-
-/// A target relative to a folder: `../slides/a.xml` from `ppt/notes` is `ppt/slides/a.xml`.
-fn resolve(folder: &str, target: &str) -> String {
-    if let Some(absolute) = target.strip_prefix('/') {
-        return absolute.to_owned();
-    }
-    let mut path: Vec<&str> = folder.split('/').filter(|step| !step.is_empty()).collect();
-    for step in target.split('/') {
-        match step {
-            ".." => {
-                path.pop();
-            }
-            "." | "" => {}
-            step => path.push(step),
-        }
-    }
-    path.join("/")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_resolve_within_the_archive() {
-        assert_eq!(resolve("ppt/slides", "../notesSlides/n1.xml"), "ppt/notesSlides/n1.xml");
-        assert_eq!(resolve("ppt", "slides/s1.xml"), "ppt/slides/s1.xml");
-        assert_eq!(resolve("word", "/word/footnotes.xml"), "word/footnotes.xml");
-        assert_eq!(resolve("a", "../../../etc/passwd"), "etc/passwd");
-    }
 }

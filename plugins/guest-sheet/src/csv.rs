@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use guest_doc::{Block, DocError, Document, File, HostError, Ocr, Result, Summary};
-use guest_text::{Lines, Source, TextError};
+use guest_doc::{Block, DocError, Document, File, FileLines, Ocr, Result, Summary, lines};
 
 use crate::grid::{Grid, Row};
 use crate::settings::Settings;
@@ -16,7 +15,7 @@ const SAMPLE_RECORDS: usize = 20;
 /// Opens a csv file.
 pub fn open(file: Rc<dyn File>, _: Rc<dyn Ocr>, settings: &str) -> Result<Box<dyn Document>> {
     let settings = Settings::parse(settings)?;
-    let lines = Lines::open(Text(file), None).map_err(failed)?;
+    let lines = lines(file)?;
     let grid = Grid::new(settings.mode, None, None);
     let mut csv = Csv { lines, grid, waiting: Vec::new(), separator: ',' };
     while csv.waiting.len() < SAMPLE_RECORDS {
@@ -29,7 +28,7 @@ pub fn open(file: Rc<dyn File>, _: Rc<dyn Ocr>, settings: &str) -> Result<Box<dy
 }
 
 struct Csv {
-    lines: Lines<Text>,
+    lines: FileLines,
     grid: Grid,
     /// Records read to judge the separator, the next one last.
     waiting: Vec<(u32, String)>,
@@ -63,7 +62,7 @@ impl Csv {
     fn record(&mut self) -> Result<Option<(u32, String)>> {
         let mut record: Option<(u32, String)> = None;
         let mut is_open = false;
-        while let Some(line) = self.lines.next().map_err(failed)? {
+        while let Some(line) = self.lines.next()? {
             let (number, text) = record.get_or_insert_with(|| (line.number, String::new()));
             if line.begins && !text.is_empty() {
                 text.push('\n');
@@ -134,26 +133,4 @@ fn split(record: &str, separator: char) -> Vec<String> {
         }
     }
     fields
-}
-
-struct Text(Rc<dyn File>);
-
-impl Source for Text {
-    type Error = HostError;
-
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-
-    fn read_at(&self, offset: u64, len: u32) -> Result<Vec<u8>, HostError> {
-        self.0.read_at(offset, len)
-    }
-}
-
-fn failed(error: TextError<HostError>) -> DocError {
-    match error {
-        TextError::Source(error) => DocError::Host(error),
-        TextError::NotText(message) => DocError::Unsupported(message),
-        TextError::Damaged(message) => DocError::Invalid(message),
-    }
 }
