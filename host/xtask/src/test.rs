@@ -79,7 +79,11 @@ pub(crate) fn run(project: &Project, names: &[String]) -> Result<()> {
         report.push(format!("{:12} {word:7} {seconds:7.1} s", step.name));
         println!("-- {}: {word} in {seconds:.1} s", step.name);
     }
-    println!("\n{}\n\n{} passed, {} failed", report.join("\n"), tally.passed, tally.failed);
+    println!("\n{}", report.join("\n"));
+    if !tally.names.is_empty() {
+        println!("\nfailed:\n  {}", tally.names.join("\n  "));
+    }
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 {
         bail!("the tests failed");
     }

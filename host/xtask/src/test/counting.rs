@@ -13,6 +13,8 @@ use crate::shell;
 pub(super) struct Tally {
     pub(super) passed: u64,
     pub(super) failed: u64,
+    /// Of those that failed and have one, in the order of their failures.
+    pub(super) names: Vec<String>,
 }
 
 impl Tally {
@@ -29,6 +31,7 @@ impl Tally {
         }
         self.passed += own.passed;
         self.failed += own.failed;
+        self.names.append(&mut own.names);
         outcome
     }
 }
@@ -64,6 +67,7 @@ fn run_into(
     let counted = counted.into_inner().unwrap_or_else(PoisonError::into_inner);
     tally.passed += counted.passed;
     tally.failed += counted.failed;
+    tally.names.extend(counted.names);
     let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
@@ -76,14 +80,36 @@ fn pass_on(from: impl Read, mut to: impl Write, counted: &Mutex<Tally>) -> Resul
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         to.write_all(&line)?;
-        if let Some((passed, failed)) = counts(&String::from_utf8_lossy(&line)) {
-            let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
-            counted.passed += passed;
-            counted.failed += failed;
-        }
+        note(&String::from_utf8_lossy(&line), &mut counted.lock().unwrap_or_else(PoisonError::into_inner));
         line.clear();
     }
     Ok(())
+}
+
+fn note(line: &str, counted: &mut Tally) {
+    if let Some((passed, failed)) = counts(line) {
+        counted.passed += passed;
+        counted.failed += failed;
+    }
+    // The nextest runner tells each failure twice.
+    if let Some(name) = failure(line).filter(|name| !counted.names.contains(name)) {
+        counted.names.push(name);
+    }
+}
+
+/// The test that a line of `cargo test` or `cargo nextest` tells the failure of.
+fn failure(line: &str) -> Option<String> {
+    let plain = line.trim();
+    if let Some(name) = plain.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+        return Some(name.to_owned());
+    }
+    let (status, rest) = plain.split_once(" [")?;
+    let failed = matches!(status, "FAIL" | "TIMEOUT" | "ABORT") || status.starts_with("SIG");
+    let (_, name) = rest.split_once("] ").filter(|_| failed)?;
+    // Between time and name stands the test's number.
+    let name = name.trim_start();
+    let name = name.split_once(") ").filter(|_| name.starts_with('(')).map_or(name, |(_, name)| name);
+    Some(format!("{name} ({status})"))
 }
 
 /// (passed, failed) when the line is the closing one of `cargo test` or `cargo nextest`.
@@ -120,6 +146,23 @@ mod tests {
         check("the log says: 3 passed, 0 failed", None);
     }
 
+    #[test]
+    fn failures_are_named() {
+        let check = |line, expected: Option<&str>| assert_eq!(failure(line).as_deref(), expected, "{line}");
+        check("test page::opens ... FAILED\n", Some("page::opens"));
+        check(
+            "        FAIL [   0.004s] (12/90) rag-core ask::tests::cites\n",
+            Some("rag-core ask::tests::cites (FAIL)"),
+        );
+        check(
+            "     TIMEOUT [ 120.001s] (───) rag-tune jobs::tests::ends\n",
+            Some("rag-tune jobs::tests::ends (TIMEOUT)"),
+        );
+        check("  SIGSEGV [   1.0s] rag-engine a", Some("rag-engine a (SIGSEGV)"));
+        check("        SLOW [> 30.000s] (───) rag-tune jobs::tests::ends", None);
+        check("test page::opens ... ok", None);
+    }
+
     fn run_script(script: &str, tally: &mut Tally) -> (Result<()>, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let outcome = run_into(Command::new("sh").args(["-c", script]), tally, &mut out, &mut err);
@@ -133,7 +176,7 @@ mod tests {
             "echo 'test result: ok. 2 passed; 0 failed'; echo 'test result: ok. 3 passed; 0 failed' >&2";
         let (outcome, out, err) = run_script(script, &mut tally);
         outcome.unwrap();
-        assert_eq!(tally, Tally { passed: 5, failed: 0 });
+        assert_eq!(tally, Tally { passed: 5, ..Tally::default() });
         assert_eq!(out, "test result: ok. 2 passed; 0 failed\n");
         assert_eq!(err, "test result: ok. 3 passed; 0 failed\n");
     }
@@ -142,12 +185,18 @@ mod tests {
     fn a_step_always_counts() {
         let mut tally = Tally::default();
         tally.step(|_| Ok(())).unwrap();
-        assert_eq!(tally, Tally { passed: 1, failed: 0 });
+        assert_eq!(tally, Tally { passed: 1, ..Tally::default() });
         tally.step(|own| run_script("exit 1", own).0).unwrap_err();
-        assert_eq!(tally, Tally { passed: 1, failed: 1 });
+        assert_eq!(tally, Tally { passed: 1, failed: 1, names: vec![] });
         tally
-            .step(|own| run_script("echo 'test result: FAILED. 4 passed; 2 failed'; exit 1", own).0)
+            .step(|own| {
+                run_script(
+                    "echo 'test a::b ... FAILED'; echo 'test result: FAILED. 4 passed; 2 failed'; exit 1",
+                    own,
+                )
+                .0
+            })
             .unwrap_err();
-        assert_eq!(tally, Tally { passed: 5, failed: 3 });
+        assert_eq!(tally, Tally { passed: 5, failed: 3, names: vec!["a::b".to_owned()] });
     }
 }
