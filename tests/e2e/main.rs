@@ -11,4 +11,5 @@ mod pictures;
 mod power_cut;
 mod rollback;
 mod swap;
+mod tune;
 mod web;

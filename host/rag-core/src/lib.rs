@@ -29,6 +29,7 @@ pub mod script;
 pub mod search;
 pub mod section;
 pub mod sentence;
+pub mod time;
 
 pub use error::{Error, ErrorCode, Result};
 pub use rag::Rag;

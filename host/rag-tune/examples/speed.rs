@@ -29,6 +29,8 @@ fn main() -> Result<()> {
         vocabulary,
         threads: 2,
         queue_max: 1,
+        wandb: None,
+        tracker: None,
     })?;
     // Documents longer than the context, so that no row is padding.
     let words = "春天来了，河边的柳树发芽了。The quick brown fox jumps over the lazy dog. ";

@@ -4,6 +4,7 @@
 //! its checkpoints and results. What was running when the process ended is queued again at the next start and goes on
 //! from its last checkpoint.
 
+mod curves;
 mod data;
 mod kept;
 mod run;
@@ -24,6 +25,7 @@ use rag_engine::rwkv::Config;
 use rag_engine::tokenizer::Tokenizer;
 
 use crate::files::storage;
+use crate::tracker::Tracker;
 use crate::training::now_ms;
 use crate::{estimate, merge, settings, training};
 
@@ -48,6 +50,10 @@ pub struct TunerConfig {
     pub threads: usize,
     /// Jobs that wait at most.
     pub queue_max: usize,
+    /// Project of the folders that wandb's client can upload; none writes none.
+    pub wandb: Option<String>,
+    /// Who follows trainings elsewhere.
+    pub tracker: Option<Arc<dyn Tracker>>,
 }
 
 /// Trains in this process. Dropping it ends its thread: a running job writes a checkpoint first and goes on at the

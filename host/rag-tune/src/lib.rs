@@ -8,14 +8,18 @@ mod estimate;
 mod files;
 pub mod jobs;
 pub mod merge;
+mod protobuf;
 mod saved;
 mod settings;
 mod sidecar;
 mod tensorboard;
 #[cfg(test)]
 mod testing;
+pub mod tracker;
 mod training;
+mod wandb;
 
 pub use cpu::frozen::Precision;
 pub use dataset::{DatasetError, Settings, Summary, make_data};
 pub use jobs::{Tuner, TunerConfig};
+pub use tracker::Tracker;

@@ -11,6 +11,7 @@ use rag_core::Result;
 use rag_core::ports::TunePoint;
 
 use crate::files::storage;
+use crate::protobuf;
 
 /// Appends to one event file.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl EventFile {
         fs_err::create_dir_all(&dir).map_err(|e| storage(&dir, e))?;
         let path = dir.join(format!("events.out.tfevents.{:010}.rwkv-rag.{step}", time_ms / 1_000));
         let mut event = wall_time(time_ms);
-        field(&mut event, 3, b"brain.Event:2");
+        protobuf::bytes(&mut event, 3, b"brain.Event:2");
         let file = EventFile { path };
         file.append(&event)?;
         Ok(file)
@@ -43,15 +44,13 @@ impl EventFile {
         ];
         for (tag, value) in values {
             let mut entry = Vec::new();
-            field(&mut entry, 1, tag.as_bytes());
-            entry.push(2 << 3 | 5);
-            entry.extend((value as f32).to_le_bytes());
-            field(&mut summary, 1, &entry);
+            protobuf::bytes(&mut entry, 1, tag.as_bytes());
+            protobuf::float(&mut entry, 2, value as f32);
+            protobuf::bytes(&mut summary, 1, &entry);
         }
         let mut event = wall_time(point.time_ms);
-        event.push(2 << 3);
-        varint(&mut event, point.step);
-        field(&mut event, 5, &summary);
+        protobuf::integer(&mut event, 2, point.step);
+        protobuf::bytes(&mut event, 5, &summary);
         self.append(&event)
     }
 
@@ -66,24 +65,9 @@ impl EventFile {
 }
 
 fn wall_time(time_ms: i64) -> Vec<u8> {
-    let mut event = vec![1 << 3 | 1];
-    event.extend((time_ms as f64 / 1_000.0).to_le_bytes());
+    let mut event = Vec::new();
+    protobuf::double(&mut event, 1, time_ms as f64 / 1_000.0);
     event
-}
-
-/// A field of bytes.
-fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    out.push(number << 3 | 2);
-    varint(out, bytes.len() as u64);
-    out.extend(bytes);
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 /// Rotated and shifted, so that a checksum of data with checksums in it stays one.

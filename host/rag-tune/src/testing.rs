@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rag_core::ports::{TuneMethod, TuneSettings};
+use rag_core::ports::{TuneEstimate, TuneJob, TuneMethod, TuneRequest, TuneSettings, TuneState};
 use rag_engine::checkpoint;
 use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::pool::Pool;
@@ -117,4 +117,22 @@ pub(crate) fn answers(base: &Path, tuned: &Tuned<'_>, prompts: &[String]) -> Vec
         (String::from_utf8_lossy(&text).into_owned(), first)
     };
     prompts.iter().map(answer).collect()
+}
+
+/// A job as `start` makes it.
+pub(crate) fn job(id: &str) -> TuneJob {
+    let settings = settings::defaults(TuneMethod::State, &Config::published("0b1").unwrap());
+    let estimate = TuneEstimate { memory_bytes: 1, available_bytes: None, trained_values: 8, steps: 5 };
+    TuneJob {
+        id: id.to_owned(),
+        request: TuneRequest { name: "试".into(), base: None, dataset: "examples".into(), settings },
+        state: TuneState::Queued,
+        step: 0,
+        steps: 5,
+        last: None,
+        estimate,
+        outputs: Vec::new(),
+        created_ms: 0,
+        updated_ms: 0,
+    }
 }

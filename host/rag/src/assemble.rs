@@ -16,17 +16,18 @@ use rag_engine::profile::{AdapterConfig, DEFAULT_PROFILE, ProfileConfig, ReadOut
 use rag_engine::rwkv::{AdapterScale, Formats};
 use rag_engine::{Device, DiskCache, LanguageModelConfig};
 use rag_store::{Store, StoreConfig};
-use rag_tune::{Tuner, TunerConfig};
+use rag_tune::{Tracker, Tuner, TunerConfig};
 use rag_wasm::{PluginHost, WasmConfig};
 use tokio::sync::Notify;
 
 use crate::bindings::PluginBindings;
 use crate::compile;
-use crate::config::Config;
+use crate::config::{Config, TrackerKind};
 use crate::egress::{Egress, SystemLookup};
 use crate::grants::GrantBook;
 use crate::ocr::Tesseract;
 use crate::roles::Engines;
+use crate::tracker::Wandb;
 use crate::web::{ConfiguredEngines, WebReader};
 
 /// The running system without its surfaces.
@@ -206,7 +207,32 @@ pub(crate) fn tuner(config: &Config) -> Result<Arc<Tuner>> {
         vocabulary: model_file(config, &config.models.vocabulary)?,
         threads: config.tuning.threads,
         queue_max: config.tuning.queue_max,
+        wandb: tracker_project(config).map(str::to_owned),
+        tracker: tracker(config)?,
     })?)
+}
+
+/// The project that trainings are followed in, if they are.
+pub(crate) fn tracker_project(config: &Config) -> Option<&str> {
+    (config.tuning.tracker != TrackerKind::None).then_some(&config.tuning.tracker_project)
+}
+
+fn tracker(config: &Config) -> Result<Option<Arc<dyn Tracker>>> {
+    let tuning = &config.tuning;
+    if tuning.tracker != TrackerKind::Wandb {
+        return Ok(None);
+    }
+    let file = &tuning.tracker_key_file;
+    if file.as_os_str().is_empty() {
+        bail!(
+            "tuning.tracker = \"wandb\" needs a key: put it into a file and name that in tuning.tracker_key_file"
+        );
+    }
+    let key = fs_err::read_to_string(file).context("tuning.tracker_key_file")?;
+    let egress = Egress::new(config.egress.clone(), Arc::new(SystemLookup));
+    let wandb = Wandb::start(&egress, &tuning.tracker_url, &tuning.tracker_project, key.trim())
+        .context("tuning.tracker_url")?;
+    Ok(Some(Arc::new(wandb)))
 }
 
 /// Where data sets and jobs of tuning are kept.

@@ -178,6 +178,21 @@ pub(crate) struct Tuning {
     pub(crate) threads: usize,
     /// Jobs that wait; more are refused.
     pub(crate) queue_max: usize,
+    /// Where curves go beside the job's own files: nowhere, a folder for `wandb sync`, or to wandb itself as well.
+    pub(crate) tracker: TrackerKind,
+    pub(crate) tracker_project: String,
+    pub(crate) tracker_url: String,
+    /// A file with the key; needed for `wandb`.
+    pub(crate) tracker_key_file: PathBuf,
+}
+
+/// Who follows trainings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TrackerKind {
+    None,
+    WandbOffline,
+    Wandb,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -256,7 +271,14 @@ impl Default for Retrieval {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Tuning { threads: 0, queue_max: 32 }
+        Tuning {
+            threads: 0,
+            queue_max: 32,
+            tracker: TrackerKind::None,
+            tracker_project: "rwkv-rag".into(),
+            tracker_url: "https://api.wandb.ai".into(),
+            tracker_key_file: PathBuf::new(),
+        }
     }
 }
 

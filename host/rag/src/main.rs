@@ -21,6 +21,7 @@ mod overview;
 mod roles;
 mod serve;
 mod sql;
+mod tracker;
 mod web;
 
 use std::process::ExitCode;

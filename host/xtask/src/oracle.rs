@@ -1,6 +1,7 @@
-//! Compares the engine with PyPI `rwkv` on random models, where that can be installed.
+//! Compares the engine, and what tuning makes, with PyPI `rwkv` and PyTorch on random models; and has PyPI `wandb` upload
+//! a job's folder. Where these can be installed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,10 @@ use crate::shell::{self, Project};
 
 /// The other engine.
 const RWKV: &str = "rwkv==0.8.32";
+/// The client that uploads a job's folder.
+const WANDB: &str = "wandb==0.31.0";
+/// Updates of `host/rag-tune/examples/tuned.rs`.
+const TUNED_UPDATES: &str = "4";
 /// Of these the first that has PyTorch: Debian's `python3-torch` belongs to Debian's Python.
 const PYTHONS: [&str; 2] = ["python3", "/usr/bin/python3"];
 const FOLDER: &str = "target/oracle";
@@ -50,12 +55,38 @@ pub(crate) fn run(project: &Project) -> Result<()> {
             }
         }
     }
-    // Named like every other step's build, so that cargo compiles each dependency once.
+    let compare = example(project, "oracle")?;
+    shell::check(project.command(compare).arg(&models))?;
+    tuned(project, python, &packages, &models)
+}
+
+/// What tuning makes, against PyTorch; its folder of wandb, against wandb's own client.
+fn tuned(project: &Project, python: &str, packages: &Path, models: &Path) -> Result<()> {
+    let (base, folder) = (models.join("v6-0.pth"), project.path(FOLDER).join("tuned"));
+    let tune = example(project, "tuned")?;
+    shell::check(project.command(tune).arg(&base).arg(base.with_extension("ids")).arg(&folder))?;
+    shell::check(with(project, python, packages).arg("tests/oracle/tuned.py").arg(&base).arg(&folder))?;
+    let packages = project.path(FOLDER).join("wandb");
+    let there =
+        || shell::quiet_output(with(project, PYTHONS[0], &packages).args(["-c", "import wandb"])).is_ok();
+    if !there() {
+        if let Err(error) = pip(project, &packages, &[WANDB]) {
+            println!("skipped: {WANDB} cannot be installed here: {error:#}");
+            return Ok(());
+        }
+    }
+    let mut runs = fs::read_dir(folder.join("state/wandb"))?;
+    let run = runs.next().context("the job wrote no folder for wandb")??.path();
+    let mut sync = with(project, PYTHONS[0], &packages);
+    shell::check(sync.arg("tests/oracle/wandb_sync.py").arg(run).arg(TUNED_UPDATES))
+}
+
+/// Built like in every other step, so that cargo compiles each dependency once.
+fn example(project: &Project, name: &str) -> Result<PathBuf> {
     let mut cargo = project.cargo();
-    cargo.args(["build", "--workspace", "--locked", "--example", "oracle"]);
+    cargo.args(["build", "--workspace", "--locked", "--example", name]);
     let messages = shell::output(cargo.arg("--message-format=json-render-diagnostics"))?;
-    let compare = executable(&messages).context("cargo did not say where the example is")?;
-    shell::check(project.command(compare).arg(&models))
+    executable(&messages).context("cargo did not say where the example is")
 }
 
 /// A Python that sees what is installed in a folder of ours.
@@ -77,8 +108,12 @@ fn install(project: &Project, packages: &Path) -> Result<()> {
         shell::quiet_output(project.command(python).args(["-c", "import torch, numpy"])).is_ok()
     };
     let more: &[&str] = if PYTHONS.into_iter().any(has_torch) { &["--no-deps"] } else { &["torch", "numpy"] };
-    println!("installing {RWKV} {} into {}", more.join(" "), packages.display());
+    pip(project, packages, &[&[RWKV], more].concat())
+}
+
+fn pip(project: &Project, packages: &Path, wanted: &[&str]) -> Result<()> {
+    println!("installing {} into {}", wanted.join(" "), packages.display());
     let mut pip = project.command(PYTHONS[0]);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"]);
-    shell::quiet_output(pip.arg("--target").arg(packages).arg(RWKV).args(more)).map(drop)
+    shell::quiet_output(pip.arg("--target").arg(packages).args(wanted)).map(drop)
 }

@@ -15,6 +15,7 @@ use rag_core::ports::{
     VectorCollection,
 };
 use rag_core::search::{Hit, Metric};
+use rag_core::time::utc;
 use rag_core::{Error, ErrorCode, Rag, Result};
 use tokio::sync::Mutex;
 
@@ -289,41 +290,13 @@ pub(super) fn md5(text: &str) -> String {
 
 /// `[name, metadata]`.
 fn shown(kb: &Kb) -> Value {
-    let metadata =
-        Value::map([("hnsw:space", "cosine".into()), ("create_time", timestamp(kb.created_ms).into())]);
+    let metadata = Value::map([("hnsw:space", "cosine".into()), ("create_time", utc(kb.created_ms).into())]);
     Value::Array(vec![kb.name.as_str().into(), metadata])
-}
-
-/// `YYYY-MM-DD HH:MM:SS` in UTC, of milliseconds since 1970. Days to dates as in Howard Hinnant's `civil_from_days`.
-fn timestamp(millis: i64) -> String {
-    let seconds = millis.div_euclid(1000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let z = days + 719_468;
-    let (era, day) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let (day, month) = (of_year - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_written_as_rwkv_rag_does() {
-        for (millis, shown) in [
-            (0, "1970-01-01 00:00:00"),
-            (951_782_400_000, "2000-02-29 00:00:00"),
-            (1_731_499_199_999, "2024-11-13 11:59:59"),
-            (-1_000, "1969-12-31 23:59:59"),
-        ] {
-            assert_eq!(timestamp(millis), shown);
-        }
-    }
 
     #[test]
     fn a_text_has_the_id_that_rwkv_rag_gives_it() {

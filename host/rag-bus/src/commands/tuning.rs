@@ -22,8 +22,20 @@ use crate::worker::{Service, Sink};
 const COPIES_MAX: u32 = 100;
 const CONTEXT_MAX: u32 = 1 << 20;
 
-/// What wandb's commands say: progress is kept by this system itself.
-const NO_WANDB: &str = "失败：本系统不使用 wandb，训练指标由本系统保存 / failed: this system keeps the metrics of its trainings itself and does not use wandb";
+/// A key that comes over the wire would be this machine's from then on: the operator sets it instead.
+const NO_LOGIN: &str = "失败：wandb 密钥由管理员设置（tuning.tracker_key_file） / failed: the operator sets wandb's key (tuning.tracker_key_file)";
+const NO_PROJECT: &str = "失败：wandb 项目由管理员设置（tuning.tracker_project） / failed: the operator sets wandb's project (tuning.tracker_project)";
+/// Instead of a user's name, while trainings are told to wandb.
+const KEY_IS_SET: &str = "已登录 / logged in by tuning.tracker_key_file";
+
+/// How trainings are followed in wandb.
+#[derive(Debug, Clone, Copy)]
+pub struct Tracked<'a> {
+    /// The project; none writes nothing for wandb.
+    pub project: Option<&'a str>,
+    /// Whether wandb is told as a training goes.
+    pub live: bool,
+}
 
 /// Which files of this machine a request may name; no other is ever opened.
 pub trait TuningFiles: Send + Sync {
@@ -47,6 +59,8 @@ pub trait TuningFiles: Send + Sync {
 
     /// For `TUNING_CONFIG`; nothing secret.
     fn config(&self) -> Value;
+
+    fn tracked(&self) -> Tracked<'_>;
 }
 
 /// Answers from what trains in this process.
@@ -86,12 +100,13 @@ fn answer(tune: &dyn Tune, files: &dyn TuningFiles, request: &Request) -> Result
         "PISSA" => train(tune, files, TuneMethod::Pissa, request),
         "TUNING_JOB" => Ok(shown(files, &tune.job(text(request, "job")?)?)),
         "TUNING_STOP" => Ok(shown(files, &tune.stop(text(request, "job")?)?)),
-        // Nobody is logged in, and there are no projects.
-        "WANDB" => Ok("".into()),
-        "WANDB_LIST_PROJECT" => Ok(Value::Array(Vec::new())),
+        "WANDB" => Ok(if files.tracked().live { KEY_IS_SET } else { "" }.into()),
+        "WANDB_LIST_PROJECT" => {
+            Ok(Value::Array(files.tracked().project.map(Value::from).into_iter().collect()))
+        }
         // RWKV-RAG tells success and failure alike as a text.
-        "WANDB_LOGIN" => text(request, "api_key").map(|_| NO_WANDB.into()),
-        "WANDB_ADD_PROJECT" => text(request, "project_name").map(|_| NO_WANDB.into()),
+        "WANDB_LOGIN" => text(request, "api_key").map(|_| NO_LOGIN.into()),
+        "WANDB_ADD_PROJECT" => text(request, "project_name").map(|_| NO_PROJECT.into()),
         _ => Err(unsupported()),
     }
 }
@@ -131,7 +146,7 @@ fn train(tune: &dyn Tune, files: &dyn TuningFiles, method: TuneMethod, request: 
     let base = optional_text(request, "load_model")?.map(|model| files.base(model)).transpose()?;
     let dataset = files.dataset(text(request, "data_file")?)?;
     let defaults = tune.defaults(base.as_deref(), Some(method))?;
-    let settings = settings::of(method, request, defaults)?;
+    let settings = settings::of(method, request, defaults, files.tracked().project)?;
     // RWKV-RAG's clients name a folder for the results. Nothing is written where a request says: its last part names
     // the job for people.
     let folder = optional_text(request, "proj_dir")?.map(dataset_name).filter(|name| !name.is_empty());

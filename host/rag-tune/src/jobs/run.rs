@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rag_core::ports::{TuneJob, TunePoint, TuneState};
 use rag_core::{Error, Result};
 
+use super::curves::Curves;
 use super::{Shared, data, dataset_path, kept};
 use crate::estimate;
-use crate::tensorboard::EventFile;
 use crate::training::{Ended, Plan, Training, now_ms};
 
 impl Shared {
@@ -74,21 +74,19 @@ impl Shared {
             settings: job.request.settings.clone(),
             threads: self.threads(),
         })?;
-        kept::cut(&dir, training.step())?;
-        self.progress(&job.id, |job| {
-            job.step = training.step();
-            job.steps = training.steps();
-        });
-        let events = EventFile::create(&dir, training.step(), now_ms())?;
-        training.run(stop, &mut |point: &TunePoint| {
-            kept::append(&dir, point)?;
-            events.point(point)?;
+        let going = TuneJob { step: training.step(), steps: training.steps(), ..job.clone() };
+        self.progress(&job.id, |job| (job.step, job.steps) = (going.step, going.steps));
+        let mut curves =
+            Curves::open(&going, dir, self.config.wandb.as_deref(), self.config.tracker.clone())?;
+        let ended = training.run(stop, &mut |point: &TunePoint| {
+            curves.point(point)?;
             self.progress(&job.id, |job| {
                 job.step = point.step;
                 job.last = Some(*point);
             });
             Ok(())
-        })
+        });
+        curves.end(ended)
     }
 
     /// Changes what people see of a running job; its file follows when its state changes.

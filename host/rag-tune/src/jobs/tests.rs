@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing;
+use crate::tracker::End;
 
 fn config(dir: &Path) -> TunerConfig {
     let (base, vocabulary) = testing::write_base(dir);
@@ -12,6 +13,8 @@ fn config(dir: &Path) -> TunerConfig {
         vocabulary,
         threads: 1,
         queue_max: 2,
+        wandb: None,
+        tracker: None,
     }
 }
 
@@ -76,6 +79,44 @@ fn a_job_runs_to_its_end_and_keeps_everything() {
     tuner.delete(&id).unwrap();
     tuner.delete_dataset("examples").unwrap();
     assert!(tuner.jobs().unwrap().is_empty() && tuner.datasets().unwrap().is_empty());
+}
+
+/// Keeps what it is told.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Tracker for Told {
+    fn begin(&self, job: &TuneJob) {
+        self.0
+            .lock()
+            .unwrap()
+            .push(format!("{} begins after {} of {}", job.request.name, job.step, job.steps));
+    }
+
+    fn point(&self, _: &str, point: &TunePoint) {
+        self.0.lock().unwrap().push(format!("{}", point.step));
+    }
+
+    fn end(&self, _: &str, end: End) {
+        self.0.lock().unwrap().push(format!("{end:?}"));
+    }
+}
+
+#[test]
+fn who_follows_is_told_of_every_update_and_wandb_has_a_folder_of_each_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = Arc::new(Told::default());
+    let followed =
+        TunerConfig { wandb: Some("项目".to_owned()), tracker: Some(told.clone()), ..config(dir.path()) };
+    let tuner = Tuner::open(followed).unwrap();
+    tuner.add_dataset("examples", &examples(dir.path())).unwrap();
+    let id = tuner.start(&request(&tuner, 3)).unwrap().id;
+    until(&tuner, &id, |job| job.state == TuneState::Done);
+    assert_eq!(*told.0.lock().unwrap(), ["试 begins after 0 of 3", "1", "2", "3", "Done"]);
+    let folders = dir.path().join("tuning/jobs").join(&id).join("wandb");
+    let folders: Vec<_> = fs_err::read_dir(folders).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(folders.len(), 1);
+    assert!(folders[0].join(format!("run-{id}.wandb")).is_file());
 }
 
 #[test]

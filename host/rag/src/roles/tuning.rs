@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rag_bus::Value;
-use rag_bus::commands::tuning::{TuningFiles, TuningService};
+use rag_bus::commands::tuning::{Tracked, TuningFiles, TuningService};
 use rag_core::{Error, Result};
 use rag_tune::Tuner;
 
 use crate::assemble;
-use crate::config::Config;
+use crate::config::{Config, TrackerKind};
 
 /// Bytes of a jsonl file: it is read into memory.
 const JSONL_BYTES_MAX: u64 = 1 << 30;
@@ -32,6 +32,10 @@ struct Files {
     roots: Vec<PathBuf>,
     models: PathBuf,
     config: Value,
+    /// What trainings are followed in, if they are.
+    project: Option<String>,
+    /// Whether that is told as they go.
+    live: bool,
 }
 
 impl Files {
@@ -55,6 +59,8 @@ impl Files {
             roots: roots.collect::<std::io::Result<_>>()?,
             models: fs_err::canonicalize(config.models_dir())?,
             config: told,
+            project: assemble::tracker_project(config).map(str::to_owned),
+            live: config.tuning.tracker == TrackerKind::Wandb,
         })
     }
 
@@ -98,6 +104,10 @@ fn with(prefix: &Path, suffix: &str) -> PathBuf {
 }
 
 impl TuningFiles for Files {
+    fn tracked(&self) -> Tracked<'_> {
+        Tracked { project: self.project.as_deref(), live: self.live }
+    }
+
     fn read(&self, path: &str) -> Result<String> {
         let path = self.below(Path::new(path), &self.readable())?;
         let size = fs_err::metadata(&path).map_err(|error| failed(&error))?.len();

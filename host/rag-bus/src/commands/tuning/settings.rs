@@ -23,8 +23,13 @@ fn defaults_of(method: TuneMethod) -> (u32, u32, u32, [f64; 2], u32) {
 }
 
 /// What a client asks for; `defaults` fill what RWKV-RAG does not know.
-pub(super) fn of(method: TuneMethod, request: &Request, defaults: TuneSettings) -> Result<TuneSettings> {
-    refuse_what_cannot_be(request)?;
+pub(super) fn of(
+    method: TuneMethod,
+    request: &Request,
+    defaults: TuneSettings,
+    tracked: Option<&str>,
+) -> Result<TuneSettings> {
+    refuse_what_cannot_be(request, tracked)?;
     let (micro_batch, epoch_steps, epochs, [lr, lr_final], warmup_steps) = defaults_of(method);
     let adapter = method != TuneMethod::State;
     let epoch_steps = whole(request, "epoch_steps", epoch_steps, 1..=MANY)?;
@@ -106,17 +111,20 @@ fn mixes(request: &Request) -> Result<bool> {
     }
 }
 
-fn refuse_what_cannot_be(request: &Request) -> Result<()> {
+fn refuse_what_cannot_be(request: &Request, tracked: Option<&str>) -> Result<()> {
     let fixed = |name: &str, only: &str| match optional_text(request, name)? {
         Some(other) if other != only => Err(no(name, other, only)),
         _ => Ok(()),
     };
     fixed("data_type", "binidx")?;
     fixed("my_testing", "x060")?;
-    if let Some(project) = optional_text(request, "wandb")? {
+    if let Some(project) = optional_text(request, "wandb")?.filter(|&project| Some(project) != tracked) {
+        let known = tracked.map_or("leave 'wandb' empty".to_owned(), |known| {
+            format!("leave 'wandb' empty or say '{known}'")
+        });
         return Err(Error::Unsupported {
             message: format!(
-                "wandb project '{}': this system sends nothing to wandb, it keeps a training's curves itself (TUNING_JOB, and the page); leave 'wandb' empty",
+                "wandb project '{}': the operator sets it (tuning.tracker, tuning.tracker_project); {known}",
                 project.escape_debug()
             ),
         });
@@ -177,17 +185,17 @@ mod tests {
 
     #[test]
     fn a_client_that_names_nothing_gets_rwkv_rags_defaults() {
-        let state = of(TuneMethod::State, &Request::new("STATE_TUNING"), defaults()).unwrap();
+        let state = of(TuneMethod::State, &Request::new("STATE_TUNING"), defaults(), None).unwrap();
         assert_eq!((state.micro_batch, state.epoch_steps, state.epochs), (1, 800, 10));
         assert_eq!((state.lr, state.lr_final, state.warmup_steps), (1.0, 0.01, 10));
         assert_eq!((state.precision.as_str(), state.sampling.as_str()), ("nf4", "pad"));
         assert_eq!((state.context_tokens, state.rank, state.checkpoint_steps), (1024, 0, 800));
         assert!(state.checkpointing && !state.train_mixes && state.seed == 7);
-        let lora = of(TuneMethod::Lora, &Request::new("LORA"), defaults()).unwrap();
+        let lora = of(TuneMethod::Lora, &Request::new("LORA"), defaults(), None).unwrap();
         assert_eq!((lora.rank, lora.alpha, lora.dropout, lora.svd_iterations), (64, 128.0, 0.01, 0));
         assert_eq!((lora.micro_batch, lora.epoch_steps, lora.epochs), (8, 1000, 20));
         assert!(lora.train_mixes);
-        let pissa = of(TuneMethod::Pissa, &Request::new("PISSA"), defaults()).unwrap();
+        let pissa = of(TuneMethod::Pissa, &Request::new("PISSA"), defaults(), None).unwrap();
         assert_eq!((pissa.rank, pissa.alpha, pissa.dropout, pissa.svd_iterations), (64, 0.0, 0.0, 4));
         assert_eq!((pissa.precision.as_str(), pissa.epochs), ("bf16", 1));
     }
@@ -204,8 +212,8 @@ mod tests {
             .with("grad_cp", Value::Int(0))
             .with("n_layer", Value::Int(24))
             .with("strategy", "deepspeed_stage_1".into())
-            .with("wandb", "".into());
-        let lora = of(TuneMethod::Lora, &given, defaults()).unwrap();
+            .with("wandb", "mine".into());
+        let lora = of(TuneMethod::Lora, &given, defaults(), Some("mine")).unwrap();
         assert_eq!((lora.precision.as_str(), lora.rank, lora.checkpoint_steps), ("f32", 8, 6));
         assert!(!lora.train_mixes && !lora.checkpointing);
         for (name, value) in [
@@ -220,7 +228,8 @@ mod tests {
             ("grad_cp", Value::Int(2)),
             ("lr_init", "fast".into()),
         ] {
-            let error = of(TuneMethod::Lora, &given.clone().with(name, value), defaults()).unwrap_err();
+            let given = given.clone().with(name, value);
+            let error = of(TuneMethod::Lora, &given, defaults(), Some("mine")).unwrap_err();
             assert!(error.to_string().contains(name), "{name}: {error}");
         }
     }
