@@ -52,7 +52,7 @@ async fn a_state_is_tuned_from_the_command_line() {
     let (fine, _, complaint) = tune(&["merge", id]);
     assert!(!fine && complaint.contains("use the result beside it"), "{complaint}");
     let (fine, _, complaint) = tune(&["resume", id]);
-    assert!(!fine && complaint.contains(id), "{complaint}");
+    assert!(!fine && complaint.contains("only a stopped or failed job"), "{complaint}");
     assert!(tune(&["delete", id]).0);
     assert!(!tune(&["watch", id]).0);
 }

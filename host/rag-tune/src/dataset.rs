@@ -61,7 +61,7 @@ pub struct Summary {
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// Lines that are not what they should be: all of them, as far as `LISTED_ERRORS_MAX`.
-    #[error("{total} bad lines, the first: {}", .listed.first().map(ToString::to_string).unwrap_or_default())]
+    #[error("{total} bad line{}: {}", if *.total == 1 { "" } else { "s" }, named(.listed, *.total))]
     Lines { listed: Vec<LineError>, total: usize },
     /// Nothing but blank lines.
     #[error("the data set has no text")]
@@ -78,6 +78,15 @@ pub enum DatasetError {
     /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+/// Every bad line that is known, and how many more there are.
+fn named(listed: &[LineError], total: usize) -> String {
+    let mut lines: Vec<String> = listed.iter().map(ToString::to_string).collect();
+    if total > lines.len() {
+        lines.push(format!("and {} more", total - lines.len()));
+    }
+    lines.join("; ")
 }
 
 impl From<DatasetError> for rag_core::Error {
