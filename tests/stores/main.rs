@@ -21,7 +21,7 @@ use rag_core::ErrorCode;
 use rag_core::kb::{KbName, KbSettings};
 use rag_core::ports::{Catalog, Http, Sql, SqlGrant, VectorStore};
 use rag_core::search::Metric;
-use rag_wasm::{PluginHost, StoreImports, WasmConfig};
+use rag_wasm::{Compiler, PluginHost, StoreImports, WasmConfig};
 
 use outside::Loopback;
 use store_kit::{Subject, batch, collection, one};
@@ -33,7 +33,7 @@ fn host() -> Arc<PluginHost> {
     static HOST: OnceLock<Arc<PluginHost>> = OnceLock::new();
     Arc::clone(HOST.get_or_init(|| {
         let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stores");
-        let host = PluginHost::new(WasmConfig::new(compiled)).unwrap();
+        let host = PluginHost::new(WasmConfig::new(compiled, Compiler::Here)).unwrap();
         for id in ADAPTERS {
             let path = servers::tree().join("plugins/dist").join(format!("{id}.wasm"));
             assert!(path.is_file(), "{} is not there: build it with `cargo xtask plugins`", path.display());
