@@ -2,7 +2,7 @@
 //! `gpu bench PLAN…`.
 //!
 //! - `check` compares random models, the test model of rwkv.cpp and the files given, format by format; each check is
-//!   reported apart.
+//!   reported apart. `--only WORD,WORD` takes those whose line has every word, e.g. `v7,int8,batches`.
 //! - `profiles` serves a model on both, with an adapter, a tuned state, vectors and scores; `crowd MODEL VOCABULARY
 //!   DEVICE SECONDS` lets 64 callers stream from it, of whom some leave.
 //! - A plan is `SIZE:FORMAT:WHAT[:WHAT…]`, e.g. `1b6:bf16:d1:d256:p1x4096`: random weights of a published size in bf16,
@@ -38,13 +38,15 @@ fn main() {
         value
     };
     let seconds: f64 = option("--seconds").map_or(0.4, |text| text.parse().unwrap());
+    let only: Vec<String> =
+        option("--only").map_or_else(Vec::new, |text| text.split(',').map(str::to_string).collect());
     let tuning = option("--tuning").map_or_else(Tuning::default, |text| tuning(&text));
     if let Some(path) = option("--kernels") {
         rag_engine::rwkv::cuda::use_kernels(fs_err::read(path).unwrap());
     }
     let round = Duration::from_secs_f64(seconds);
     match arguments.split_first() {
-        Some((what, models)) if what == "check" => check::run(models, tuning),
+        Some((what, models)) if what == "check" => check::run(models, tuning, &only),
         Some((what, plans)) if what == "bench" => plans.iter().for_each(|plan| bench(plan, round, tuning)),
         Some((what, [model, vocabulary])) if what == "profiles" => profiles::served(model, vocabulary),
         Some((what, [model, vocabulary, device, seconds])) if what == "crowd" => {

@@ -42,7 +42,7 @@ template <class E> DEVICE void finish(const Gemv &p, const GemvJob &job, int inp
         out[at] += sum;
         break;
     default:
-        out[at] += job.gate[at] * sum;
+        out[at] += job.epilogue == ADD_GATED ? job.gate[at] * sum : sum;
         p.states[input][p.shift + row] = p.normed[at];
     }
 }

@@ -280,15 +280,17 @@ template <class E> DEVICE void combine(const Combine &p)
     release_next();
     wait_previous();
     for (int i = threadIdx.x * 4; i < p.width; i += blockDim.x * 4) {
-        float gate[4], value[4], x[4];
-        load_floats(static_cast<const E *>(p.gate) + at + i, gate);
-        load_floats(static_cast<const E *>(p.value) + at + i, value);
-        load_floats(p.x + at + i, x);
+        if (p.gate) {
+            float gate[4], value[4], x[4];
+            load_floats(static_cast<const E *>(p.gate) + at + i, gate);
+            load_floats(static_cast<const E *>(p.value) + at + i, value);
+            load_floats(p.x + at + i, x);
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            x[j] += sigmoid(gate[j]) * value[j];
+            for (int j = 0; j < 4; j++) {
+                x[j] += sigmoid(gate[j]) * value[j];
+            }
+            store_floats(p.x + at + i, x);
         }
-        store_floats(p.x + at + i, x);
         if (ends >= 0) {
             *reinterpret_cast<float4 *>(p.states[ends] + p.shift + i) =
                 *reinterpret_cast<const float4 *>(p.normed + at + i);
@@ -316,13 +318,15 @@ template <class E> DEVICE void squared_positive(const Map &p)
     }
 }
 
-template <class E> DEVICE void tanh_of(const Map &p)
+enum Function { OF_TANH, OF_SIGMOID };
+
+template <class E, Function F> DEVICE void map_of(const Map &p)
 {
     release_next();
     wait_previous();
     const float *in = static_cast<const float *>(p.in);
     E *out = static_cast<E *>(p.out);
     for (long long i = 1ll * blockIdx.x * blockDim.x + threadIdx.x; i < p.count; i += 1ll * gridDim.x * blockDim.x) {
-        out[i] = from_float<E>(tanhf(in[i]));
+        out[i] = from_float<E>(F == OF_TANH ? tanhf(in[i]) : sigmoid(in[i]));
     }
 }

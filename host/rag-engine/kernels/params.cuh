@@ -55,7 +55,7 @@ struct MixRows {
     int rows, width;
 };
 
-enum Epilogue { STORE, TANH, RELU2, SIGMOID, ADD, ADD_GATED };
+enum Epilogue { STORE, TANH, RELU2, SIGMOID, ADD, ADD_GATED, ADD_KEPT };
 
 // out [batch, O] = epilogue(x [batch, K] . weights [O, K]).
 struct GemvJob {
@@ -70,12 +70,12 @@ struct GemvJob {
     int first, split;  // of the grid's blocks; warps that share a row
 };
 
-constexpr int JOBS_MAX = 5;
+constexpr int JOBS_MAX = 7;
 
 struct Gemv {
     GemvJob jobs[JOBS_MAX];
     int job_count, cols, batch;
-    // With ADD_GATED: the rows that sequences keep of the channel mix's inputs.
+    // With ADD_GATED and ADD_KEPT: the rows that sequences keep of the channel mix's inputs.
     float *const *states;
     long long shift;
     const float *normed;
@@ -111,6 +111,44 @@ struct WkvSeq {
     int width, heads;
 };
 
+// RWKV-7: normalises rows and mixes each with the one before, by six fixed shares.
+struct LnMix7 {
+    const float *x;
+    const float *weight, *bias;
+    const float *shares; // [6][D]: of r, k, v, w, a, g
+    float *const *states;
+    const int *starts;
+    long long shift;
+    float *normed;  // [R, D]
+    void *out[3];   // [R, D] elements: of r, k, v
+    void *dense[4]; // of w, a, g, and v again, unless that is none: [R, D] elements, f32 where those are int8
+    int rows, width;
+    float epsilon;
+    Ahead ahead;
+};
+
+// RWKV-7: all between the products and `output`. Of the four low-rank projections, w, a, g, v, either the outputs are
+// there or their inner values and the weights.
+struct Wkv7 {
+    const void *r, *k, *v;     // [R, D] elements
+    const float *projected[4]; // [R, D]
+    const float *low[4];       // [R, rank], after its function
+    const void *up[4];         // [rank, D] low-rank elements
+    const float *base[4];      // w0, a0, none, v0
+    const float *k_k, *k_a, *r_k, *norm_weight, *norm_bias;
+    float *first;        // [R, D]: v of the first layer
+    const float *normed; // kept as the time mix's previous row
+    float *const *states;
+    const int *offsets; // [sequences + 1], rows; none: a row a sequence
+    long long shift, heads_at;
+    void *out; // [R, D] elements
+    int ranks[4];
+    int rows, width, heads;
+    int is_first; // the first layer: keeps its v
+    float epsilon;
+    Ahead ahead;
+};
+
 // out = groupnorm(o) * silu(g).
 struct Gate {
     const float *o;
@@ -121,7 +159,7 @@ struct Gate {
     float epsilon;
 };
 
-// x += sigmoid(gate) * value; keeps the last rows of sequences.
+// x += sigmoid(gate) * value, unless there is no gate: x is whole then; keeps the last rows of sequences.
 struct Combine {
     float *x;
     const void *gate, *value; // [R, D] elements

@@ -1,8 +1,9 @@
-// Every kernel by name. `cuda/kernels.rs` looks them up; build.rs compiles this file.
+// Every kernel by name, those of RWKV-7 too. `cuda/kernels.rs` looks them up; build.rs compiles this file.
 #include "gemv.cuh"
 #include "norm.cuh"
 #include "sample.cuh"
 #include "wkv.cuh"
+#include "wkv7.cuh"
 
 KERNEL(embed_f32, Embed, NORM_THREADS_MAX, embed<float>(p))
 KERNEL(embed_bf16, Embed, NORM_THREADS_MAX, embed<bf16>(p))
@@ -25,8 +26,10 @@ KERNEL(combine_f32, Combine, 256, combine<float>(p))
 KERNEL(combine_bf16, Combine, 256, combine<bf16>(p))
 KERNEL(squared_positive_f32, Map, 256, squared_positive<float>(p))
 KERNEL(squared_positive_bf16, Map, 256, squared_positive<bf16>(p))
-KERNEL(tanh_f32, Map, 256, tanh_of<float>(p))
-KERNEL(tanh_bf16, Map, 256, tanh_of<bf16>(p))
+KERNEL(tanh_f32, Map, 256, (map_of<float, OF_TANH>(p)))
+KERNEL(tanh_bf16, Map, 256, (map_of<bf16, OF_TANH>(p)))
+KERNEL(sigmoid_f32, Map, 256, (map_of<float, OF_SIGMOID>(p)))
+KERNEL(sigmoid_bf16, Map, 256, (map_of<bf16, OF_SIGMOID>(p)))
 
 // Head sizes: 64 in every published model, 8 in a test model. Types are those of what is read, of what is written, and of
 // the low-rank weights.
@@ -45,6 +48,17 @@ KERNEL(gate64_f32, Gate, GATE_THREADS, (gate_rows<64, float>(p)))
 KERNEL(gate64_bf16, Gate, GATE_THREADS, (gate_rows<64, bf16>(p)))
 KERNEL(gate8_f32, Gate, GATE_THREADS, (gate_rows<8, float>(p)))
 KERNEL(gate8_bf16, Gate, GATE_THREADS, (gate_rows<8, bf16>(p)))
+
+// RWKV-7, named alike.
+KERNEL(ln_mix7_f32, LnMix7, NORM_THREADS_MAX, (ln_mix7<float, float>(p)))
+KERNEL(ln_mix7_bf16, LnMix7, NORM_THREADS_MAX, (ln_mix7<bf16, bf16>(p)))
+KERNEL(ln_mix7_int8, LnMix7, NORM_THREADS_MAX, (ln_mix7<int8, float>(p)))
+RESIDENT_KERNEL(wkv7_step_f32_f32_f32, Wkv7, WKV7_THREADS, 2, (wkv7<float, float, float, 1>(p)))
+RESIDENT_KERNEL(wkv7_step_f32_int8_bf16, Wkv7, WKV7_THREADS, 2, (wkv7<float, int8, bf16, 1>(p)))
+RESIDENT_KERNEL(wkv7_step_f32_bf16_bf16, Wkv7, WKV7_THREADS, 2, (wkv7<float, bf16, bf16, 1>(p)))
+RESIDENT_KERNEL(wkv7_step_bf16_bf16_bf16, Wkv7, WKV7_THREADS, 2, (wkv7<bf16, bf16, bf16, 1>(p)))
+RESIDENT_KERNEL(wkv7_seq_f32, Wkv7, WKV7_THREADS, 2, (wkv7<float, float, float, WKV7_STAGE>(p)))
+RESIDENT_KERNEL(wkv7_seq_bf16, Wkv7, WKV7_THREADS, 2, (wkv7<bf16, bf16, bf16, WKV7_STAGE>(p)))
 
 // Named by weights, inputs and the number of inputs.
 #define DENSE(W, X, B, ...) RESIDENT_KERNEL(gemv_##W##_##X##_##B, Gemv, GEMV_THREADS, RESIDENT_DENSE<B>, __VA_ARGS__)

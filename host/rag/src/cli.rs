@@ -439,7 +439,8 @@ pub(crate) struct Bench {
     /// For answers: passages given to the model, where the default is the knowledge base's
     #[arg(long)]
     pub(crate) passages: Option<u32>,
-    /// For decode and prefill: a model of this size with random weights (0b1, 0b4, 1b6, 3b, 7b, 14b), nothing to download
+    /// For decode and prefill: a model of this size with random weights (0b1, 0b4, 1b6, 3b, 7b, 14b, or of RWKV-7
+    /// v7-0b1, v7-0b4, v7-1b5, v7-2b9), nothing to download
     #[arg(long)]
     pub(crate) random: Option<String>,
     /// For decode and prefill: cpu or cuda:N, where the default is the configuration's

@@ -13,7 +13,7 @@ use rag_engine::profile::{AdapterConfig, Pooling, ProfileConfig, ReadOutConfig};
 use rag_engine::random::Random;
 use rag_engine::rwkv::cuda::{Dense, Engine, Options, Piece, Tuning};
 use rag_engine::rwkv::{
-    AdapterScale, Config, Engine as CpuEngine, Formats, Logits, Model, Piece as CpuPiece, Weights,
+    AdapterScale, Config, Engine as CpuEngine, Formats, Logits, Model, Piece as CpuPiece, Version, Weights,
 };
 use rag_engine::{Device, LanguageModel, LanguageModelConfig, checkpoint};
 
@@ -38,23 +38,30 @@ impl Tensors {
         let (width, hidden) = (config.width, config.hidden);
         let square = [width, width];
         let mut tensors = Self::default();
+        let sizes = [
+            ("att.key", square),
+            ("att.value", square),
+            ("att.receptance", square),
+            ("att.output", square),
+            ("ffn.key", [hidden, width]),
+            ("ffn.value", [width, hidden]),
+        ];
+        let (gates, share, decay, rank) = match config.version {
+            Version::V6 { decay_rank, .. } => (
+                vec![("att.gate", square), ("ffn.receptance", square)],
+                "time_maa_k",
+                "time_decay_w2",
+                decay_rank,
+            ),
+            Version::V7 { decay_rank, .. } => (Vec::new(), "x_k", "w2", decay_rank),
+        };
         for layer in 0..config.layers {
-            let sizes = [
-                ("att.key", square),
-                ("att.value", square),
-                ("att.receptance", square),
-                ("att.gate", square),
-                ("att.output", square),
-                ("ffn.key", [hidden, width]),
-                ("ffn.receptance", square),
-                ("ffn.value", [width, hidden]),
-            ];
-            for (part, [out, input]) in sizes {
+            for &(part, [out, input]) in sizes.iter().chain(&gates) {
                 tensors.add(&format!("blocks.{layer}.{part}.lora_A"), &[RANK, input], 0.1);
                 tensors.add(&format!("blocks.{layer}.{part}.lora_B"), &[out, RANK], 0.1);
             }
-            tensors.add(&format!("blocks.{layer}.att.time_maa_k"), &[width], 0.5);
-            tensors.add(&format!("blocks.{layer}.att.time_decay_w2"), &[64, width], 0.1);
+            tensors.add(&format!("blocks.{layer}.att.{share}"), &[width], 0.5);
+            tensors.add(&format!("blocks.{layer}.att.{decay}"), &[rank, width], 0.1);
         }
         tensors
     }

@@ -1,4 +1,4 @@
-//! RWKV-6 on an NVIDIA GPU: weights, states, the kernels of a call, the draw of tokens.
+//! RWKV-6 and RWKV-7 on an NVIDIA GPU: weights, states, the kernels of a call, the draw of tokens.
 //!
 //! An `Engine` here does what `rwkv::Engine` does on the CPU, with states that stay on the GPU. Kernels are our own
 //! (`kernels/*.cuh`), products of many rows are cuBLAS's. A batch of single tokens is one recording that is replayed.

@@ -8,14 +8,18 @@ use super::config::{Config, Version};
 use super::weights::{Kind, Parameters, Slot, Weights};
 use crate::random::Random;
 
-/// Published sizes of RWKV-6 by name: layers and width.
-const SIZES: [(&str, usize, usize); 6] = [
+/// Published sizes by name, those of RWKV-7 with `v7-` before it: layers and width.
+const SIZES: [(&str, usize, usize); 10] = [
     ("0b1", 12, 768),
     ("0b4", 24, 1024),
     ("1b6", 24, 2048),
     ("3b", 32, 2560),
     ("7b", 32, 4096),
     ("14b", 61, 4096),
+    ("v7-0b1", 12, 768),
+    ("v7-0b4", 24, 1024),
+    ("v7-1b5", 24, 2048),
+    ("v7-2b9", 32, 2560),
 ];
 const VOCABULARY: usize = 65_536;
 const HEAD_SIZE: usize = 64;
@@ -26,18 +30,28 @@ pub fn size_names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Config {
-    /// Sizes of a published RWKV-6 by name, e.g. "1b6".
+    /// Sizes of a published RWKV-6 or RWKV-7 by name, e.g. "1b6" or "v7-1b5".
     pub fn published(name: &str) -> Option<Self> {
         let &(_, layers, width) = SIZES.iter().find(|(known, ..)| *known == name)?;
-        let (mix_rank, decay_rank) = if width >= 4096 { (64, 128) } else { (32, 64) };
+        let (version, hidden) = if name.starts_with("v7-") {
+            let [decay_rank, rate_rank, value_rank, gate_rank] = match width {
+                ..2048 => [64, 64, 32, 128],
+                2048 => [96, 96, 64, 256],
+                _ => [96, 96, 64, 320],
+            };
+            (Version::V7 { decay_rank, rate_rank, gate_rank, value_rank }, 4 * width)
+        } else {
+            let (mix_rank, decay_rank) = if width >= 4096 { (64, 128) } else { (32, 64) };
+            (Version::V6 { mix_rank, decay_rank }, width * 7 / 2 / 32 * 32)
+        };
         Some(Self {
             vocabulary: VOCABULARY,
             width,
             layers,
             heads: width / HEAD_SIZE,
             head_size: HEAD_SIZE,
-            hidden: width * 7 / 2 / 32 * 32,
-            version: Version::V6 { mix_rank, decay_rank },
+            hidden,
+            version,
         })
     }
 }

@@ -41,22 +41,25 @@ impl Limits {
     }
 }
 
-fn ranks(config: &Config) -> [usize; 2] {
+/// Columns of `low`, of `decay_low` and of `first`.
+fn ranks(config: &Config) -> [usize; 3] {
     match config.version {
-        Version::V6 { mix_rank, decay_rank } => [mix_rank, decay_rank],
-        Version::V7 { .. } => [0, 0],
+        Version::V6 { mix_rank, decay_rank } => [5 * mix_rank, decay_rank, 0],
+        Version::V7 { decay_rank, rate_rank, gate_rank, value_rank } => {
+            [decay_rank + rate_rank + gate_rank + value_rank, 0, config.width]
+        }
     }
 }
 
-/// Columns of the five inputs and of k, v, r, g or the hidden layer.
+/// Columns of the five inputs and of k, v, r, g (in RWKV-7 of the six inputs and of r, k, v) or the hidden layer.
 fn scratch_width(config: &Config) -> usize {
     5 * config.width + (4 * config.width).max(config.hidden)
 }
 
 fn row_bytes(config: &Config, element: usize) -> usize {
-    let [mix_rank, decay_rank] = ranks(config);
-    let floats = 3 * config.width + 5 * mix_rank + decay_rank;
-    floats * 4 + (2 * config.width + scratch_width(config) + decay_rank + 5 * mix_rank) * element
+    let [low, decay, first] = ranks(config);
+    let floats = 3 * config.width + low + decay + first;
+    floats * 4 + (2 * config.width + scratch_width(config) + decay + low) * element
 }
 
 /// What a call works in; R are its rows.
@@ -66,18 +69,21 @@ pub(super) struct Buffers {
     pub(super) x: Memory,
     /// Normalised, [R, D] f32.
     pub(super) normed: Memory,
-    /// ω − w0, [R, D] f32; then the channel mix's gate.
+    /// ω − w0 (in RWKV-7 what w0 is added to), [R, D] f32; then the channel mix's gate.
     pub(super) omega: Memory,
     /// [R, D] elements: the mixed input, later the gated output, the hidden layer's product, the last norm.
     pub(super) mixed: Memory,
     /// [R, D] elements: what the channel mix adds.
     pub(super) value: Memory,
-    /// [R, 5m] and [R, d] f32, and the latter as elements.
+    /// [R, 5m] and [R, d] f32, and the latter as elements; of RWKV-7 [R, rank] of w, a, g, v behind each other in the
+    /// first, the others are empty.
     pub(super) low: Memory,
     pub(super) decay_low: Memory,
     pub(super) decay_mixed: Memory,
-    /// [R, 5m] elements, after its tanh.
+    /// `low` as elements, after its functions.
     pub(super) low_mixed: Memory,
+    /// RWKV-7: the first layer's v, [R, D] f32.
+    pub(super) first: Memory,
     /// Five inputs, then k, v, r, g (or the hidden layer), [R, D] elements each; in between the recurrence's output,
     /// f32, in the inputs' place; at the end logits, [sequences, vocabulary] f32.
     pub(super) scratch: Memory,
@@ -147,7 +153,7 @@ impl Buffers {
         dense_elements: usize,
     ) -> Result<Self> {
         let Config { width, vocabulary, .. } = *config;
-        let [mix_rank, decay_rank] = ranks(config);
+        let [low, decay, first] = ranks(config);
         let rows = |columns: usize, bytes: usize| Memory::new(gpu, limits.rows * columns * bytes);
         let layout = Layout::new(limits);
         let scratch = (limits.rows * scratch_width(config) * element).max(limits.sequences * vocabulary * 4);
@@ -158,10 +164,11 @@ impl Buffers {
             // A few rows are f32 whatever the element is.
             mixed: rows(width, element)?,
             value: rows(width, element)?,
-            low: rows(5 * mix_rank, 4)?,
-            decay_low: rows(decay_rank, 4)?,
-            decay_mixed: rows(decay_rank, element)?,
-            low_mixed: rows(5 * mix_rank, element)?,
+            low: rows(low, 4)?,
+            decay_low: rows(decay, 4)?,
+            decay_mixed: rows(decay, element)?,
+            low_mixed: rows(low, element)?,
+            first: rows(first, 4)?,
             scratch: Memory::new(gpu, scratch)?,
             delta_low: Memory::new(gpu, 0)?,
             dense: if dense_elements > 0 { Some(Memory::new(gpu, dense_elements * 2)?) } else { None },

@@ -1,13 +1,14 @@
 //! Queues the kernels of one call, layer by layer.
 //!
 //! Two ways lead through a layer. Few rows (up to eight sequences, one token each) are bound by reading weights: own
-//! products with everything elementwise fused into them, nine kernels a layer. Many rows go through cuBLAS; quantised
-//! weights are made bf16 before, one matrix at a time.
+//! products with everything elementwise fused into them, nine kernels a layer (eight in RWKV-7). Many rows go through
+//! cuBLAS; quantised weights are made bf16 before, one matrix at a time.
 
 mod end;
 mod few;
 mod low_rank;
 mod seq;
+mod seven;
 
 use std::sync::Arc;
 
@@ -19,7 +20,9 @@ use super::buffers::Buffers;
 use super::driver::{Gpu, Kernel, Shape};
 use super::kernels::{Common, FEW, Path};
 use super::params::{Ahead, Combine, Dequantise, Embed, Lerp, LnMix, Map, WkvStep};
-use super::weights::{Layer, Matrix, ModelWeights, Place, Storage, Vector};
+use super::weights::{
+    DECAY_DOWN, DECAY_UP, Layer, MIX_DOWN, MIX_UP, Matrix, ModelWeights, Place, Storage, Vector,
+};
 use crate::rwkv::config::{Config, Version};
 
 const NORM_EPSILON: f32 = 1e-5;
@@ -112,10 +115,11 @@ impl Forward {
         };
         self.launch(self.common.embed, [rows.rows, 1], self.norm_threads(), 0, &embed)?;
         for index in 0..self.config.layers {
-            if self.is_few(rows) {
-                self.queue_few(index, rows)?;
-            } else {
-                self.queue_many(index, rows)?;
+            match (self.config.version, self.is_few(rows)) {
+                (Version::V6 { .. }, true) => self.queue_few(index, rows)?,
+                (Version::V6 { .. }, false) => self.queue_many(index, rows)?,
+                (Version::V7 { .. }, true) => self.queue_few7(index, rows)?,
+                (Version::V7 { .. }, false) => self.queue_many7(index, rows)?,
             }
         }
         Ok(())
@@ -148,7 +152,8 @@ impl Forward {
         ahead.blocks = rows.rows as i32;
         let (norm, maa) = if channel {
             let maa = [Vector::MaaK, Vector::MaaR].map(|vector| self.weights().vector(layer, vector));
-            (Vector::ChannelNorm, maa)
+            // RWKV-7 has one mix, without a gate.
+            (Vector::ChannelNorm, if out[1] == 0 { [maa[0], 0] } else { maa })
         } else {
             (Vector::TimeNorm, [self.weights().vector(layer, Vector::MaaX), 0])
         };
@@ -187,7 +192,7 @@ impl Forward {
         ahead.blocks = work as i32;
         let params = Lerp {
             low: self.buffers.low.at(0),
-            up: layer.mix_up.at_row(0).values,
+            up: layer.low[MIX_UP].at_row(0).values,
             maa: self.weights().vector(index, Vector::Maa),
             normed: self.buffers.normed.at(0),
             states: self.states(),
@@ -225,7 +230,7 @@ impl Forward {
             inputs,
             omega: if few { 0 } else { b.omega.at(0) },
             decay_low: b.decay_low.at(0),
-            decay_up: layer.decay_up.at_row(0).values,
+            decay_up: layer.low[DECAY_UP].at_row(0).values,
             decay: self.weights().vector(index, Vector::Decay),
             bonus: self.weights().vector(index, Vector::Bonus),
             norm: self.weights().norm(index, Vector::GroupNorm),
@@ -250,28 +255,29 @@ impl Forward {
 
     fn queue_many(&self, index: usize, rows: &Rows) -> Result<()> {
         let layer = &self.weights().layers[index];
-        let Config { width, hidden, .. } = self.config;
-        let Version::V6 { mix_rank, decay_rank } = self.config.version else { return Ok(()) };
+        let width = self.config.width;
+        let Version::V6 { decay_rank, .. } = self.config.version else { return Ok(()) };
+        let Some(receptance) = &layer.receptance else { return Ok(()) };
         let (b, n) = (&self.buffers, rows.rows);
         let element = self.many.element;
         let part = |i| b.part(i, n, element.bytes());
         let mixed = b.mixed.at(0);
 
         self.queue_ln_mix(index, false, [mixed, 0], Ahead::default(), rows)?;
-        self.queue_product(&layer.mix_down, mixed, (b.low.at(0), Element::F32), rows, 1)?;
+        self.queue_product(&layer.low[MIX_DOWN], mixed, (b.low.at(0), Element::F32), rows, 1)?;
         if n >= MIX_ROWS_MIN {
             self.queue_mixes(index, layer, rows)?;
         } else {
             self.queue_lerp(index, layer, rows, true, Ahead::default())?;
         }
-        self.queue_product(&layer.decay_down, part(0), (b.decay_low.at(0), Element::F32), rows, 1)?;
+        self.queue_product(&layer.low[DECAY_DOWN], part(0), (b.decay_low.at(0), Element::F32), rows, 1)?;
         let tanh = Map { input: b.decay_low.at(0), out: b.decay_mixed.at(0), count: (n * decay_rank) as i64 };
         self.launch(self.many.tanh, [(n * decay_rank).div_ceil(256), 1], 256, 0, &tanh)?;
         // Turned: [d, D].
         let up = Product {
             x: b.decay_mixed.at(0),
             x_strides: [decay_rank, 0],
-            weights: layer.decay_up.at_row(0).values,
+            weights: layer.low[DECAY_UP].at_row(0).values,
             out: b.omega.at(0),
             rows: n,
             inputs: decay_rank,
@@ -295,13 +301,9 @@ impl Forward {
 
         self.queue_ln_mix(index, true, [part(0), part(1)], Ahead::default(), rows)?;
         self.queue_product(&layer.key, part(0), (part(5), element), rows, 1)?;
-        let squares = Map { input: part(5), out: part(5), count: (n * hidden) as i64 };
-        let blocks =
-            (n * hidden * element.bytes() / 16).div_ceil(256).min(self.gpu.multiprocessors * 8).max(1);
-        self.launch(self.many.squares, [blocks, 1], 256, 0, &squares)?;
-        self.queue_product(&layer.receptance, part(1), (b.omega.at(0), element), rows, 1)?;
+        self.queue_squares(part(5), n)?;
+        self.queue_product(receptance, part(1), (b.omega.at(0), element), rows, 1)?;
         self.queue_product(&layer.value, part(5), (b.value.at(0), element), rows, 1)?;
-        debug_assert!(mix_rank > 0, "a model of another version");
         let combine = Combine {
             x: b.x.at(0),
             gate: b.omega.at(0),
@@ -313,6 +315,15 @@ impl Forward {
             width: width as i32,
         };
         self.launch(self.many.combine, [n, 1], 256, 0, &combine)
+    }
+
+    /// The hidden layer's squared positive parts, in place.
+    fn queue_squares(&self, at: u64, rows: usize) -> Result<()> {
+        let count = rows * self.config.hidden;
+        let squares = Map { input: at, out: at, count: count as i64 };
+        let blocks = (count * self.many.element.bytes() / 16).div_ceil(256);
+        let blocks = blocks.min(self.gpu.multiprocessors * 8).max(1);
+        self.launch(self.many.squares, [blocks, 1], 256, 0, &squares)
     }
 
     /// x += product.

@@ -29,6 +29,11 @@ pub(super) struct Path {
     pub(super) combine: Kernel,
     pub(super) squares: Kernel,
     pub(super) tanh: Kernel,
+    pub(super) sigmoid: Kernel,
+    /// RWKV-7's.
+    pub(super) ln_mix7: Kernel,
+    pub(super) step7: Kernel,
+    pub(super) seq7: Kernel,
     pub(super) last_norm: Kernel,
     /// By the weights' storage, then by the number of inputs as in `FEW`.
     gemv: Vec<(Storage, [Kernel; 4])>,
@@ -68,6 +73,10 @@ impl Path {
             combine: gpu.kernel(&format!("combine_{dense}"))?,
             squares: gpu.kernel(&format!("squared_positive_{dense}"))?,
             tanh: gpu.kernel(&format!("tanh_{dense}"))?,
+            sigmoid: gpu.kernel(&format!("sigmoid_{dense}"))?,
+            ln_mix7: gpu.kernel(&format!("ln_mix7_{e}"))?,
+            step7: gpu.kernel(&format!("wkv7_step_{i}_{e}_{l}"))?,
+            seq7: gpu.kernel(&format!("wkv7_seq_{dense}"))?,
             last_norm: gpu.kernel(&format!("last_norm_{e}"))?,
             gemv,
         })

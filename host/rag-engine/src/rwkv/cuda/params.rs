@@ -80,9 +80,10 @@ pub(super) enum Epilogue {
     Sigmoid,
     Add,
     AddGated,
+    AddKept,
 }
 
-pub(super) const JOBS_MAX: usize = 5;
+pub(super) const JOBS_MAX: usize = 7;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -111,6 +112,55 @@ pub(super) struct Gemv {
     pub(super) states: u64,
     pub(super) shift: i64,
     pub(super) normed: u64,
+    pub(super) ahead: Ahead,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LnMix7 {
+    pub(super) x: u64,
+    pub(super) norm: [u64; 2],
+    pub(super) shares: u64,
+    pub(super) states: u64,
+    pub(super) starts: u64,
+    pub(super) shift: i64,
+    pub(super) normed: u64,
+    /// r, k, v.
+    pub(super) out: [u64; 3],
+    /// w, a, g, v.
+    pub(super) dense: [u64; 4],
+    pub(super) rows: i32,
+    pub(super) width: i32,
+    pub(super) epsilon: f32,
+    pub(super) ahead: Ahead,
+}
+
+/// Of the four, in the order w, a, g, v: outputs, or inner values and weights.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wkv7 {
+    /// r, k, v.
+    pub(super) inputs: [u64; 3],
+    pub(super) projected: [u64; 4],
+    pub(super) low: [u64; 4],
+    pub(super) up: [u64; 4],
+    pub(super) base: [u64; 4],
+    /// k_k, k_a, r_k.
+    pub(super) keys: [u64; 3],
+    pub(super) norm: [u64; 2],
+    pub(super) first: u64,
+    pub(super) normed: u64,
+    pub(super) states: u64,
+    pub(super) offsets: u64,
+    pub(super) shift: i64,
+    pub(super) heads_at: i64,
+    pub(super) out: u64,
+    pub(super) ranks: [i32; 4],
+    pub(super) rows: i32,
+    pub(super) width: i32,
+    pub(super) heads: i32,
+    pub(super) is_first: i32,
+    pub(super) epsilon: f32,
     pub(super) ahead: Ahead,
 }
 

@@ -2,24 +2,27 @@
 //!
 //! Matrices are row-major [out, in]: f32, bf16, or the CPU's levels and scales in another order (`cpu::matrix::ByRows`),
 //! so that both compute with the same quantised weights. The embedding table and the matrices of the low-rank mixes are
-//! never quantised here. What is multiplied together stands together: k, v, r, g.
+//! never quantised here. What is multiplied together stands together: k, v, r, g, or r, k, v in RWKV-7.
 
 mod adapted;
+mod parts;
 mod random;
 mod vectors;
 
 use std::sync::Arc;
 
 pub(super) use adapted::Adapter;
+pub(super) use parts::{DECAY_DOWN, DECAY_UP, MIX_DOWN, MIX_UP};
+use parts::{has_gate, low_ranks, projections};
 use rag_core::Result;
 use random::random_vector;
-pub(super) use vectors::Vector;
-use vectors::{VECTORS, vector_names};
+pub(super) use vectors::{Vector, Vector7};
+use vectors::{per_layer, vector_names};
 
 use super::blas::Element;
 use super::driver::{Gpu, Memory};
 use crate::cpu::matrix::{ByRows, Format, Matrix as CpuMatrix};
-use crate::rwkv::config::{Config, Version};
+use crate::rwkv::config::Config;
 use crate::rwkv::weights::{Formats, Kind, Parameters, Slot, Weights, transpose};
 
 /// How a matrix stands in memory.
@@ -97,18 +100,14 @@ impl Matrix {
 
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
-    /// [5m, D].
-    pub(super) mix_down: Matrix,
-    /// [5][m, D].
-    pub(super) mix_up: Matrix,
-    /// [d, D], both.
-    pub(super) decay_down: Matrix,
-    pub(super) decay_up: Matrix,
-    /// k, v, r, g: [4·D, D].
+    /// In the order of `low_ranks`.
+    pub(super) low: Vec<Matrix>,
+    /// k, v, r, g, or r, k, v: [4·D or 3·D, D].
     pub(super) projections: Matrix,
     pub(super) output: Matrix,
     pub(super) key: Matrix,
-    pub(super) receptance: Matrix,
+    /// RWKV-6 only.
+    pub(super) receptance: Option<Matrix>,
     pub(super) value: Matrix,
 }
 
@@ -120,12 +119,22 @@ pub(super) struct ModelWeights {
     pub(super) layers: Vec<Layer>,
     pub(super) has_first_norm: bool,
     vectors: Arc<Memory>,
+    /// Vectors of a layer.
+    per_layer: usize,
     width: usize,
 }
 
 impl ModelWeights {
     pub(super) fn vector(&self, layer: usize, vector: Vector) -> u64 {
-        self.vectors.at((layer * VECTORS + vector as usize) * self.width * 4)
+        self.vector_at(layer, vector as usize)
+    }
+
+    pub(super) fn vector7(&self, layer: usize, vector: Vector7) -> u64 {
+        self.vector_at(layer, vector as usize)
+    }
+
+    fn vector_at(&self, layer: usize, place: usize) -> u64 {
+        self.vectors.at((layer * self.per_layer + place) * self.width * 4)
     }
 
     /// Weight and bias of a normalisation.
@@ -139,15 +148,14 @@ impl ModelWeights {
     }
 
     pub(super) fn last_norm(&self) -> [u64; 2] {
-        let at = self.vectors.at((self.layers.len() * VECTORS + 2) * self.width * 4);
+        let at = self.vector_at(self.layers.len(), 2);
         [at, at + self.width as u64 * 4]
     }
 
     fn matrices(&self) -> impl Iterator<Item = &Matrix> {
         let layers = self.layers.iter().flat_map(|layer| {
-            let Layer { mix_down, mix_up, decay_down, decay_up, projections, .. } = layer;
-            let Layer { output, key, receptance, value, .. } = layer;
-            [mix_down, mix_up, decay_down, decay_up, projections, output, key, receptance, value]
+            let Layer { low, projections, output, key, receptance, value } = layer;
+            low.iter().chain([projections, output, key, value]).chain(receptance)
         });
         std::iter::once(&self.head).chain(layers)
     }
@@ -165,7 +173,7 @@ impl ModelWeights {
 
     /// Bytes that one token reads: all but the embedding table.
     pub(super) fn bytes_read(&self) -> usize {
-        let vectors = (self.layers.len() * VECTORS + 2) * self.width * 4;
+        let vectors = (self.layers.len() * self.per_layer + 2) * self.width * 4;
         self.matrices().map(Matrix::bytes).sum::<usize>() + vectors
     }
 
@@ -243,10 +251,6 @@ pub(super) struct Loader<'a> {
 impl Loader<'_> {
     pub(super) fn load(mut self) -> Result<ModelWeights> {
         let Config { width, hidden, vocabulary, layers, .. } = *self.config;
-        let (mix_rank, decay_rank) = match self.config.version {
-            Version::V6 { mix_rank, decay_rank } => (mix_rank, decay_rank),
-            Version::V7 { .. } => (0, 0),
-        };
         let has_first_norm = match self.source {
             Source::File(weights) => weights.shape("blocks.0.ln0.weight").is_some(),
             Source::Seed(_) => true,
@@ -259,33 +263,34 @@ impl Loader<'_> {
             let att = |part: &str| name(&format!("att.{part}.weight"));
             let ffn = |part: &str| name(&format!("ffn.{part}.weight"));
             let square = [width, width];
-            let projections: [String; 4] = ["key", "value", "receptance", "gate"].map(att);
+            let together: Vec<String> = projections(self.config).iter().copied().map(att).collect();
+            let together: Vec<&str> = together.iter().map(String::as_str).collect();
+            let low = low_ranks(self.config, layer);
+            let gate = has_gate(self.config)
+                .then(|| self.matrix(&[&ffn("receptance")], square, Kind::ChannelMix))
+                .transpose()?;
             all.push(Layer {
-                mix_down: self.low_rank(&name("att.time_maa_w1"), [5 * mix_rank, width], false)?,
-                mix_up: self.low_rank(&name("att.time_maa_w2"), [5 * width, mix_rank], true)?,
-                decay_down: self.low_rank(&name("att.time_decay_w1"), [decay_rank, width], false)?,
-                decay_up: self.low_rank(&name("att.time_decay_w2"), [width, decay_rank], true)?,
-                projections: self.matrix(
-                    &projections.each_ref().map(String::as_str),
-                    square,
-                    Kind::TimeMix,
-                )?,
+                low: (low.into_iter())
+                    .map(|part| self.low_rank(&name(&format!("att.{}", part.name)), part.size, part.turned))
+                    .collect::<Result<_>>()?,
+                projections: self.matrix(&together, square, Kind::TimeMix)?,
                 output: self.matrix(&[&att("output")], square, Kind::TimeMix)?,
                 key: self.matrix(&[&ffn("key")], [hidden, width], Kind::ChannelMix)?,
-                receptance: self.matrix(&[&ffn("receptance")], square, Kind::ChannelMix)?,
+                receptance: gate,
                 value: self.matrix(&[&ffn("value")], [width, hidden], Kind::ChannelMix)?,
             });
         }
         let head = self.matrix(&["head.weight"], [self.kept.unwrap_or(vocabulary), width], Kind::Head)?;
         let vectors = Arc::new(Memory::of(self.gpu, &self.vectors(has_first_norm)?)?);
-        Ok(ModelWeights { embedding, head, layers: all, has_first_norm, vectors, width })
+        let per_layer = per_layer(self.config);
+        Ok(ModelWeights { embedding, head, layers: all, has_first_norm, vectors, per_layer, width })
     }
 
     /// All vectors in their places.
     fn vectors(&self, has_first_norm: bool) -> Result<Vec<f32>> {
         let Config { width, layers, .. } = *self.config;
-        let mut all = Vec::with_capacity((layers * VECTORS + 4) * width);
-        for name in vector_names(layers, has_first_norm) {
+        let mut all = Vec::with_capacity((layers * per_layer(self.config) + 4) * width);
+        for name in vector_names(self.config, has_first_norm) {
             let values = match self.source {
                 Source::File(weights) => weights.read(&name)?,
                 Source::Seed(seed) => random_vector(&name, width, seed),

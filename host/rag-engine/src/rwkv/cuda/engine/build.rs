@@ -18,19 +18,14 @@ const WIDTH_MAX: usize = 8192;
 const RANK_MAX: usize = 128;
 
 pub(super) fn check_config(config: &Config) -> Result<()> {
-    if !matches!(config.version, Version::V6 { .. }) {
-        return Err(Error::invalid(format!(
-            "{} runs on the CPU only: set models.device to cpu",
-            config.architecture()
-        )));
-    }
     if ![8, 64].contains(&config.head_size) {
         return Err(Error::invalid(format!(
             "a GPU runs heads of 64, this model's have {}",
             config.head_size
         )));
     }
-    let Version::V6 { decay_rank, .. } = config.version else { return Ok(()) };
+    // RWKV-7's recurrence takes any rank.
+    let decay_rank = if let Version::V6 { decay_rank, .. } = config.version { decay_rank } else { 0 };
     let widths = [config.width, config.hidden];
     if widths.iter().any(|width| !width.is_multiple_of(32))
         || config.width > WIDTH_MAX

@@ -3,7 +3,7 @@
 use rag_core::Result;
 
 use super::super::params::{Ahead, Epilogue, Gemv, GemvJob};
-use super::super::weights::{Matrix, Place, Storage};
+use super::super::weights::{DECAY_DOWN, MIX_DOWN, Matrix, Place, Storage};
 use super::{FEW, Forward, GEMV_THREADS, GEMV_WARPS, Rows, SCALED};
 use crate::cpu::matrix::Format;
 
@@ -12,14 +12,14 @@ const AHEAD_BLOCKS: usize = 16;
 
 /// One product of few rows.
 pub(super) struct Job<'a> {
-    matrix: &'a Matrix,
+    pub(super) matrix: &'a Matrix,
     /// Of the matrix, from which on `outputs` are computed.
-    first_row: usize,
-    outputs: usize,
-    x: u64,
-    out: u64,
-    epilogue: Epilogue,
-    gate: u64,
+    pub(super) first_row: usize,
+    pub(super) outputs: usize,
+    pub(super) x: u64,
+    pub(super) out: u64,
+    pub(super) epilogue: Epilogue,
+    pub(super) gate: u64,
 }
 
 impl<'a> Job<'a> {
@@ -31,6 +31,7 @@ impl<'a> Job<'a> {
 impl Forward {
     pub(super) fn queue_few(&self, index: usize, rows: &Rows) -> Result<()> {
         let layer = &self.weights().layers[index];
+        let Some(receptance) = &layer.receptance else { return Ok(()) };
         let (b, width) = (&self.buffers, self.config.width);
         let bytes = self.few.element.bytes();
         let part = |i| b.part(i, rows.rows, bytes);
@@ -38,7 +39,7 @@ impl Forward {
         let mixed = b.mixed.at(0);
 
         self.queue_ln_mix(index, false, [mixed, 0], ahead(0), rows)?;
-        let low = Job::whole(&layer.mix_down, mixed, b.low.at(0), Epilogue::Tanh);
+        let low = Job::whole(&layer.low[MIX_DOWN], mixed, b.low.at(0), Epilogue::Tanh);
         self.queue_gemv(&[low], width, rows, index, ahead(1))?;
         self.queue_lerp(index, layer, rows, false, ahead(2))?;
         let mut jobs: Vec<Job<'_>> = (0..4)
@@ -53,7 +54,7 @@ impl Forward {
                 gate: 0,
             })
             .collect();
-        jobs.push(Job::whole(&layer.decay_down, part(0), b.decay_low.at(0), Epilogue::Tanh));
+        jobs.push(Job::whole(&layer.low[DECAY_DOWN], part(0), b.decay_low.at(0), Epilogue::Tanh));
         self.queue_gemv(&jobs, width, rows, index, Ahead::default())?;
         self.queue_step(true, index, layer, rows, share(&layer.output, self.tuning.ahead_bytes, 0))?;
         let output = Job::whole(&layer.output, mixed, b.x.at(0), Epilogue::Add);
@@ -64,17 +65,18 @@ impl Forward {
         self.queue_ln_mix(index, true, inputs, key_ahead, rows)?;
         let hidden = part(5);
         let key = Job::whole(&layer.key, inputs[0], hidden, Epilogue::Relu2);
-        let gate = Job::whole(&layer.receptance, inputs[1], b.omega.at(0), Epilogue::Sigmoid);
+        let gate = Job::whole(receptance, inputs[1], b.omega.at(0), Epilogue::Sigmoid);
         self.queue_gemv(&[key, gate], width, rows, index, Ahead::default())?;
         let mut value = Job::whole(&layer.value, hidden, b.x.at(0), Epilogue::AddGated);
         value.gate = b.omega.at(0);
         self.queue_gemv(&[value], self.config.hidden, rows, index, Ahead::default())
     }
 
-    /// Where k, v, r, g of few rows go, f32: the space behind the inputs and the hidden layer of eight rows.
+    /// Where k, v, r, g (r, k, v) of few rows go, f32: the space behind the inputs, of which RWKV-7 has seven, and the
+    /// hidden layer of eight rows.
     pub(super) fn few_projection(&self, index: usize) -> u64 {
         let few = FEW[FEW.len() - 1];
-        let after = few * (5 * self.config.width + self.config.hidden) * 4;
+        let after = few * (7 * self.config.width + self.config.hidden) * 4;
         self.buffers.scratch.at(after + index * few * self.config.width * 4)
     }
 
@@ -149,7 +151,7 @@ fn split_of(storage: Storage, cols: usize, each: usize) -> usize {
 }
 
 /// The `place`-th piece of a matrix to fetch ahead, of at most `bytes`.
-fn share(matrix: &Matrix, bytes: usize, place: usize) -> Ahead {
+pub(super) fn share(matrix: &Matrix, bytes: usize, place: usize) -> Ahead {
     let all = matrix.value_bytes(matrix.rows);
     let start = (place * bytes).min(all);
     let bytes = bytes.min(all - start);

@@ -4,7 +4,7 @@ use rag_core::Result;
 
 use super::super::blas::{Element, Product};
 use super::super::params::{Map, MixRows};
-use super::super::weights::{Delta, Layer, Matrix, Vector};
+use super::super::weights::{Delta, Layer, MIX_UP, Matrix, Vector};
 use super::{Forward, Rows};
 use crate::rwkv::config::Version;
 
@@ -21,7 +21,7 @@ impl Forward {
         let up = Product {
             x: b.low_mixed.at(0),
             x_strides: [5 * mix_rank, mix_rank],
-            weights: layer.mix_up.at_row(0).values,
+            weights: layer.low[MIX_UP].at_row(0).values,
             out: b.part(0, n, element.bytes()),
             rows: n,
             inputs: mix_rank,

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rag_core::{Error, Result};
+use rag_core::Result;
 
 use super::super::blas::Element;
 use super::super::driver::{Gpu, Memory};
-use super::{Choice, Delta, Loader, Matrix, ModelWeights, Source, bf16_bits, vector_names};
+use super::{
+    Choice, Delta, Loader, Matrix, ModelWeights, Source, bf16_bits, low_ranks, projections, vector_names,
+};
 use crate::cpu::matrix::Format;
 use crate::rwkv::adapter::{AdapterScale, Halves, nothing_left};
-use crate::rwkv::config::{Config, Version};
+use crate::rwkv::config::Config;
 use crate::rwkv::weights::{Formats, Kind, Weights};
 
 /// Everything that reading an adapter needs.
@@ -30,9 +32,6 @@ impl Adapter<'_> {
     /// `base` under this adapter; see `Model::adapted`.
     pub(in super::super) fn apply(&self, base: &ModelWeights) -> Result<ModelWeights> {
         let Config { width, hidden, vocabulary, .. } = *self.config;
-        let Version::V6 { mix_rank, decay_rank } = self.config.version else {
-            return Err(Error::invalid("a GPU runs adapters of RWKV-6"));
-        };
         let mut left: BTreeSet<String> = self.weights.names().into_iter().collect();
         let mut model = base.clone();
         self.vectors(&mut model, &mut left)?;
@@ -40,20 +39,13 @@ impl Adapter<'_> {
         for (index, layer) in model.layers.iter_mut().enumerate() {
             let att = |part: &str| format!("blocks.{index}.att.{part}");
             let ffn = |part: &str| format!("blocks.{index}.ffn.{part}");
-            let sizes =
-                [[5 * mix_rank, width], [5 * width, mix_rank], [decay_rank, width], [width, decay_rank]];
-            let small = [
-                (&mut layer.mix_down, "time_maa_w1", false),
-                (&mut layer.mix_up, "time_maa_w2", true),
-                (&mut layer.decay_down, "time_decay_w1", false),
-                (&mut layer.decay_up, "time_decay_w2", true),
-            ];
-            for ((matrix, part, turned), size) in small.into_iter().zip(sizes) {
-                if left.remove(&att(part)) {
-                    *matrix = self.loader().low_rank(&att(part), size, turned)?;
+            for (matrix, part) in layer.low.iter_mut().zip(low_ranks(self.config, index)) {
+                let name = att(part.name);
+                if left.remove(&name) {
+                    *matrix = self.loader().low_rank(&name, part.size, part.turned)?;
                 }
             }
-            for (part, name) in ["key", "value", "receptance", "gate"].into_iter().enumerate() {
+            for (part, name) in projections(self.config).iter().enumerate() {
                 if left.contains(&format!("{}.weight", att(name))) {
                     return Err(self.weights.error(format!(
                         "a GPU does not take the place of {} alone: merge the adapter, or set models.device to cpu",
@@ -64,7 +56,9 @@ impl Adapter<'_> {
             }
             self.replace(&mut layer.output, &att("output"), square, Kind::TimeMix, &mut left)?;
             self.replace(&mut layer.key, &ffn("key"), [hidden, width], Kind::ChannelMix, &mut left)?;
-            self.replace(&mut layer.receptance, &ffn("receptance"), square, Kind::ChannelMix, &mut left)?;
+            if let Some(gate) = &mut layer.receptance {
+                self.replace(gate, &ffn("receptance"), square, Kind::ChannelMix, &mut left)?;
+            }
             self.replace(&mut layer.value, &ffn("value"), [width, hidden], Kind::ChannelMix, &mut left)?;
         }
         if !self.pruned {
@@ -89,7 +83,7 @@ impl Adapter<'_> {
 
     /// New values of norms, mixes and decays.
     fn vectors(&self, model: &mut ModelWeights, left: &mut BTreeSet<String>) -> Result<()> {
-        let names = vector_names(model.layers.len(), model.has_first_norm);
+        let names = vector_names(self.config, model.has_first_norm);
         if names.iter().all(|name| !left.contains(name)) {
             return Ok(());
         }
