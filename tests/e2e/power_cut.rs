@@ -180,7 +180,7 @@ async fn while_a_generation_is_published_on_probation_retired_and_taken_back() {
         _ => assert!(now.iter().all(|hit| !newest.contains(hit)), "an index of two generations"),
     }
     let kb = host.get("/api/v1/kbs/initial").await;
-    assert_eq!(kb["documents"], 7, "{kb}");
+    assert_eq!(kb["documents"], 5, "{kb}");
     // Back to the plugins of the start: everything still works.
     let body = json!({"chunker": {"id": "chunk-sentence"}, "publish": true});
     let staged = host.post(&format!("{PLUGINS}/swap"), &body).await;

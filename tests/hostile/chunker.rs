@@ -5,7 +5,7 @@ use rag_core::error::PluginFault::{
     CpuLimit, Guest, HostcallLimit, InvalidOutput, MemoryLimit, Trap, WallLimit,
 };
 use rag_core::{Error, ErrorCode, Result};
-use rag_wasm::PluginHost;
+use rag_wasm::{Limits, PluginHost};
 
 use crate::{Code, Expected, Fault, assert_error, fakes, host, host_with, limits, settings};
 
@@ -158,4 +158,12 @@ async fn an_empty_section_has_no_chunks() {
     let chunker = host().chunker("hostile-chunker", &settings("nothing"), fakes::embedder()).unwrap();
     assert_eq!(chunker.split(section("")).await.unwrap(), []);
     assert_eq!(chunker.info().id, "hostile-chunker");
+}
+
+#[tokio::test]
+async fn all_plugins_together_have_so_much_memory_and_one_that_finds_none_left_is_not_to_blame() {
+    let host = host_with(Limits { total_memory_bytes_max: 48 << 20, ..limits() });
+    for _ in 0..3 {
+        check_on(&host, "grow", &Code(ErrorCode::Unavailable, "the memory of all plugins")).await;
+    }
 }

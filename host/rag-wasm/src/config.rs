@@ -48,6 +48,8 @@ pub struct Limits {
     pub instances_max: u32,
     /// Live instances of vector stores. Apart from the others, because a retriever waits for a store.
     pub store_instances_max: u32,
+    /// Linear memory of all instances together; a call that would take more is refused as busy.
+    pub total_memory_bytes_max: usize,
     /// Calls that wait for an instance; one more is refused as busy.
     pub queue_max: usize,
     /// Parallel instances of one knowledge base's retriever.
@@ -136,6 +138,7 @@ impl Default for Limits {
             settings_bytes_max: 256 << 10,
             instances_max: 64,
             store_instances_max: 64,
+            total_memory_bytes_max: 4096 * MIB,
             queue_max: 256,
             retriever_lanes: 4,
             tick_ms: 2,

@@ -23,6 +23,9 @@ pub(crate) fn of_trap(label: &str, err: &wasmtime::Error, state: &State) -> Erro
     if let Some(Stopped(message)) = err.downcast_ref::<Stopped>() {
         return new(label, PluginFault::HostcallLimit, message.clone());
     }
+    if state.bounds.crowded {
+        return Error::Busy { what: "the memory of all plugins (bytes)", limit: state.memory_total() };
+    }
     if let Some(refused) = &state.bounds.refused {
         return new(label, PluginFault::MemoryLimit, refused.clone());
     }

@@ -142,8 +142,13 @@ impl<W: World> Instance<W> {
     }
 }
 
-fn new_store(runner: &Runner, label: &Arc<str>, setup: &Setup, limits: &Arc<KindLimits>) -> Store<State> {
-    let state = State::new(label, &setup.settings, &setup.grants, limits);
+pub(crate) fn new_store(
+    runner: &Runner,
+    label: &Arc<str>,
+    setup: &Setup,
+    limits: &Arc<KindLimits>,
+) -> Store<State> {
+    let state = State::new(label, &setup.settings, &setup.grants, limits, &runner.memory);
     let mut store = Store::new(&runner.engine, state);
     store.limiter(|state| &mut state.bounds);
     store.set_hostcall_fuel(limits.crossing_bytes_max);
@@ -155,7 +160,7 @@ fn new_store(runner: &Runner, label: &Arc<str>, setup: &Setup, limits: &Arc<Kind
 }
 
 /// Runs guest code until it ends, its processor time is used or its wall-clock time has passed.
-async fn guarded<W: World, T>(
+pub(crate) async fn guarded<W: World, T>(
     plugin: &Plugin<W>,
     nanos: &HostNanos,
     budget: &mut Budget,

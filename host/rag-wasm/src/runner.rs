@@ -12,7 +12,7 @@ use wasmtime::Engine;
 use wasmtime::component::Linker;
 
 use crate::config::Limits;
-use crate::state::State;
+use crate::state::{MemoryBudget, State};
 use crate::ticker::Ticker;
 use crate::{Kind, engine, link};
 
@@ -21,6 +21,7 @@ pub(crate) struct Runner {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
     pub(crate) ticker: Ticker,
+    pub(crate) memory: Arc<MemoryBudget>,
     slots: Slots,
     store_slots: Slots,
     /// What each kind may import, in the order of `Kind::ALL`.
@@ -46,6 +47,7 @@ impl Runner {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
             linkers: link::linkers(&engine)?,
+            memory: MemoryBudget::new(limits.total_memory_bytes_max),
             engine,
             limits,
             ticker,

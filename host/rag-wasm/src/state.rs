@@ -1,7 +1,8 @@
 //! What the host keeps beside one instance: its bounds, what it may reach, and its output.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use rag_core::Error;
 use rag_core::ports::{Blob, Embed, Generate, Http, KbSearch, KeyValue, Ocr, Rerank, Sql, VectorIndex};
@@ -76,6 +77,7 @@ impl State {
         settings: &Arc<str>,
         grants: &Arc<Grants>,
         limits: &Arc<KindLimits>,
+        memory: &Arc<MemoryBudget>,
     ) -> Self {
         let sink = Arc::new(LogSink::new(Arc::clone(plugin), limits.log_bytes_max));
         let mut table = ResourceTable::new();
@@ -91,7 +93,7 @@ impl State {
         State {
             wasi,
             table,
-            bounds: Bounds::new(limits),
+            bounds: Bounds::new(limits, memory),
             sink,
             settings: Arc::clone(settings),
             grants: Arc::clone(grants),
@@ -102,6 +104,11 @@ impl State {
             generated_tokens: 0,
             host_error: None,
         }
+    }
+
+    /// What all plugins together may have, in bytes.
+    pub(crate) fn memory_total(&self) -> usize {
+        self.bounds.shared.max
     }
 
     /// Renews what is counted for each exported function.
@@ -177,6 +184,10 @@ impl WasiView for State {
 /// reported as what it is.
 #[derive(Debug)]
 pub(crate) struct Bounds {
+    /// What all stores share.
+    shared: Arc<MemoryBudget>,
+    /// All stores together have too much: no fault of this one.
+    pub(crate) crowded: bool,
     memory_bytes_max: usize,
     table_elements_max: usize,
     memory_bytes: usize,
@@ -185,8 +196,10 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    fn new(limits: &KindLimits) -> Self {
+    fn new(limits: &KindLimits, shared: &Arc<MemoryBudget>) -> Self {
         Bounds {
+            shared: Arc::clone(shared),
+            crowded: false,
             memory_bytes_max: limits.memory_bytes_max,
             table_elements_max: limits.table_elements_max,
             memory_bytes: 0,
@@ -200,12 +213,49 @@ impl Bounds {
     }
 }
 
+impl Drop for Bounds {
+    fn drop(&mut self) {
+        self.shared.give(self.memory_bytes);
+    }
+}
+
+/// Linear memory that all instances of a process may have together, in bytes.
+#[derive(Debug)]
+pub(crate) struct MemoryBudget {
+    used: AtomicUsize,
+    pub(crate) max: usize,
+}
+
+impl MemoryBudget {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(MemoryBudget { used: AtomicUsize::new(0), max })
+    }
+
+    /// Whether there was so much left; then it is taken.
+    fn take(&self, bytes: usize) -> bool {
+        let before = self.used.fetch_add(bytes, Relaxed);
+        let fits = before.saturating_add(bytes) <= self.max;
+        if !fits {
+            self.give(bytes);
+        }
+        fits
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
 impl ResourceLimiter for Bounds {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
         if total > self.memory_bytes_max {
             let limit = self.memory_bytes_max >> 20;
             self.refused.get_or_insert_with(|| format!("it asked for more than {limit} MiB of memory"));
+            return Ok(false);
+        }
+        if !self.shared.take(total - self.memory_bytes) {
+            self.crowded = true;
             return Ok(false);
         }
         self.memory_bytes = total;
