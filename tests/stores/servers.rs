@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A server may take this long to answer: pauses of 100 ms.
-const TRIES: usize = 600;
+/// A server may take this many pauses to answer.
+pub(crate) const TRIES: usize = 600;
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// The user `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
 
@@ -65,7 +66,7 @@ impl Server {
             if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(PAUSE).await;
         }
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         panic!("the server does not answer: {log}");

@@ -2,6 +2,8 @@
 //! the rows give the candidates their exact scores.
 
 mod cache;
+mod codes;
+mod kernel;
 mod rows;
 mod scan;
 mod snapshot;

@@ -1,14 +1,16 @@
 //! A collection's vectors in memory, in segments that copies share until one of them changes.
 //!
 //! Small collections are kept as f32, larger ones as int8 with one scale a row: a quarter of the memory, and a scan
-//! that is several times faster. Rows are sorted by their number in SQLite, which only grows.
+//! that reads an eighth of it. Rows are sorted by their number in SQLite, which only grows.
 
 use std::sync::Arc;
 
 use rag_core::search::Metric;
 
+use super::codes::Codes;
+
 /// From this many rows on a collection is kept as int8.
-pub(super) const COARSE_ROWS: usize = 20_000;
+pub(super) const COARSE_ROWS: usize = 8_192;
 /// Rows of a segment: what a change copies at most while a search still reads it.
 const SEGMENT_ROWS: usize = 2_048;
 /// Largest int8 value used; symmetric, so that no product overflows.
@@ -40,7 +42,7 @@ pub(super) struct Segment {
 #[derive(Debug, Clone)]
 pub(super) enum Values {
     Exact(Vec<f32>),
-    Coarse(Vec<i8>),
+    Coarse(Codes),
 }
 
 impl Snapshot {
@@ -51,8 +53,8 @@ impl Snapshot {
 
     /// Memory that the vectors take.
     pub(super) fn bytes(&self) -> u64 {
-        let per_value = if self.coarse { 1 } else { size_of::<f32>() };
-        let per_row = self.dim * per_value + size_of::<i64>() + 2 * size_of::<f32>();
+        let values = if self.coarse { Codes::row_bytes(self.dim) } else { self.dim * size_of::<f32>() };
+        let per_row = values + size_of::<i64>() + 2 * size_of::<f32>();
         (self.rows * per_row) as u64
     }
 
@@ -64,7 +66,7 @@ impl Snapshot {
         }
         let full = self.segments.last().is_none_or(|last| last.rows.len() >= SEGMENT_ROWS);
         if full {
-            self.segments.push(Arc::new(Segment::new(self.coarse)));
+            self.segments.push(Arc::new(Segment::new(self.coarse, self.dim)));
         }
         if let Some(last) = self.segments.last_mut() {
             Arc::make_mut(last).push(row, vector, self.metric);
@@ -103,8 +105,9 @@ impl Snapshot {
 }
 
 impl Segment {
-    fn new(coarse: bool) -> Self {
-        let values = if coarse { Values::Coarse(Vec::new()) } else { Values::Exact(Vec::new()) };
+    fn new(coarse: bool, dim: usize) -> Self {
+        let values =
+            if coarse { Values::Coarse(Codes::new(dim, SEGMENT_ROWS)) } else { Values::Exact(Vec::new()) };
         Segment { rows: Vec::new(), values, factors: Vec::new(), offsets: Vec::new() }
     }
 
@@ -119,7 +122,7 @@ impl Segment {
             }
             Values::Coarse(values) => {
                 let (scale, codes) = quantise(&prepared);
-                values.extend(codes);
+                values.push(codes);
                 self.factors.push(scale);
             }
         }
@@ -134,18 +137,18 @@ impl Segment {
             Values::Coarse(values) => {
                 let (scale, codes) = quantise(&prepared);
                 self.factors[at] = scale;
-                values.splice(at * dim..(at + 1) * dim, codes);
+                values.set(at, codes);
             }
         }
     }
 
     fn quantise(&mut self, dim: usize) {
         let Values::Exact(exact) = &self.values else { return };
-        let mut coarse = Vec::with_capacity(exact.len());
+        let mut coarse = Codes::new(dim, SEGMENT_ROWS);
         for (vector, factor) in exact.chunks_exact(dim).zip(&mut self.factors) {
             let (scale, codes) = quantise(vector);
             *factor = scale;
-            coarse.extend(codes);
+            coarse.push(codes);
         }
         self.values = Values::Coarse(coarse);
     }
@@ -161,7 +164,9 @@ impl Segment {
                 *values = kept.iter().flat_map(|&at| &values[range(at)]).copied().collect()
             }
             Values::Coarse(values) => {
-                *values = kept.iter().flat_map(|&at| &values[range(at)]).copied().collect()
+                let mut left = Codes::new(dim, SEGMENT_ROWS);
+                kept.iter().for_each(|&at| left.push(values.get(at)));
+                *values = left;
             }
         }
     }
@@ -184,6 +189,7 @@ pub(super) fn prepare(vector: &[f32], metric: Metric) -> (Vec<f32>, f32) {
 pub(super) fn quantise(vector: &[f32]) -> (f32, impl Iterator<Item = i8>) {
     let largest = vector.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let scale = if largest > 0.0 { largest / CODE_MAX } else { 1.0 };
-    // Dividing a subnormal by itself stays within the range; the cast saturates in any case.
-    (scale, vector.iter().map(move |value| (value / scale).round() as i8))
+    // Of a subnormal scale the inverse is infinite; the cast saturates then, and 0 × ∞ becomes 0.
+    let inverse = scale.recip();
+    (scale, vector.iter().map(move |value| (value * inverse + 0.5_f32.copysign(*value)) as i8))
 }
