@@ -75,7 +75,7 @@ async fn keeps_the_contract(subject: &Subject) {
     for (metric, seed) in store_kit::METRICS.into_iter().zip(1..) {
         store_kit::random_history(subject, metric, seed).await;
     }
-    store_kit::retrieves_as(subject, &embedded().await, 1_500, 32).await;
+    store_kit::retrieves_as(subject, &embedded().await, 1_000, 32).await;
 }
 
 /// Returns once the server behind a store answers: its port is open before it does.
