@@ -49,6 +49,7 @@ pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
         keys: store.clone(),
         records: store.clone(),
         outside: rag_core::ports::Outside::none(),
+        archives: Arc::new(rag_core::ports::NoUnpack),
         models: Arc::new(NoRegistry),
         relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
         strikes: Strikes::default(),

@@ -17,6 +17,7 @@ use crate::ports::{
 };
 use crate::rag::Rag;
 use crate::reindex::reindex;
+use crate::unpack::{self, Opened};
 
 /// Tries to record a job's end while storage fails, and the wait before each further one.
 const SETTLE_TRIES: u32 = 120;
@@ -133,7 +134,16 @@ async fn settle(rag: &Rag, job: &Job, end: &End) -> Result<()> {
 }
 
 async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<JobState> {
-    match ingest(rag, job, source).await {
+    let outcome = if unpack::is_archive(rag, job, source).await? {
+        match unpack::unpack(rag, job, source).await {
+            Ok(Opened::Queued) => return Ok(JobState::Done { document: None, unchanged: false }),
+            Ok(Opened::Document(done)) => Ok(done),
+            Err(error) => Err(error),
+        }
+    } else {
+        ingest(rag, job, source).await
+    };
+    match outcome {
         Ok(done) => {
             for unused in &done.unused {
                 // The document is committed whatever happens here; opening the store sweeps what stays behind.

@@ -30,6 +30,7 @@ pub mod search;
 pub mod section;
 pub mod sentence;
 pub mod time;
+pub mod unpack;
 
 pub use error::{Error, ErrorCode, Result};
 pub use rag::Rag;

@@ -50,6 +50,12 @@ pub const CRAWL_DEPTH_MAX: u32 = 5;
 pub const CRAWL_PAGES_MAX: u32 = 1_000;
 /// Bytes of text shown of a page before it is ingested.
 pub const PREVIEW_BYTES: usize = 16 << 10;
+/// Archives within archives that are unpacked.
+pub const ARCHIVE_DEPTH_MAX: usize = 4;
+/// A file of an archive that is larger, in bytes, and expands more times than `ARCHIVE_RATIO_MAX` is a bomb.
+pub const ARCHIVE_BOMB_BYTES: u64 = 8 << 20;
+/// See `ARCHIVE_BOMB_BYTES`.
+pub const ARCHIVE_RATIO_MAX: u64 = 150;
 /// Bytes of an edited chunk.
 pub const CHUNK_BYTES_MAX: usize = 16 << 10;
 

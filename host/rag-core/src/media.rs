@@ -13,7 +13,8 @@ const MARKDOWN: &str = "text/markdown";
 
 const HTML: &str = "text/html";
 const CSV: &str = "text/csv";
-const ZIP: &str = "application/zip";
+/// Archives, whose files are documents.
+pub const ZIP: &str = "application/zip";
 const OLE: &str = "application/x-ole-storage";
 const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
 const DOCM: &str = "application/vnd.ms-word.document.macroenabled.12";
@@ -165,6 +166,12 @@ fn looks_like_mail(head: &[u8]) -> bool {
     lines.first().is_some_and(is_one) && lines.iter().filter(|line| is_one(line)).count() >= 3
 }
 
+/// What an archive of these parts is, whatever it is called; none for one of documents.
+pub fn of_parts<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<&'static str> {
+    let known = [("word/document.xml", DOCX), ("ppt/presentation.xml", PPTX), ("xl/workbook.xml", XLSX)];
+    names.find_map(|name| known.iter().find(|(part, _)| *part == name).map(|(_, media)| *media))
+}
+
 /// Books and OpenDocument files begin with an entry `mimetype` that holds it as it is.
 fn by_first_entry(head: &[u8]) -> &'static str {
     let first = head.get(30..).unwrap_or_default();
@@ -254,6 +261,12 @@ mod tests {
         check("信.EML", b"From: a", MAIL);
         check("saved", b"Return-Path: <a>\r\nFrom: a\r\nSubject: b\r\n\r\n", MAIL);
         check("notes", b"From: here\n\nSubject: b\nDate: c", TEXT);
+    }
+
+    #[test]
+    fn office_files_under_another_name_are_told_by_their_parts() {
+        assert_eq!(of_parts(["[Content_Types].xml", "word/document.xml"].into_iter()), Some(DOCX));
+        assert_eq!(of_parts(["a/word/document.xml", "b.txt"].into_iter()), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! nothing half done; a full queue is `Error::Busy` at once; nothing panics on any input.
 
 mod accounts;
+mod archive;
 mod catalog;
 mod conversations;
 mod curation;
@@ -23,6 +24,7 @@ mod tuning;
 
 pub use accounts::{Accounts, AuditEntry, AuditQuery, Rights, User, UserChange};
 
+pub use archive::{NoUnpack, PackedFile, Unpack, UnpackLimits, Unpacked};
 pub use catalog::{
     Catalog, CrawlOrder, DocumentInfo, DocumentState, IngestSource, Job, JobId, JobKind, JobState,
     NewDocument, Opened, Progress, Stage, Stored, VectorGarbage,

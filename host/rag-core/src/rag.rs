@@ -18,6 +18,7 @@ use crate::media;
 use crate::ports::{
     Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, GenerationState, IngestSource, Job,
     JobId, JobKind, JobState, Keys, ModelRegistry, Outside, Records, Rerank, Run, RunSettings, Stored,
+    Unpack,
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
@@ -39,6 +40,7 @@ pub struct Rag {
     pub records: Arc<dyn Records>,
     pub models: Arc<dyn ModelRegistry>,
     pub outside: Outside,
+    pub archives: Arc<dyn Unpack>,
     pub relevance_min: RelevanceMin,
     pub strikes: Strikes,
     /// Tells the job loop that there is work.
@@ -136,6 +138,18 @@ impl Rag {
         origin: Option<String>,
     ) -> Result<Job> {
         let kb = self.kb(kb).await?;
+        let source = self.received(name, media_type, writer, origin).await?;
+        self.enqueue(&kb.name, &JobKind::Ingest(source)).await
+    }
+
+    /// Keeps an original, and finds out what it is.
+    pub(crate) async fn received(
+        &self,
+        name: &str,
+        media_type: Option<&str>,
+        writer: Box<dyn BlobWriter>,
+        origin: Option<String>,
+    ) -> Result<IngestSource> {
         let name = media::document_name(name)?;
         let (blob, size) = writer.finish().await?;
         let media_type = match media_type.and_then(media::known) {
@@ -145,8 +159,7 @@ impl Rag {
                 media::sniff(&name, &original.read_at(0, media::SNIFF_BYTES).await?).to_owned()
             }
         };
-        let source = IngestSource { blob, size, name, media_type, chunker: None, origin };
-        self.enqueue(&kb.name, &JobKind::Ingest(source)).await
+        Ok(IngestSource { blob, size, name, media_type, chunker: None, origin })
     }
 
     /// Queues a job and tells the runner.

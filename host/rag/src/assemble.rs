@@ -20,6 +20,7 @@ use rag_tune::{Tracker, Tuner, TunerConfig};
 use rag_wasm::{PluginHost, WasmConfig};
 use tokio::sync::Notify;
 
+use crate::archive::ZipArchives;
 use crate::bindings::PluginBindings;
 use crate::compile;
 use crate::config::{Config, TrackerKind};
@@ -87,6 +88,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         records: store,
         models,
         outside,
+        archives: Arc::new(ZipArchives::new(&config.data)),
         relevance_min,
         strikes: Strikes::default(),
         wake_jobs: Box::new(move || waker.notify_one()),

@@ -55,6 +55,9 @@ pub(crate) struct Data {
     pub(crate) dir: PathBuf,
     /// Size of one original at most, in bytes.
     pub(crate) document_bytes_max: u64,
+    /// Files of an uploaded archive, and what they unpack to in bytes, archives within it included.
+    pub(crate) archive_files_max: u64,
+    pub(crate) archive_bytes_max: u64,
     pub(crate) jobs_queued_max: usize,
     /// Ingest stops below this much free space, in bytes.
     pub(crate) disk_free_min_bytes: u64,
@@ -220,6 +223,8 @@ impl Default for Data {
         Data {
             dir: PathBuf::new(),
             document_bytes_max: 256 << 20,
+            archive_files_max: 5_000,
+            archive_bytes_max: 2 << 30,
             jobs_queued_max: 10_000,
             disk_free_min_bytes: 256 << 20,
             readers: 4,

@@ -1,5 +1,6 @@
 //! The `rwkv-rag` program: reads arguments and configuration, then runs one command.
 
+mod archive;
 mod assemble;
 mod bench;
 mod bindings;

