@@ -70,30 +70,40 @@ pub(crate) async fn put(client: &Client, kb: &str, source: Source) -> Result<Val
     let job = submit(client, kb, source).await?;
     let mut last = follow(client, &name, &job).await?;
     if crawl {
-        last["pages"] = pages_of(client, kb, &job).await?.into();
+        last["pages"] = queued_by(client, kb, &job).await?.into();
+    } else if last["kind"] == "ingest" && last["document"].is_null() {
+        last["files"] = queued_by(client, kb, &job).await?.into();
     }
     Ok(last)
 }
 
-/// The jobs of the pages that a crawl saved, each followed to its end.
-async fn pages_of(client: &Client, kb: &str, crawl: &Value) -> Result<Vec<Value>> {
-    let listed = client.get(&format!("/api/v1/jobs?kb={}&limit=1000", escape(kb))).await?;
-    let (mut pages, mut failed) = (Vec::new(), 0);
-    // Newest first; what came after the crawl in this knowledge base is mostly its own.
-    for job in super::list(&listed, "jobs").iter().rev() {
-        if job["kind"] == "ingest" && cell(&job["id"]) > cell(&crawl["id"]) {
+/// The jobs of the pages that a crawl saved, or of the files of an archive, each followed to its end.
+async fn queued_by(client: &Client, kb: &str, cause: &Value) -> Result<Vec<Value>> {
+    let (mut ended, mut failed) = (Vec::new(), 0);
+    // One list holds 1000 jobs: what it left out is still queued when those are done.
+    let mut filter = "";
+    loop {
+        let listed = client.get(&format!("/api/v1/jobs?kb={}&limit=1000{filter}", escape(kb))).await?;
+        // Newest first; what came after the cause in this knowledge base is mostly its own.
+        let later = |job: &&Value| job["kind"] == "ingest" && cell(&job["id"]) > cell(&cause["id"]);
+        let jobs: Vec<&Value> = super::list(&listed, "jobs").iter().filter(later).collect();
+        for job in jobs.iter().rev() {
             match follow(client, &cell(&job["name"]), job).await {
-                Ok(page) => pages.push(page),
+                Ok(last) => ended.push(last),
                 Err(error) => {
                     failed += 1;
                     output::error(&error.context(cell(&job["name"])));
                 }
             }
         }
+        if jobs.is_empty() || (filter.is_empty() && jobs.len() < 900) {
+            break;
+        }
+        filter = "&state=queued";
     }
     match failed {
-        0 => Ok(pages),
-        _ => bail!("{failed} of {} pages failed", pages.len() + failed),
+        0 => Ok(ended),
+        _ => bail!("{failed} of {} documents failed", ended.len() + failed),
     }
 }
 
