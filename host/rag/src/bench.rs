@@ -3,6 +3,7 @@
 mod answers;
 mod corpus;
 mod ingest;
+mod parse;
 mod score;
 mod search;
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(config: &Config, args: &Bench, json: bool) -> Result<()>
     let mut figures = match args.what {
         BenchWhat::Decode | BenchWhat::Prefill => tokio::task::block_in_place(|| language(config, args))?,
         BenchWhat::Embed | BenchWhat::Rerank => tokio::task::block_in_place(|| encoder(config, args))?,
+        BenchWhat::Parse => parse::run(config, args).await?,
         BenchWhat::Ingest => ingest::run(config, args).await?,
         BenchWhat::Search => search::run(config, args).await?,
         BenchWhat::Answers => answers::run(config, args).await?,

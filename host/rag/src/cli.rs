@@ -418,7 +418,7 @@ pub(crate) struct Bench {
     /// At most so many questions
     #[arg(long)]
     pub(crate) limit: Option<usize>,
-    /// Files or folders to ingest, for ingest
+    /// Files or folders to read, for parse and ingest
     #[arg(long)]
     pub(crate) paths: Vec<PathBuf>,
     /// Retrieval strategy
@@ -466,6 +466,7 @@ pub(crate) enum BenchWhat {
     Prefill,
     Embed,
     Rerank,
+    Parse,
     Ingest,
     Search,
     Answers,
