@@ -20,6 +20,7 @@ use rag_core::{Error, Result};
 
 use crate::checkpoint::{self, is_low_rank};
 use crate::cpu::matrix::{Format, Matrix, PANEL, Quantised, STEP, Values};
+use crate::rwkv::inputs::inputs_of;
 use crate::rwkv::weights::{Kind, transpose};
 use crate::rwkv::{Config, Formats, Weights};
 
@@ -99,6 +100,7 @@ impl Entry {
                 "emb.weight" => Kind::Embedding,
                 "head.weight" => Kind::Head,
                 _ if turned => Kind::LowRank,
+                _ if name.ends_with(".att.output.weight") => Kind::Output,
                 _ if name.contains(".att.") => Kind::TimeMix,
                 _ => Kind::ChannelMix,
             });
@@ -155,7 +157,8 @@ impl Entry {
                     _ if turned => transpose(&all[part * rows * cols..][..rows * cols], cols, rows),
                     _ => all,
                 };
-                Ok(to_bytes(&Matrix::pack(&values, rows, cols, format)))
+                let inputs = if format == Format::Nf4 { inputs_of(weights, &self.name, cols)? } else { None };
+                Ok(to_bytes(&Matrix::pack_for(&values, [rows, cols], format, inputs.as_ref())))
             }
         }
     }

@@ -10,6 +10,7 @@ pub mod config;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod engine;
+pub(crate) mod inputs;
 mod linear;
 pub mod model;
 pub mod random_model;

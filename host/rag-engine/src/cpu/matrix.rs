@@ -18,11 +18,13 @@
 
 #[cfg(any(test, feature = "cuda"))]
 mod by_rows;
+mod inputs;
 mod quantise;
 
 use crate::pth::half_to_f32;
 #[cfg(feature = "cuda")]
 pub(crate) use by_rows::ByRows;
+pub(crate) use inputs::Inputs;
 use quantise::pack_rows;
 
 /// Rows of a panel: the lanes of a 512-bit register.
@@ -123,23 +125,25 @@ pub(crate) struct Quantised {
 impl Matrix {
     /// Packs row-major `values` [rows, cols], on several threads when there is much to convert.
     pub fn pack(values: &[f32], rows: usize, cols: usize, format: Format) -> Self {
-        Self::pack_in_blocks(values, [rows, cols], format, format.block(cols))
+        Self::pack_for(values, [rows, cols], format, None)
     }
 
-    /// `pack` with another number of columns to a block.
-    pub(crate) fn pack_in_blocks(
+    /// `pack`, with fewer errors in what the matrix makes of inputs of which something is known (nf4 only).
+    pub(crate) fn pack_for(
         values: &[f32],
         [rows, cols]: [usize; 2],
         format: Format,
-        block: usize,
+        inputs: Option<&Inputs>,
     ) -> Self {
+        let block = format.block(cols);
+        assert!(inputs.is_none_or(|inputs| inputs.mean.len() == cols), "inputs of another matrix");
         assert_eq!(values.len(), rows * cols, "a matrix of another size");
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let parts = if format == Format::F32 { 1 } else { (values.len() / PACK_WORK_MIN).clamp(1, cores) };
         let panels_each = rows.div_ceil(PANEL).div_ceil(parts).max(1);
         let packed: Vec<Values> = std::thread::scope(|scope| {
             let parts: Vec<_> = (values.chunks((panels_each * PANEL * cols).max(1)))
-                .map(|part| scope.spawn(move || pack_rows(part, cols, format, block)))
+                .map(|part| scope.spawn(move || pack_rows(part, cols, format, block, inputs)))
                 .collect();
             // A panic in a part is passed on.
             parts
@@ -148,7 +152,7 @@ impl Matrix {
                 .collect()
         });
         let mut packed = packed.into_iter();
-        let mut all = packed.next().unwrap_or_else(|| pack_rows(&[], cols, format, block));
+        let mut all = packed.next().unwrap_or_else(|| pack_rows(&[], cols, format, block, inputs));
         packed.for_each(|part| all.append(part));
         Self { rows, cols, values: all }
     }

@@ -116,7 +116,7 @@ impl TimeMix {
             visit(&at(&format!("{part}.weight")), Slot::linear(linear, Kind::TimeMix, [width, width]))?;
         }
         self.group_norm.tensors(&at("ln_x"), visit)?;
-        visit(&at("output.weight"), Slot::linear(&mut self.output, Kind::TimeMix, [width, width]))
+        visit(&at("output.weight"), Slot::linear(&mut self.output, Kind::Output, [width, width]))
     }
 
     /// Writes the mix of `normed` [rows, D] to `out`. `shifted` holds each row's predecessor.

@@ -146,7 +146,7 @@ impl TimeMix7 {
             visit(&at(part), Slot::Vector(vector))?;
         }
         self.group_norm.tensors(&at("ln_x"), visit)?;
-        visit(&at("output.weight"), Slot::linear(&mut self.output, Kind::TimeMix, [width, width]))
+        visit(&at("output.weight"), Slot::linear(&mut self.output, Kind::Output, [width, width]))
     }
 
     /// Writes the mix of `normed` [rows, D] to `out`. `shifted` holds each row's predecessor.

@@ -1,10 +1,17 @@
 //! Turns rows of f32 into the levels, scales and minima of a format.
 
+use super::inputs::{Inputs, Row};
 use super::{Format, LEVEL_ZERO, NF4, PANEL, Quantised, Values, int8_place, nibble_place};
 use crate::pth::{f32_to_half, half_to_f32};
 
 /// Packs whole panels (the last one may lack rows).
-pub(super) fn pack_rows(values: &[f32], cols: usize, format: Format, block: usize) -> Values {
+pub(super) fn pack_rows(
+    values: &[f32],
+    cols: usize,
+    format: Format,
+    block: usize,
+    inputs: Option<&Inputs>,
+) -> Values {
     let rows = values.len() / cols.max(1);
     let panels = rows.div_ceil(PANEL);
     let row = |r: usize| &values[r * cols..(r + 1) * cols];
@@ -22,14 +29,21 @@ pub(super) fn pack_rows(values: &[f32], cols: usize, format: Format, block: usiz
     let mut levels = vec![padding; panels * blocks * bytes];
     let mut scales = vec![0; panels * blocks * PANEL];
     let mut minima = if format == Format::Int4 { scales.clone() } else { Vec::new() };
+    let mut known = inputs.map(Row::new);
     for r in 0..rows {
+        if let Some(known) = &mut known {
+            known.begin();
+        }
         for (b, values) in row(r).chunks(block).enumerate() {
             let at = r / PANEL * blocks + b;
             let (out, lane) = (&mut levels[at * bytes..(at + 1) * bytes], r % PANEL);
             let half = at * PANEL + lane;
             match format {
                 Format::Int4 => (scales[half], minima[half]) = quantise_int4(values, lane, out),
-                Format::Nf4 => scales[half] = quantise_nf4(values, lane, out),
+                Format::Nf4 => {
+                    let known = known.as_mut().map(|known| (known, b * block));
+                    scales[half] = quantise_nf4(values, known, lane, out);
+                }
                 Format::Int8 | Format::F32 => scales[half] = quantise_int8(values, lane, out),
             }
         }
@@ -48,35 +62,78 @@ fn quantise_int8(block: &[f32], lane: usize, out: &mut [u8]) -> u16 {
     scale
 }
 
-/// Writes the names of a block's levels and returns its scale: the largest magnitude gets level ±127, and then the
-/// scale is fitted once to the levels chosen.
-fn quantise_nf4(block: &[f32], lane: usize, out: &mut [u8]) -> u16 {
-    let assign = |inverse: f32| block.iter().map(move |&value| (value, nf4_name(value * inverse)));
-    let level = |name: usize| f32::from(NF4[name]) - f32::from(LEVEL_ZERO);
-    let first = largest(block) / 127.0;
-    let (mut products, mut squares) = (0.0, 0.0);
-    for (value, name) in assign(inverse(first)) {
-        products += value * level(name);
-        squares += level(name) * level(name);
+/// Columns of a block of nf4 at most.
+const NF4_BLOCK_MAX: usize = 64;
+/// Scales that are tried, of the one that gives the largest magnitude level ±127, either way round: the levels are not
+/// symmetric. Smaller ones cost the largest values and serve the many.
+const SCALES: [f32; 8] = [1.05, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
+
+/// Writes the names of a block's levels and returns its scale: the one of least (weighted) squared error among some,
+/// each fitted to the levels that it gives. `known` comes with the block's first column.
+fn quantise_nf4(block: &[f32], mut known: Option<(&mut Row<'_>, usize)>, lane: usize, out: &mut [u8]) -> u16 {
+    let (mut values, mut weights) = ([0.0; NF4_BLOCK_MAX], [1.0; NF4_BLOCK_MAX]);
+    let (values, weights) = (&mut values[..block.len()], &mut weights[..block.len()]);
+    values.copy_from_slice(block);
+    if let Some((row, first)) = &known {
+        for (i, (value, weight)) in values.iter_mut().zip(&mut *weights).enumerate() {
+            (*value, *weight) = (row.target(first + i, *value), row.weight(first + i));
+        }
     }
-    let error = |scale: f32| -> f32 {
-        assign(inverse(scale)).map(|(value, name)| (scale * level(name) - value).powi(2)).sum()
-    };
-    let fitted = if squares > 0.0 { products / squares } else { first };
-    let [first, fitted] = [first, fitted].map(f32_to_half);
-    let scale = if error(half_to_f32(fitted)) < error(half_to_f32(first)) { fitted } else { first };
-    for (c, (_, name)) in assign(inverse(half_to_f32(scale))).enumerate() {
+    let top = largest(values) / 127.0;
+    let mut best = (0.0, top);
+    for scale in SCALES.into_iter().flat_map(|factor| [factor * top, -factor * top]) {
+        let inverse = inverse(scale);
+        let (mut products, mut squares) = (0.0, 0.0);
+        for (value, weight) in values.iter().zip(&*weights) {
+            let level = nf4_level(nf4_name(value * inverse));
+            products += weight * value * level;
+            squares += weight * level * level;
+        }
+        // How much of the sum of squares the fitted scale explains.
+        let explained = products * products / squares;
+        if explained > best.0 {
+            best = (explained, products / squares);
+        }
+    }
+    let half = f32_to_half(best.1);
+    let scale = half_to_f32(half);
+    let inverse = inverse(scale);
+    for (c, &value) in block.iter().enumerate() {
+        let target = known.as_ref().map_or(value, |(row, first)| row.target(first + c, value));
+        let name = nf4_name(target * inverse);
+        if let Some((row, first)) = &mut known {
+            row.became(*first + c, scale * nf4_level(name), target);
+        }
         let (place, shift) = nibble_place(c, lane);
         out[place] |= (name as u8) << shift;
     }
-    scale
+    half
+}
+
+fn nf4_level(name: usize) -> f32 {
+    f32::from(NF4[name]) - f32::from(LEVEL_ZERO)
 }
 
 /// Which of `NF4` is nearest to a value in steps of 1/127 of the largest.
 fn nf4_name(steps: f32) -> usize {
-    let twice = 2.0 * (steps + f32::from(LEVEL_ZERO));
-    NF4.windows(2).filter(|pair| twice > f32::from(pair[0]) + f32::from(pair[1])).count()
+    // Half steps are enough: levels are whole.
+    let twice = round((2.0 * (steps + f32::from(LEVEL_ZERO))).clamp(0.0, 511.0));
+    usize::from(NF4_NAMES[twice as usize & 511])
 }
+
+/// The name of the level nearest to each half step.
+static NF4_NAMES: [u8; 512] = {
+    let mut names = [0; 512];
+    let (mut twice, mut name) = (0, 0);
+    while twice < names.len() {
+        if name + 1 < NF4.len() && twice > NF4[name] as usize + NF4[name + 1] as usize {
+            name += 1;
+        }
+        names[twice] = name as u8;
+        twice += 1;
+    }
+    names
+};
 
 fn largest(block: &[f32]) -> f32 {
     block.iter().fold(0f32, |largest, value| largest.max(value.abs()))
@@ -136,4 +193,58 @@ fn round(value: f32) -> f32 {
 
 fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::matrix::Matrix;
+    use crate::random::Random;
+
+    /// Average error of an output, squared, relative to weights of the same spread.
+    fn error(values: &[f32], packed: &Matrix, inputs: &Inputs) -> f32 {
+        let cols = inputs.mean.len();
+        let (mut sum, mut row) = (0.0, vec![0.0; cols]);
+        for (r, values) in values.chunks(cols).enumerate() {
+            packed.row(r, &mut row);
+            let mut by_mean = 0.0;
+            for (c, (got, want)) in row.iter().zip(values).enumerate() {
+                sum += inputs.variance[c] * (got - want).powi(2);
+                by_mean += inputs.mean[c] * (got - want);
+            }
+            sum += by_mean * by_mean;
+        }
+        sum / values.iter().map(|value| value * value).sum::<f32>()
+    }
+
+    #[test]
+    fn what_is_known_of_inputs_lowers_the_errors_of_outputs() {
+        let (rows, cols) = (24, 200);
+        let mut random = Random::seeded(3);
+        let mut normal = || (0..4).map(|_| random.unit() as f32 - 0.5).sum::<f32>();
+        let values: Vec<f32> = (0..rows * cols).map(|_| normal()).collect();
+        let inputs = Inputs {
+            variance: (0..cols).map(|_| 0.1 + normal().abs()).collect(),
+            mean: (0..cols).map(|_| normal()).collect(),
+        };
+        let plain = error(&values, &Matrix::pack(&values, rows, cols, Format::Nf4), &inputs);
+        let known =
+            error(&values, &Matrix::pack_for(&values, [rows, cols], Format::Nf4, Some(&inputs)), &inputs);
+        assert!(known < 0.9 * plain, "{known} of {plain}");
+    }
+
+    #[test]
+    fn a_scale_is_chosen_by_squared_error() {
+        // One value far outside: giving it the last level would take the levels of all others.
+        let mut values: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 / 32.0 - 1.0) * 0.3).collect();
+        values[5] = 0.45;
+        let matrix = Matrix::pack(&values, 1, 64, Format::Nf4);
+        let mut got = vec![0.0; 64];
+        matrix.row(0, &mut got);
+        let error: f32 = got.iter().zip(&values).map(|(got, want)| (got - want).powi(2)).sum();
+        let top = 0.45 / 127.0;
+        let largest_kept: f32 =
+            values.iter().map(|value| (top * nf4_level(nf4_name(value / top)) - value).powi(2)).sum();
+        assert!(error < largest_kept, "{error} {largest_kept}");
+    }
 }

@@ -23,6 +23,7 @@ use super::blas::Element;
 use super::driver::{Gpu, Memory};
 use crate::cpu::matrix::{ByRows, Format, Matrix as CpuMatrix};
 use crate::rwkv::config::Config;
+use crate::rwkv::inputs::inputs_of;
 use crate::rwkv::weights::{Formats, Kind, Parameters, Slot, Weights, transpose};
 
 /// How a matrix stands in memory.
@@ -274,7 +275,7 @@ impl Loader<'_> {
                     .map(|part| self.low_rank(&name(&format!("att.{}", part.name)), part.size, part.turned))
                     .collect::<Result<_>>()?,
                 projections: self.matrix(&together, square, Kind::TimeMix)?,
-                output: self.matrix(&[&att("output")], square, Kind::TimeMix)?,
+                output: self.matrix(&[&att("output")], square, Kind::Output)?,
                 key: self.matrix(&[&ffn("key")], [hidden, width], Kind::ChannelMix)?,
                 receptance: gate,
                 value: self.matrix(&[&ffn("value")], [width, hidden], Kind::ChannelMix)?,
@@ -333,7 +334,9 @@ impl Loader<'_> {
                     match wanted {
                         Storage::Dense(_) => Part::Dense(values),
                         Storage::Quantised(format) => {
-                            Part::Packed(CpuMatrix::pack(&values, out, cols, format))
+                            let nf4 = format == Format::Nf4;
+                            let inputs = if nf4 { inputs_of(weights, name, cols)? } else { None };
+                            Part::Packed(CpuMatrix::pack_for(&values, [out, cols], format, inputs.as_ref()))
                         }
                     }
                 }

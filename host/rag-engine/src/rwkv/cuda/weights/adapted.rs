@@ -54,7 +54,7 @@ impl Adapter<'_> {
                 }
                 self.change(&mut layer.projections, part * width, &att(name), square, &mut left)?;
             }
-            self.replace(&mut layer.output, &att("output"), square, Kind::TimeMix, &mut left)?;
+            self.replace(&mut layer.output, &att("output"), square, Kind::Output, &mut left)?;
             self.replace(&mut layer.key, &ffn("key"), [hidden, width], Kind::ChannelMix, &mut left)?;
             if let Some(gate) = &mut layer.receptance {
                 self.replace(gate, &ffn("receptance"), square, Kind::ChannelMix, &mut left)?;
