@@ -57,9 +57,11 @@ async fn while_a_component_is_compiled_linked_and_asked() {
     for (at, stage) in
         ["compiling a component", "linking a component", "asking a component who it is"].iter().enumerate()
     {
-        // Another custom section each time: a component that was never seen.
+        // Another custom section each time, of each run: a component that no cache knows.
         let mut component = spinning.clone();
-        component.extend([0, 2, 1, b'a' + u8::try_from(at).unwrap()]);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        component.extend([0, 18, 1, b'a' + u8::try_from(at).unwrap()]);
+        component.extend(now.as_nanos().to_le_bytes());
         let already = count(&data, stage);
         let sending = host.clone();
         let sent = tokio::spawn(async move {
