@@ -1,11 +1,13 @@
-//! Compiles the GPU kernels with nvcc where the feature `cuda` is asked for; else it does nothing.
+//! Compiles a crate's GPU kernels, each `kernels/NAME.cu`, with nvcc where the feature `cuda` is asked for; else it does
+//! nothing. Of this crate and of `rag-tune`, whose kernels include headers of this one's.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() -> Result<(), String> {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=kernels");
+    for path in ["../rag-engine/build.rs", "../rag-engine/kernels", "kernels"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return Ok(());
     }
@@ -14,9 +16,18 @@ fn main() -> Result<(), String> {
     }
     let nvcc = nvcc();
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    // Machine code for the GPUs that the kernels are tuned for; for others the driver compiles the intermediate code.
-    compile(&nvcc, &["-gencode=arch=compute_90,code=sm_90", "-cubin"], &out.join("rwkv6.cubin"))?;
-    compile(&nvcc, &["-gencode=arch=compute_80,code=compute_80", "-ptx"], &out.join("rwkv6.ptx"))
+    for file in std::fs::read_dir("kernels").map_err(|e| format!("kernels: {e}"))? {
+        let source = file.map_err(|e| format!("kernels: {e}"))?.path();
+        if source.extension().is_some_and(|ending| ending == "cu") {
+            let made = out.join(source.file_name().ok_or("a file without a name")?);
+            // Machine code for the GPUs that the kernels are tuned for; for others the driver compiles the
+            // intermediate code.
+            let (machine, text) = (made.with_extension("cubin"), made.with_extension("ptx"));
+            compile(&nvcc, &["-gencode=arch=compute_90,code=sm_90", "-cubin"], &source, &machine)?;
+            compile(&nvcc, &["-gencode=arch=compute_80,code=compute_80", "-ptx"], &source, &text)?;
+        }
+    }
+    Ok(())
 }
 
 /// `$NVCC`, the one in `$CUDA_HOME` or `$CUDA_PATH`, or whichever is on the path.
@@ -29,11 +40,11 @@ fn nvcc() -> PathBuf {
     in_home.unwrap_or_else(|| "nvcc".into())
 }
 
-fn compile(nvcc: &Path, target: &[&str], output: &Path) -> Result<(), String> {
+fn compile(nvcc: &Path, target: &[&str], source: &Path, output: &Path) -> Result<(), String> {
     let status = Command::new(nvcc)
         .args(["-O3", "-std=c++17"])
         .args(target)
-        .arg("kernels/rwkv6.cu")
+        .arg(source)
         .arg("-o")
         .arg(output)
         .status()

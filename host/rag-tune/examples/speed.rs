@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use rag_core::ports::{Tune, TuneMethod, TuneRequest, TuneState};
-use rag_tune::{Tuner, TunerConfig};
+use rag_tune::{Place, Tuner, TunerConfig};
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         models: dir.path().to_path_buf(),
         base,
         vocabulary,
-        threads: 2,
+        place: Place::Processor { threads: 2 },
         queue_max: 1,
         wandb: None,
         tracker: None,

@@ -54,7 +54,7 @@ fn tune(base: &Path, method: TuneMethod, folder: &Path) -> Result<()> {
         models: dir.path().to_path_buf(),
         base: base.to_path_buf(),
         vocabulary,
-        threads: 1,
+        place: rag_tune::Place::Processor { threads: 1 },
         queue_max: 1,
         wandb: Some("oracle".to_owned()),
         tracker: None,

@@ -5,10 +5,14 @@ use rag_core::{Error, Result};
 use rag_engine::rwkv::{Config, Version};
 
 use crate::cpu::frozen::Precision;
+use crate::device::Place;
 use crate::settings;
 
 /// Program, tables, the tokenizer, allocators' slack.
 const BASE_BYTES: u64 = 96 << 20;
+/// On a GPU: cuBLAS's workspace, what many blocks of memory are rounded up to.
+const GPU_BASE_BYTES: u64 = 128 << 20;
+const GPU_HEAD_ROWS: u64 = 512;
 /// Rows whose logits are in memory at once.
 const HEAD_ROWS: u64 = 32;
 /// Values of a row that a layer keeps for the way back or works with, in widths and in hidden widths.
@@ -30,8 +34,65 @@ pub(crate) fn trained_values(settings: &TuneSettings, config: &Config) -> u64 {
     }
 }
 
-/// Bytes of memory that a training takes at most, about.
-pub(crate) fn memory_bytes(settings: &TuneSettings, precision: Precision, config: &Config) -> u64 {
+/// Bytes of its place's memory that a training takes at most, about.
+pub(crate) fn memory_bytes(
+    settings: &TuneSettings,
+    precision: Precision,
+    config: &Config,
+    place: Place,
+) -> u64 {
+    match place {
+        Place::Processor { .. } => processor_bytes(settings, precision, config),
+        Place::Gpu(_) => gpu_bytes(settings, precision, config),
+    }
+}
+
+/// Of a GPU: what `cuda::buffers` takes, in bytes of a row and beside them.
+fn gpu_bytes(settings: &TuneSettings, precision: Precision, config: &Config) -> u64 {
+    let Config { vocabulary, width, layers, hidden, .. } = *config;
+    let [v, d, l, f] = [vocabulary, width, layers, hidden].map(|n| n as u64);
+    let (m, k) = ranks(config);
+    let act = if precision == Precision::F32 { 4 } else { 2 };
+    let large = precision.bytes((l * (6 * d * d + 2 * d * f)) as usize) as u64;
+    let tables = precision.of_tables().bytes((2 * v * d) as usize) as u64;
+    let dense = if matches!(precision, Precision::Int8 | Precision::Nf4) { 2 * d * f } else { 0 };
+    let states = l * d * 64;
+    let small = l * (10 * d * m + 2 * d * k + 16 * d) + states;
+    let trained = trained_values(settings, config);
+    // f32 and bf16 of each; gradient and two moments of what is trained.
+    let adapters = if settings.method == TuneMethod::State { 0 } else { trained };
+    let tensors = 6 * (small + adapters) + 12 * trained;
+    let batch = u64::from(settings.micro_batch);
+    let rows = batch * u64::from(chunk_tokens(settings));
+    let tape = act * (15 * d + 5 * m + k + f) + 8 * d;
+    let tapes = if settings.checkpointing { tape } else { tape * l };
+    let rank = u64::from(settings.rank);
+    let dropped = if settings.dropout > 0.0 { f } else { 0 };
+    let work = act * (19 * d + 2 * f + 5 * m + k + 2 * rank + dropped) + 4 * (3 * d + 8);
+    // S and G before and after chunks of 64 tokens.
+    let chunks = (u64::from(chunk_tokens(settings)).div_ceil(64)) * batch * d * (2 * 64 + 2) * 4;
+    let head = rows.min(GPU_HEAD_ROWS) * (v * (4 + if act == 2 { 2 } else { 0 }) + 2 * d * act);
+    let carries = 4 * batch * (2 * l * (states / l + 2 * d) + states / l);
+    GPU_BASE_BYTES
+        + large
+        + tables
+        + dense
+        + tensors
+        + rows * (tapes + work + 4 * d * (l + 1))
+        + chunks
+        + head
+        + carries
+}
+
+/// Tokens of a sequence that are computed together.
+fn chunk_tokens(settings: &TuneSettings) -> u32 {
+    match settings.chunk_tokens {
+        0 => settings.context_tokens,
+        chunk => chunk.min(settings.context_tokens),
+    }
+}
+
+fn processor_bytes(settings: &TuneSettings, precision: Precision, config: &Config) -> u64 {
     let Config { vocabulary, width, layers, hidden, head_size, .. } = *config;
     let [v, d, l, f, n] = [vocabulary, width, layers, hidden, head_size].map(|n| n as u64);
     let (m, k) = ranks(config);
@@ -41,11 +102,7 @@ pub(crate) fn memory_bytes(settings: &TuneSettings, precision: Precision, config
     let trained = trained_values(settings, config);
     // Value, gradient, two moments; a checkpoint copies values and moments while it is written.
     let training = trained * 4 * 7;
-    let tokens = match settings.chunk_tokens {
-        0 => settings.context_tokens,
-        chunk => chunk.min(settings.context_tokens),
-    };
-    let rows = u64::from(settings.micro_batch) * u64::from(tokens);
+    let rows = u64::from(settings.micro_batch) * u64::from(chunk_tokens(settings));
     let tape = 4 * rows * (TAPE_WIDTHS * d + 2 * f);
     let work = 4 * rows * (WORK_WIDTHS * d + 3 * f);
     let kept = if settings.checkpointing { 4 * rows * d * l + tape } else { tape * l };
@@ -71,14 +128,22 @@ pub(crate) fn require(needed: u64, available: Option<u64>) -> Result<()> {
 }
 
 /// `defaults` made to fit: fewer bits, checkpointing and a smaller batch where memory is short.
-pub(crate) fn fitting(method: TuneMethod, config: &Config, available: Option<u64>) -> TuneSettings {
+pub(crate) fn fitting(
+    method: TuneMethod,
+    config: &Config,
+    place: Place,
+    available: Option<u64>,
+) -> TuneSettings {
     let mut chosen = settings::defaults(method, config);
+    if matches!(place, Place::Gpu(_)) {
+        chosen.precision = "bf16".to_owned();
+    }
     let Some(available) = available else { return chosen };
     // A fifth stays for others.
     let limit = available / 5 * 4;
     let fits = |chosen: &TuneSettings| {
         let precision = Precision::parse(&chosen.precision).unwrap_or(Precision::F32);
-        memory_bytes(chosen, precision, config) <= limit
+        memory_bytes(chosen, precision, config, place) <= limit
     };
     let smaller: [fn(&mut TuneSettings); 6] = [
         |s| s.checkpointing = true,
@@ -108,11 +173,40 @@ fn ranks(config: &Config) -> (u64, u64) {
 mod tests {
     use super::*;
 
+    const CPU: Place = Place::Processor { threads: 1 };
+
+    /// What was published of another trainer for micro-batches of one sequence of 1 024 tokens, with checkpointing.
+    #[test]
+    fn a_gpu_needs_no_more_than_is_published_of_others() {
+        let gib = |size: &str, precision, method, rank| {
+            let config = Config::published(size).unwrap();
+            let settings = TuneSettings {
+                context_tokens: 1024,
+                micro_batch: 1,
+                checkpointing: true,
+                rank,
+                ..settings::defaults(method, &config)
+            };
+            memory_bytes(&settings, precision, &config, Place::Gpu(0)) as f64 / 1e9
+        };
+        for (size, precision, method, rank, limit) in [
+            ("1b6", Precision::Bf16, TuneMethod::State, 0, 5.8),
+            ("1b6", Precision::Int8, TuneMethod::State, 0, 4.5),
+            ("1b6", Precision::Nf4, TuneMethod::State, 0, 3.9),
+            ("7b", Precision::Nf4, TuneMethod::State, 0, 8.5),
+            ("1b6", Precision::Bf16, TuneMethod::Lora, 64, 7.4),
+        ] {
+            // What the driver and cuBLAS take beside is about half a GB.
+            let taken = gib(size, precision, method, rank) + 0.6;
+            assert!(taken < limit, "{size} {precision:?} {method:?}: {taken}");
+        }
+    }
+
     #[test]
     fn more_needs_more() {
         let config = Config::published("1b6").unwrap();
         let settings = settings::defaults(TuneMethod::State, &config);
-        let bytes = |settings: &TuneSettings, precision| memory_bytes(settings, precision, &config);
+        let bytes = |settings: &TuneSettings, precision| memory_bytes(settings, precision, &config, CPU);
         let order: Vec<u64> = [Precision::Nf4, Precision::Int8, Precision::Bf16, Precision::F32]
             .map(|precision| bytes(&settings, precision))
             .to_vec();
@@ -150,9 +244,9 @@ mod tests {
         );
         require(1, None).unwrap();
         for available in [2u64 << 30, 4 << 30, 8 << 30] {
-            let chosen = fitting(TuneMethod::State, &config, Some(available));
+            let chosen = fitting(TuneMethod::State, &config, CPU, Some(available));
             let precision = Precision::parse(&chosen.precision).unwrap();
-            let needed = memory_bytes(&chosen, precision, &config);
+            let needed = memory_bytes(&chosen, precision, &config, CPU);
             assert!(available < 4 << 30 || needed <= available, "{} of {}", needed >> 20, available >> 20);
         }
     }

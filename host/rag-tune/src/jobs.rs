@@ -24,6 +24,7 @@ use rag_engine::checkpoint;
 use rag_engine::rwkv::Config;
 use rag_engine::tokenizer::Tokenizer;
 
+use crate::device::Place;
 use crate::files::storage;
 use crate::tracker::Tracker;
 use crate::training::now_ms;
@@ -46,8 +47,8 @@ pub struct TunerConfig {
     /// The model that answers: the base when a request names none.
     pub base: PathBuf,
     pub vocabulary: PathBuf,
-    /// Threads that train; 0 takes half of the cores, so that answers go on meanwhile.
-    pub threads: usize,
+    /// What trains. A GPU is shared with what answers: a training gets what is free when it starts, or is refused.
+    pub place: Place,
     /// Jobs that wait at most.
     pub queue_max: usize,
     /// Project of the folders that wandb's client can upload; none writes none.
@@ -151,10 +152,11 @@ impl Shared {
     fn estimate(&self, request: &TuneRequest, documents: u64) -> Result<TuneEstimate> {
         let checked = settings::check(&request.settings)?;
         let config = self.sizes(request.base.as_deref())?;
+        let place = self.config.place;
         let steps = training::epoch_steps(&request.settings, documents) * u64::from(request.settings.epochs);
         Ok(TuneEstimate {
-            memory_bytes: estimate::memory_bytes(&request.settings, checked.precision, &config),
-            available_bytes: rag_engine::memory_available().map(|bytes| bytes as u64),
+            memory_bytes: estimate::memory_bytes(&request.settings, checked.precision, &config, place),
+            available_bytes: place.available_bytes()?,
             trained_values: estimate::trained_values(&request.settings, &config),
             steps,
         })
@@ -182,9 +184,10 @@ fn unknown_job(id: &str) -> Error {
 impl Tune for Tuner {
     fn defaults(&self, base: Option<&str>, method: Option<TuneMethod>) -> Result<TuneSettings> {
         let config = self.shared.sizes(base)?;
-        let available = rag_engine::memory_available().map(|bytes| bytes as u64);
+        let place = self.shared.config.place;
         // State tuning is the least that changes how a model answers, and the quickest.
-        Ok(estimate::fitting(method.unwrap_or(TuneMethod::State), &config, available))
+        let method = method.unwrap_or(TuneMethod::State);
+        Ok(estimate::fitting(method, &config, place, place.available_bytes()?))
     }
 
     fn estimate(&self, request: &TuneRequest) -> Result<TuneEstimate> {

@@ -2,6 +2,8 @@
 
 mod adam;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod dataset;
 mod device;
 mod estimate;
@@ -17,9 +19,11 @@ mod tensorboard;
 mod testing;
 pub mod tracker;
 mod training;
+pub mod trial;
 mod wandb;
 
 pub use cpu::frozen::Precision;
 pub use dataset::{DatasetError, Settings, Summary, make_data};
+pub use device::Place;
 pub use jobs::{Tuner, TunerConfig};
 pub use tracker::Tracker;

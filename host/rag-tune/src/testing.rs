@@ -11,6 +11,7 @@ use rag_engine::cpu::simd::Simd;
 use rag_engine::rwkv::{AdapterScale, Config, Engine, Model, State, Weights};
 
 use crate::cpu::attach::Named;
+use crate::device::Place;
 use crate::files::{Container, Type};
 use crate::settings;
 use crate::training::Plan;
@@ -75,7 +76,7 @@ pub(crate) fn plan(dir: &Path, method: TuneMethod, change: impl FnOnce(&mut Tune
     change(&mut settings);
     let job = dir.join("job");
     fs_err::create_dir_all(&job).unwrap();
-    Plan { base, vocabulary, data, dir: job, settings, threads: 1 }
+    Plan { base, vocabulary, data, dir: job, settings, place: Place::Processor { threads: 1 } }
 }
 
 /// A result as the engine uses it.

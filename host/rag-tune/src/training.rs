@@ -16,7 +16,7 @@ use rag_engine::tokenizer::Tokenizer;
 use crate::adam::{Rate, Step};
 use crate::cpu::attach::Named;
 use crate::dataset::samples::{Corpus, Sampler};
-use crate::device::{self, Device, Opened};
+use crate::device::{self, Device, Opened, Place};
 use crate::files::{Container, Type, safetensors};
 use crate::saved;
 use crate::settings::{self, Checked};
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
     /// Of the job: checkpoints and results.
     pub(crate) dir: PathBuf,
     pub(crate) settings: TuneSettings,
-    pub(crate) threads: usize,
+    pub(crate) place: Place,
 }
 
 /// How a run came to its end.
@@ -78,7 +78,7 @@ impl Training {
             .transpose()?;
         let start = start.as_ref().map(|start| start as &dyn rag_engine::rwkv::Weights);
         let Opened { device, pissa_start } =
-            device::open(&*weights, &plan.settings, checked.precision, plan.threads, start)?;
+            device::open(&*weights, &plan.settings, checked.precision, plan.place, start)?;
         let vocabulary = device.config().vocabulary;
         if usize::from(corpus.largest()) >= vocabulary {
             return Err(Error::invalid(format!(
@@ -148,7 +148,7 @@ impl Training {
                 gradient_norm,
                 tokens: self.tokens,
                 tokens_per_s: shown,
-                memory_bytes: memory_bytes(),
+                memory_bytes: self.device.memory_bytes().unwrap_or_else(memory_bytes),
                 time_ms: now_ms(),
             })?;
             let epoch_ends = self.step.is_multiple_of(self.epoch_steps);
@@ -182,9 +182,9 @@ impl Training {
         if labels > 0 {
             for (number, batch) in batches.iter().enumerate() {
                 let seed = s.seed ^ (self.step << 16 | number as u64);
-                total += self.device.accumulate(batch, 1.0 / labels as f32, seed);
+                total += self.device.accumulate(batch, 1.0 / labels as f32, seed)?;
             }
-            norm = self.device.gradient_norm();
+            norm = self.device.gradient_norm()?;
             if !total.is_finite() || !norm.is_finite() {
                 return Err(self.diverged(total));
             }
@@ -197,7 +197,7 @@ impl Training {
                 epsilon: s.epsilon,
                 weight_decay: s.weight_decay,
                 scale,
-            });
+            })?;
         }
         self.step += 1;
         self.tokens += tokens;
@@ -225,7 +225,7 @@ impl Training {
             ("base", self.base_hash.clone()),
             ("data", self.corpus.hash()),
         ];
-        saved::write(&self.plan.dir, self.step, &self.device.save(), &metadata)
+        saved::write(&self.plan.dir, self.step, &self.device.save()?, &metadata)
     }
 
     fn restore(&mut self) -> Result<()> {
@@ -253,7 +253,7 @@ impl Training {
         let path = self.plan.dir.join(format!("rwkv-{epoch}.{}", container.ending()));
         // States are published in bf16; adapters stay exact, because PiSSA subtracts nearly equal products.
         let kind = if self.plan.settings.method == TuneMethod::State { Type::Bf16 } else { Type::F32 };
-        let tensors = self.device.trained();
+        let tensors = self.device.trained()?;
         container.write_all(&path, &tensors, kind, &[("format".to_owned(), "pt".to_owned())])?;
         Sidecar {
             settings: (&self.plan.settings).into(),

@@ -16,7 +16,7 @@ use rag_engine::profile::{AdapterConfig, DEFAULT_PROFILE, ProfileConfig, ReadOut
 use rag_engine::rwkv::{AdapterScale, Formats};
 use rag_engine::{Device, DiskCache, LanguageModelConfig};
 use rag_store::{Store, StoreConfig};
-use rag_tune::{Tracker, Tuner, TunerConfig};
+use rag_tune::{Place, Tracker, Tuner, TunerConfig};
 use rag_wasm::{PluginHost, WasmConfig};
 use tokio::sync::Notify;
 
@@ -207,7 +207,7 @@ pub(crate) fn tuner(config: &Config) -> Result<Arc<Tuner>> {
         models: config.models_dir(),
         base: model_file(config, &config.models.language)?,
         vocabulary: model_file(config, &config.models.vocabulary)?,
-        threads: config.tuning.threads,
+        place: Place::parse(&config.tuning.device, tuning_threads(config.tuning.threads))?,
         queue_max: config.tuning.queue_max,
         wandb: tracker_project(config).map(str::to_owned),
         tracker: tracker(config)?,
@@ -235,6 +235,12 @@ fn tracker(config: &Config) -> Result<Option<Arc<dyn Tracker>>> {
     let wandb = Wandb::start(&egress, &tuning.tracker_url, &tuning.tracker_project, key.trim())
         .context("tuning.tracker_url")?;
     Ok(Some(Arc::new(wandb)))
+}
+
+/// Threads that train where the processor does: half of the cores unless a number is given.
+fn tuning_threads(given: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if given > 0 { given } else { (cores / 2).max(1) }
 }
 
 /// Where data sets and jobs of tuning are kept.

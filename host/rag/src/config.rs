@@ -177,6 +177,8 @@ impl Retrieval {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Tuning {
+    /// What trains: auto, cpu or cuda:N.
+    pub(crate) device: String,
     /// Threads that train; 0 takes half of the cores, so that answers go on meanwhile.
     pub(crate) threads: usize,
     /// Jobs that wait; more are refused.
@@ -277,6 +279,7 @@ impl Default for Retrieval {
 impl Default for Tuning {
     fn default() -> Self {
         Tuning {
+            device: "auto".to_owned(),
             threads: 0,
             queue_max: 32,
             tracker: TrackerKind::None,

@@ -15,7 +15,8 @@ mod params;
 mod state;
 mod weights;
 
-pub use driver::{count, use_kernels};
+pub use blas::{Blas, Element, Gemm, Operand};
+pub use driver::{Gpu, Kernel, Kernels, Mark, Memory, Shape, count, use_kernels};
 pub use engine::{Engine, Piece};
 pub use state::DeviceState;
 

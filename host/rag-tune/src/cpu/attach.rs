@@ -10,6 +10,7 @@ use super::linear::Adapter;
 use super::load;
 use super::model::Model;
 use super::svd;
+use super::tensors::Tensors;
 
 /// A tensor with its name in files.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,10 +98,9 @@ pub(crate) fn attach(
     attached.map(|()| first)
 }
 
-/// What is trained, as files have it: states [head][value][key], everything else as it is.
-pub(crate) fn trained(model: &Model) -> Vec<Named> {
-    let size = model.config.head_size;
-    let tensors = model.tensors.list().iter().filter(|tensor| tensor.trained);
+/// What is trained, as files have it: states [head][value][key] of heads of `size`, everything else as it is.
+pub(crate) fn trained(tensors: &Tensors, size: usize) -> Vec<Named> {
+    let tensors = tensors.list().iter().filter(|tensor| tensor.trained);
     tensors
         .map(|tensor| Named {
             name: tensor.name.clone(),

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use ndarray::{ArrayView2, s};
+use rayon::prelude::*;
 
 use super::linalg::{fast, product, view, view_mut};
 
@@ -88,8 +89,9 @@ pub(crate) struct Frozen {
     values: Values,
 }
 
+/// As they are packed.
 #[derive(Debug, Clone)]
-enum Values {
+pub(crate) enum Values {
     F32(Vec<f32>),
     Bf16(Vec<u16>),
     Int8 { levels: Vec<i8>, scales: Vec<f32> },
@@ -100,15 +102,15 @@ impl Frozen {
     /// Converts row-major `values` [rows, cols].
     pub(crate) fn pack(values: &[f32], rows: usize, cols: usize, precision: Precision) -> Self {
         assert_eq!(values.len(), rows * cols, "a matrix of another size");
-        let scales = || values.chunks(BLOCK).map(largest).collect::<Vec<f32>>();
+        let scales = || values.par_chunks(BLOCK).map(largest).collect::<Vec<f32>>();
         let inverse = |scale: f32| if scale > 0.0 { 1.0 / scale } else { 0.0 };
         let values = match precision {
             Precision::F32 => Values::F32(values.to_vec()),
-            Precision::Bf16 => Values::Bf16(values.iter().map(|&value| to_bf16(value)).collect()),
+            Precision::Bf16 => Values::Bf16(values.par_iter().map(|&value| to_bf16(value)).collect()),
             Precision::Int8 => {
                 let scales: Vec<f32> = scales().iter().map(|scale| scale / 127.0).collect();
                 let level = |(i, value): (usize, &f32)| (value * inverse(scales[i / BLOCK])).round() as i8;
-                let levels = values.iter().enumerate().map(level).collect();
+                let levels = values.par_iter().enumerate().map(level).collect();
                 Values::Int8 { levels, scales }
             }
             Precision::Nf4 => {
@@ -117,7 +119,8 @@ impl Frozen {
                     let value = values.get(i).copied().unwrap_or(0.0);
                     nearest(value * scales.get(i / BLOCK).map_or(0.0, |&scale| inverse(scale)))
                 };
-                let pairs = (0..values.len()).step_by(2).map(|i| level(i) << 4 | level(i + 1)).collect();
+                let pair = |i: usize| level(2 * i) << 4 | level(2 * i + 1);
+                let pairs = (0..values.len().div_ceil(2)).into_par_iter().map(pair).collect();
                 Values::Nf4 { pairs, scales }
             }
         };
@@ -130,6 +133,17 @@ impl Frozen {
 
     pub(crate) fn cols(&self) -> usize {
         self.cols
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Gives back the memory; what is left has no values any more.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn release(&mut self) {
+        self.values = Values::F32(Vec::new());
     }
 
     /// Replaces the values, keeping the precision.

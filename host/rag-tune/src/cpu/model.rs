@@ -66,13 +66,13 @@ enum Kept {
 
 /// Rows that are computed together.
 #[derive(Debug)]
-struct Chunk {
-    rows: Rows,
+pub(crate) struct Chunk {
+    pub(crate) rows: Rows,
     /// One a row.
-    ids: Vec<u32>,
-    labels: Vec<Label>,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) labels: Vec<Label>,
     /// Whether they are the sequences' first.
-    from_start: bool,
+    pub(crate) from_start: bool,
 }
 
 /// How sequences are trained on.
@@ -97,7 +97,7 @@ pub struct Batch {
 
 impl Model {
     /// Row of the embedding table.
-    fn embedding_row(&self, id: u32) -> usize {
+    pub(crate) fn embedding_row(&self, id: u32) -> usize {
         match &self.kept {
             None => id as usize,
             Some(ids) => ids.binary_search(&id).unwrap_or(ids.len()),
@@ -132,11 +132,17 @@ impl Model {
 
     /// The summed cross-entropy of a batch's labels, in nats; its derivatives, weighted by `pass`, are added.
     pub(crate) fn accumulate(&self, batch: &Batch, pass: &Pass, gradients: &mut Gradients) -> f64 {
-        let tokens = batch.tokens.len() / batch.sequences.max(1);
         let mut carry: Vec<Carry> =
             self.blocks.iter().map(|block| self.start(block, batch.sequences)).collect();
-        let each = pass.chunk_tokens.unwrap_or(tokens).max(1);
-        let mut total = 0.0;
+        let chunks = self.chunks(batch, pass.chunk_tokens);
+        chunks.iter().map(|chunk| self.chunk(chunk, pass, &mut carry, gradients)).sum()
+    }
+
+    /// A batch in parts of so many tokens of each sequence, or whole; those that no label needs are left out.
+    pub(crate) fn chunks(&self, batch: &Batch, chunk_tokens: Option<usize>) -> Vec<Chunk> {
+        let tokens = batch.tokens.len() / batch.sequences.max(1);
+        let each = chunk_tokens.unwrap_or(tokens).max(1);
+        let mut chunks = Vec::new();
         for first in (0..tokens).step_by(each) {
             let rows = Rows {
                 sequences: batch.sequences,
@@ -156,10 +162,9 @@ impl Model {
             if labels.is_empty() && !rest_counts {
                 break;
             }
-            total +=
-                self.chunk(&Chunk { rows, ids, labels, from_start: first == 0 }, pass, &mut carry, gradients);
+            chunks.push(Chunk { rows, ids, labels, from_start: first == 0 });
         }
-        total
+        chunks
     }
 
     fn start(&self, block: &Block, sequences: usize) -> Carry {
@@ -217,7 +222,7 @@ impl Model {
     }
 
     /// Whether anything but initial states is trained.
-    fn trains_mixes(&self) -> bool {
+    pub(crate) fn trains_mixes(&self) -> bool {
         self.tensors.list().iter().any(|tensor| tensor.trained && !tensor.name.ends_with("time_state"))
     }
 }

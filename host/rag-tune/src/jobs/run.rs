@@ -72,7 +72,7 @@ impl Shared {
             data: dataset_path(&self.config.dir, &job.request.dataset),
             dir: dir.clone(),
             settings: job.request.settings.clone(),
-            threads: self.threads(),
+            place: self.config.place,
         })?;
         let going = TuneJob { step: training.step(), steps: training.steps(), ..job.clone() };
         self.progress(&job.id, |job| (job.step, job.steps) = (going.step, going.steps));
@@ -96,10 +96,5 @@ impl Shared {
             change(&mut entry.job);
             entry.job.updated_ms = now_ms();
         }
-    }
-
-    fn threads(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        if self.config.threads > 0 { self.config.threads } else { (cores / 2).max(1) }
     }
 }

@@ -11,7 +11,7 @@ fn config(dir: &Path) -> TunerConfig {
         models: dir.to_path_buf(),
         base,
         vocabulary,
-        threads: 1,
+        place: Place::Processor { threads: 1 },
         queue_max: 2,
         wandb: None,
         tracker: None,

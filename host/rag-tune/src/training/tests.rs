@@ -174,6 +174,7 @@ fn a_training_that_diverges_or_does_not_fit_its_base_stops_clearly() {
     let spoiled: Vec<Named> = training
         .device
         .save()
+        .unwrap()
         .into_iter()
         .map(|named| Named { values: vec![f32::NAN; named.values.len()], ..named })
         .collect();

@@ -15,7 +15,7 @@ pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
 
 /// The type of a matrix's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Element {
+pub enum Element {
     F32,
     Bf16,
     /// With an f32 scale for each 16; inputs of our own products only.
@@ -24,7 +24,7 @@ pub(super) enum Element {
 
 impl Element {
     /// Bytes of an element in a buffer; int8 leaves room, so that a part of a buffer may hold f32 as well.
-    pub(super) fn bytes(self) -> usize {
+    pub fn bytes(self) -> usize {
         match self {
             Element::F32 | Element::Int8 => 4,
             Element::Bf16 => 2,
@@ -40,7 +40,7 @@ impl Element {
     }
 }
 
-pub(super) struct Blas {
+pub struct Blas {
     handle: sys::cublasHandle_t,
     /// In use as long as the handle.
     _workspace: Memory,
@@ -81,6 +81,36 @@ pub(super) struct Product {
     pub(super) count: usize,
 }
 
+/// A matrix on the GPU, row-major.
+#[derive(Debug, Clone, Copy)]
+pub struct Operand {
+    /// Its address.
+    pub at: u64,
+    /// Elements from one row to the next.
+    pub row: usize,
+    /// Elements from one product's matrix to the next's.
+    pub next: usize,
+    /// Whether it takes part with rows and columns exchanged; never for what is written.
+    pub turned: bool,
+}
+
+/// out [rows, columns] ← alpha · left [rows, inner] · right [inner, columns] + beta · out.
+#[derive(Debug, Clone, Copy)]
+pub struct Gemm {
+    pub left: Operand,
+    pub right: Operand,
+    pub out: Operand,
+    pub rows: usize,
+    pub inner: usize,
+    pub columns: usize,
+    pub alpha: f32,
+    pub beta: f32,
+    /// Of `left` and `right`, and of `out`.
+    pub element: Element,
+    pub out_element: Element,
+    pub count: usize,
+}
+
 fn check(status: sys::cublasStatus_t, what: &str) -> Result<()> {
     if status == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS {
         return Ok(());
@@ -89,7 +119,7 @@ fn check(status: sys::cublasStatus_t, what: &str) -> Result<()> {
 }
 
 impl Blas {
-    pub(super) fn new(gpu: &Arc<Gpu>) -> Result<Self> {
+    pub fn new(gpu: &Arc<Gpu>) -> Result<Self> {
         // SAFETY: opens libraries by their names.
         if !unsafe { sys::is_culib_present() } {
             return Err(Error::Unavailable {
@@ -110,6 +140,51 @@ impl Blas {
             check(sys::cublasSetWorkspace_v2(handle, at, WORKSPACE_BYTES), "lending memory")?;
         }
         Ok(Self { handle, _workspace: workspace, gpu: gpu.clone() })
+    }
+
+    /// Queues out ← α · left · right + β · out, `count` times at the strides given.
+    ///
+    /// # Safety
+    /// The addresses hold as many elements as the sizes say, until the product is done.
+    pub unsafe fn multiply(&self, product: &Gemm) -> Result<()> {
+        let Gemm { left, right, out, rows, inner, columns, alpha, beta, count, .. } = *product;
+        let operation = |turned| match turned {
+            true => sys::cublasOperation_t::CUBLAS_OP_T,
+            false => sys::cublasOperation_t::CUBLAS_OP_N,
+        };
+        let [m, n, k] = [columns, rows, inner].map(|n| n as c_int);
+        let element = product.element.code();
+        self.gpu.enter()?;
+        // The library's matrices are column by column: ours, read so, are turned, and so is the product.
+        // SAFETY: by the caller's promise; the factors are read before the call returns.
+        let status = unsafe {
+            sys::cublasGemmStridedBatchedEx(
+                self.handle,
+                operation(right.turned),
+                operation(left.turned),
+                m,
+                n,
+                k,
+                (&raw const alpha).cast(),
+                right.at as *const _,
+                element,
+                right.row as c_int,
+                right.next as i64,
+                left.at as *const _,
+                element,
+                left.row as c_int,
+                left.next as i64,
+                (&raw const beta).cast(),
+                out.at as *mut _,
+                product.out_element.code(),
+                out.row as c_int,
+                out.next as i64,
+                count as c_int,
+                sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        check(status, "multiplying")
     }
 
     /// Queues a product.

@@ -12,7 +12,8 @@ use std::ptr::null_mut;
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys;
-pub(super) use memory::{Memory, Pinned};
+pub use memory::Memory;
+pub(super) use memory::Pinned;
 use rag_core::{Error, Result};
 
 /// The kernels: machine code for compute capability 9.0, and code that the driver compiles for any from 8.0 on.
@@ -28,14 +29,26 @@ pub fn use_kernels(image: Vec<u8>) {
     let _ = INSTEAD.set(image);
 }
 
+/// Compiled kernels of a program.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernels {
+    /// For compute capability 9.0.
+    pub machine_code: &'static [u8],
+    /// Text that the driver compiles for any from 8.0 on.
+    pub text: &'static [u8],
+}
+
+/// The engine's own.
+const OWN: Kernels = Kernels { machine_code: CUBIN, text: PTX };
+
 /// One GPU with its stream and the kernels.
-pub(super) struct Gpu {
+pub struct Gpu {
     device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
     module: sys::CUmodule,
-    pub(super) name: String,
-    pub(super) multiprocessors: usize,
+    pub name: String,
+    pub multiprocessors: usize,
     /// Whether a kernel may start before the one ahead has ended (compute capability 9.0 on).
     pub(super) overlaps: bool,
 }
@@ -87,12 +100,12 @@ pub fn count() -> Result<usize> {
 
 /// The kernels for the GPU whose context is current: machine code where there is some, unless the driver is told to go
 /// without (`CUDA_FORCE_PTX_JIT=1`); else what the driver makes of the intermediate code. Says which.
-fn load_kernels(has_machine_code: bool) -> Result<(sys::CUmodule, bool)> {
+fn load_kernels(kernels: Kernels, has_machine_code: bool) -> Result<(sys::CUmodule, bool)> {
     let forced = std::env::var_os("CUDA_FORCE_PTX_JIT").is_some_and(|value| value == "1");
     let machine_code = has_machine_code && !forced;
-    let text = CString::new(PTX).map_err(|e| failed("loading kernels", &e.to_string()))?;
-    let image = if machine_code { CUBIN } else { text.as_bytes_with_nul() };
-    let image = INSTEAD.get().map_or(image, Vec::as_slice);
+    let text = CString::new(kernels.text).map_err(|e| failed("loading kernels", &e.to_string()))?;
+    let image = if machine_code { kernels.machine_code } else { text.as_bytes_with_nul() };
+    let image = INSTEAD.get().filter(|_| kernels.machine_code == CUBIN).map_or(image, Vec::as_slice);
     let mut module = null_mut();
     // SAFETY: the images are whole, and the text ends in 0.
     let result = unsafe { sys::cuModuleLoadData(&raw mut module, image.as_ptr().cast()) };
@@ -102,6 +115,14 @@ fn load_kernels(has_machine_code: bool) -> Result<(sys::CUmodule, bool)> {
 
 impl Gpu {
     pub(super) fn open(index: usize) -> Result<Arc<Self>> {
+        Self::open_with(index, OWN)
+    }
+
+    /// Opens a GPU for a program with kernels of its own, with a stream of its own.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no such GPU, or it cannot run the kernels.
+    pub fn open_with(index: usize, kernels: Kernels) -> Result<Arc<Self>> {
         let there = count()?;
         if index >= there {
             return Err(failed("no such GPU", &format!("cuda:{index} was asked for, {there} are there")));
@@ -139,7 +160,7 @@ impl Gpu {
             check(sys::cuStreamCreate(&raw mut stream, own), "making a stream")?;
         }
         // Without machine code kernels do not wait for those ahead themselves.
-        let (module, overlaps) = load_kernels((major, minor) == (9, 0))?;
+        let (module, overlaps) = load_kernels(kernels, (major, minor) == (9, 0))?;
         let multiprocessors = usize::try_from(multiprocessors).unwrap_or(1).max(1);
         Ok(Arc::new(Self { device, context, stream, module, name, multiprocessors, overlaps }))
     }
@@ -155,7 +176,7 @@ impl Gpu {
     }
 
     /// Free and total bytes of the GPU's memory.
-    pub(super) fn memory(&self) -> Result<(usize, usize)> {
+    pub fn memory(&self) -> Result<(usize, usize)> {
         self.enter()?;
         let (mut free, mut total) = (0, 0);
         // SAFETY: the driver writes two numbers.
@@ -164,14 +185,14 @@ impl Gpu {
     }
 
     /// Waits for all that was queued.
-    pub(super) fn wait(&self) -> Result<()> {
+    pub fn wait(&self) -> Result<()> {
         self.enter()?;
         // SAFETY: the stream lives as long as `self`.
         check(unsafe { sys::cuStreamSynchronize(self.stream) }, "computing")
     }
 
-    /// A kernel by its name in `rwkv6.cu`.
-    pub(super) fn kernel(&self, name: &str) -> Result<Kernel> {
+    /// A kernel by its name.
+    pub fn kernel(&self, name: &str) -> Result<Kernel> {
         let mut function = null_mut();
         let text = CString::new(name).map_err(|e| failed(name, &e.to_string()))?;
         self.enter()?;
@@ -186,7 +207,7 @@ impl Gpu {
     ///
     /// # Safety
     /// `P` is the kernel's structure, its pointers fit what the kernel does, and live until it has run.
-    pub(super) unsafe fn launch<P>(&self, kernel: Kernel, shape: Shape, params: &P) -> Result<()> {
+    pub unsafe fn launch<P>(&self, kernel: Kernel, shape: Shape, params: &P) -> Result<()> {
         let mut attribute = MaybeUninit::<sys::CUlaunchAttribute>::zeroed();
         // SAFETY: all zeros are a valid attribute; the fields that count are written.
         let mut attribute = unsafe {
@@ -213,6 +234,19 @@ impl Gpu {
         let result =
             unsafe { sys::cuLaunchKernelEx(&raw const config, kernel.0, arguments.as_mut_ptr(), null_mut()) };
         check(result, "starting a kernel")
+    }
+
+    /// Notes the time at which all that was queued so far is done.
+    pub fn mark(self: &Arc<Self>) -> Result<Mark> {
+        self.enter()?;
+        let mut event = null_mut();
+        // SAFETY: the driver writes a handle, which is noted on a stream that lives as long as it.
+        unsafe {
+            check(sys::cuEventCreate(&raw mut event, 0), "making a mark")?;
+            let mark = Mark { gpu: self.clone(), event };
+            check(sys::cuEventRecord(event, self.stream), "setting a mark")?;
+            Ok(mark)
+        }
     }
 
     /// Records what `queue` queues, to be queued again at once later.
@@ -250,7 +284,7 @@ impl Drop for Gpu {
 
 /// A kernel of a `Gpu`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kernel(sys::CUfunction);
+pub struct Kernel(sys::CUfunction);
 
 // SAFETY: as `Gpu`.
 unsafe impl Send for Kernel {}
@@ -259,11 +293,42 @@ unsafe impl Sync for Kernel {}
 
 /// How many blocks of how many threads, bytes of shared memory, and whether it may start early.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
-    pub(super) blocks: [usize; 2],
-    pub(super) threads: usize,
-    pub(super) shared: usize,
-    pub(super) overlap: bool,
+pub struct Shape {
+    pub blocks: [usize; 2],
+    pub threads: usize,
+    pub shared: usize,
+    pub overlap: bool,
+}
+
+/// A moment of a GPU's stream.
+#[derive(Debug)]
+pub struct Mark {
+    gpu: Arc<Gpu>,
+    event: sys::CUevent,
+}
+
+// SAFETY: as `Gpu`.
+unsafe impl Send for Mark {}
+
+impl Mark {
+    /// Milliseconds from an earlier mark to this one; both have passed (`Gpu::wait`).
+    pub fn since(&self, earlier: &Mark) -> Result<f32> {
+        let mut time = 0.0;
+        self.gpu.enter()?;
+        // SAFETY: both events live; the driver writes a number.
+        check(unsafe { sys::cuEventElapsedTime_v2(&raw mut time, earlier.event, self.event) }, "timing")?;
+        Ok(time)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once.
+        unsafe {
+            let _ = sys::cuCtxSetCurrent(self.gpu.context);
+            let _ = sys::cuEventDestroy_v2(self.event);
+        }
+    }
 }
 
 /// A recording of kernels.

@@ -11,7 +11,7 @@ use super::{Gpu, check, failed};
 
 /// Memory of a GPU.
 #[derive(Debug)]
-pub(in super::super) struct Memory {
+pub struct Memory {
     gpu: Arc<Gpu>,
     at: sys::CUdeviceptr,
     bytes: usize,
@@ -19,7 +19,7 @@ pub(in super::super) struct Memory {
 
 impl Memory {
     /// Zeroed memory; `Error::Unavailable` when there is too little.
-    pub(in super::super) fn new(gpu: &Arc<Gpu>, bytes: usize) -> Result<Self> {
+    pub fn new(gpu: &Arc<Gpu>, bytes: usize) -> Result<Self> {
         gpu.enter()?;
         let mut at = 0;
         let bytes = bytes.max(16);
@@ -43,24 +43,24 @@ impl Memory {
         Ok(memory)
     }
 
-    pub(in super::super) fn of<T: Copy>(gpu: &Arc<Gpu>, values: &[T]) -> Result<Self> {
+    pub fn of<T: Copy>(gpu: &Arc<Gpu>, values: &[T]) -> Result<Self> {
         let memory = Self::new(gpu, size_of_val(values))?;
         memory.write(0, values)?;
         Ok(memory)
     }
 
-    pub(in super::super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The address of byte `offset`, for a kernel.
-    pub(in super::super) fn at(&self, offset: usize) -> u64 {
+    pub fn at(&self, offset: usize) -> u64 {
         debug_assert!(offset <= self.bytes, "an address outside of the memory");
         self.at + offset as u64
     }
 
     /// Copies plain numbers here, from byte `offset` on; they are copied when this returns.
-    pub(in super::super) fn write<T: Copy>(&self, offset: usize, values: &[T]) -> Result<()> {
+    pub fn write<T: Copy>(&self, offset: usize, values: &[T]) -> Result<()> {
         self.queue_write(offset, values.as_ptr().cast(), size_of_val(values))?;
         self.gpu.wait()
     }
@@ -81,7 +81,7 @@ impl Memory {
     }
 
     /// Copies plain numbers from byte `offset` on to `values` and waits for it.
-    pub(in super::super) fn read<T: Copy>(&self, offset: usize, values: &mut [T]) -> Result<()> {
+    pub fn read<T: Copy>(&self, offset: usize, values: &mut [T]) -> Result<()> {
         let bytes = size_of_val(values);
         assert!(offset + bytes <= self.bytes, "a copy beyond the memory's end");
         self.gpu.enter()?;
@@ -107,8 +107,17 @@ impl Memory {
         check(result, "copying from the GPU")
     }
 
+    /// Queues zeros for so many bytes from byte `offset` on.
+    pub fn clear(&self, offset: usize, bytes: usize) -> Result<()> {
+        assert!(offset + bytes <= self.bytes, "clearing beyond the memory's end");
+        self.gpu.enter()?;
+        // SAFETY: the range exists.
+        let result = unsafe { sys::cuMemsetD8Async(self.at + offset as u64, 0, bytes, self.gpu.stream) };
+        check(result, "clearing memory")
+    }
+
     /// Queues a copy of another memory of the same size.
-    pub(in super::super) fn copy_from(&self, other: &Memory) -> Result<()> {
+    pub fn copy_from(&self, other: &Memory) -> Result<()> {
         assert_eq!(self.bytes, other.bytes, "memory of another size");
         self.gpu.enter()?;
         // SAFETY: both ranges exist and are used by the same stream only.
