@@ -19,9 +19,11 @@ use rag_tune::Place;
 use rag_tune::trial::{self, Batch, Trial};
 use serde_json::json;
 
-/// Bounds of ‖gpu − cpu‖ / ‖cpu‖ of a gradient: with activations in f32, and in bf16.
+/// Bounds of ‖gpu − cpu‖ / ‖cpu‖ of a gradient. With activations in f32 the equations decide; in bf16 it is rounding,
+/// most of all for small tensors of mixes, whose gradients are sums over tokens that nearly cancel out.
 const EXACT: f64 = 2e-4;
-const ROUNDED: f64 = 6e-2;
+const ROUNDED_STATES: f64 = 6e-2;
+const ROUNDED_MIXES: f64 = 0.25;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -142,7 +144,11 @@ fn compare(model: &str, weights: &dyn Weights, case: &Case) -> Result<bool> {
     let gpu_loss = accelerator.accumulate(&batch, weight)? * f64::from(weight);
     let (cpu, gpu) = (processor.gradients()?, accelerator.gradients()?);
     // With int8 and nf4 the base is the same, but activations are bf16 on the GPU.
-    let limit = if case.precision == "f32" { EXACT } else { ROUNDED };
+    let limit = match (case.precision, case.method) {
+        ("f32", _) => EXACT,
+        (_, TuneMethod::State) => ROUNDED_STATES,
+        _ => ROUNDED_MIXES,
+    };
     let off_loss = (cpu_loss - gpu_loss).abs() / cpu_loss;
     let total = norm(cpu.iter().flat_map(|(_, values)| values.iter().map(|&x| f64::from(x))));
     let mut worst = (0.0, "");
