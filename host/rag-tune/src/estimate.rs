@@ -11,7 +11,7 @@ use crate::settings;
 /// Program, tables, the tokenizer, allocators' slack.
 const BASE_BYTES: u64 = 96 << 20;
 /// On a GPU: cuBLAS's workspace, what many blocks of memory are rounded up to.
-const GPU_BASE_BYTES: u64 = 128 << 20;
+const GPU_BASE_BYTES: u64 = 192 << 20;
 const GPU_HEAD_ROWS: u64 = 512;
 /// Rows whose logits are in memory at once.
 const HEAD_ROWS: u64 = 32;

@@ -256,10 +256,9 @@ impl Ops {
             out_element: if sum.exact { Element::F32 } else { self.act },
             count: sum.count,
         };
-        // SAFETY: as the head of this file says.
-        let name = || format!("product {rows}x{inner}x{columns}");
         let timing = self.marks.borrow().is_some();
-        let name = if timing { name() } else { String::new() };
+        let name = if timing { format!("product {rows}x{inner}x{columns}") } else { String::new() };
+        // SAFETY: as the head of this file says.
         self.timed(&name, || unsafe { self.blas.multiply(&gemm) })
     }
 

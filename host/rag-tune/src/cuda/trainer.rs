@@ -77,6 +77,23 @@ pub(super) fn check(config: &Config, settings: &TuneSettings) -> Result<()> {
     Ok(())
 }
 
+/// All layers' large matrices, eight a layer; the model's own copies are given back one by one.
+fn upload_linears(ops: &Ops, model: &mut Model) -> Result<Vec<Vec<Linear>>> {
+    let mut linears = Vec::new();
+    for (at, (_, linear)) in model.linears().into_iter().enumerate() {
+        if at.is_multiple_of(8) {
+            linears.push(Vec::with_capacity(8));
+        }
+        let matrix = Matrix::upload(ops, &linear.frozen)?;
+        linear.frozen.release();
+        let uploaded = Linear { matrix, adapter: linear.adapter, number: linear.number };
+        if let Some(layer) = linears.last_mut() {
+            layer.push(uploaded);
+        }
+    }
+    Ok(linears)
+}
+
 impl Trainer {
     /// Takes a model over to a GPU.
     pub(super) fn open(
@@ -111,18 +128,7 @@ impl Trainer {
         let head = Matrix::upload(&ops, &model.head)?;
         model.embedding.release();
         model.head.release();
-        let mut linears = Vec::new();
-        for (at, (_, linear)) in model.linears().into_iter().enumerate() {
-            if at.is_multiple_of(8) {
-                linears.push(Vec::with_capacity(8));
-            }
-            let matrix = Matrix::upload(&ops, &linear.frozen)?;
-            linear.frozen.release();
-            let uploaded = Linear { matrix, adapter: linear.adapter, number: linear.number };
-            if let Some(layer) = linears.last_mut() {
-                layer.push(uploaded);
-            }
-        }
+        let linears = upload_linears(&ops, &mut model)?;
         let dense = matches!(precision, Precision::F32 | Precision::Bf16);
         let needs = Needs {
             dense: if dense { 0 } else { config.width * config.hidden.max(config.width) },
