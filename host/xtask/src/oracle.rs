@@ -69,11 +69,11 @@ fn tuned(project: &Project, python: &str, packages: &Path, models: &Path) -> Res
     let packages = project.path(FOLDER).join("wandb");
     let there =
         || shell::quiet_output(with(project, PYTHONS[0], &packages).args(["-c", "import wandb"])).is_ok();
-    if !there() {
-        if let Err(error) = pip(project, &packages, &[WANDB]) {
-            println!("skipped: {WANDB} cannot be installed here: {error:#}");
-            return Ok(());
-        }
+    if !there()
+        && let Err(error) = pip(project, &packages, &[WANDB])
+    {
+        println!("skipped: {WANDB} cannot be installed here: {error:#}");
+        return Ok(());
     }
     let mut runs = fs::read_dir(folder.join("state/wandb"))?;
     let run = runs.next().context("the job wrote no folder for wandb")??.path();
