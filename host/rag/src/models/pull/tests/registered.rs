@@ -106,11 +106,10 @@ async fn a_cross_encoder_reranks_once_it_is_chosen() {
 
     // Named in the configuration it is loaded without being chosen, and found by doctor.
     let path = entry(&engines.registry, "cross").await.path;
-    drop(engines);
-    fs_err::remove_file(world.dir.path().join("data/models.json")).unwrap();
-    world.config.models.reranker = path.into();
-    assert!(crate::assemble::model_file(&world.config, &world.config.models.reranker).is_ok());
-    assert!(roles::load(&world.config).unwrap().reranker.identity().starts_with("cross:"));
+    let mut other = World::new();
+    other.config.models.reranker = path.into();
+    assert!(crate::assemble::model_file(&other.config, &other.config.models.reranker).is_ok());
+    assert!(roles::load(&other.config).unwrap().reranker.identity().starts_with("cross:"));
 }
 
 #[tokio::test]
