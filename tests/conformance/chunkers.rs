@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rag_core::document::{BlockKind, BlockSpan, ChunkSpan, Heading, Section, Span};
+use rag_core::document::{BlockKind, ChunkSpan, Section, Span};
 use rag_core::limits::SECTION_CHUNKS_MAX;
 use rag_core::ports::{Chunk, PluginInfo};
 use rag_core::{ErrorCode, Result};
 
-use crate::doubles::{HashEmbedder, tokens};
 use crate::host;
-use crate::random::Random;
+use rag_kit::chunker::contract;
+use rag_kit::doubles::{HashEmbedder, tokens};
+use rag_kit::random::Random;
+use rag_kit::sections;
 
 /// A chunker with settings, and how long its chunks may be.
 struct Subject {
@@ -91,133 +93,6 @@ fn subjects() -> Vec<Subject> {
     ]
 }
 
-fn section(parts: &[(BlockKind, u8, &str)]) -> Section {
-    let (mut text, mut blocks) = (String::new(), Vec::new());
-    for (kind, level, part) in parts {
-        let start = text.len() as u64;
-        text.push_str(part);
-        let span = Span { start, end: text.len() as u64 };
-        blocks.push(BlockSpan { span, kind: *kind, level: *level, page: None });
-        text.push_str("\n\n");
-    }
-    Section { text, blocks, title: Some("题目 Title".to_owned()), language: None, outline: vec![] }
-}
-
-fn paragraph(text: &str) -> Section {
-    section(&[(BlockKind::Paragraph, 0, text)])
-}
-
-/// Texts that break careless code.
-fn hard_sections() -> Vec<Section> {
-    let bare = |text: &str| Section { text: text.to_owned(), blocks: vec![], ..paragraph("") };
-    let mut sections = vec![
-        bare(""),
-        bare(" \n\t\r\n　\u{a0} "),
-        bare("x"),
-        bare("字"),
-        bare("no blocks at all. 没有块。"),
-        paragraph("👩\u{200d}👩\u{200d}👧\u{200d}👦🏽 e\u{301}\u{323}\u{301} \u{1f1e8}\u{1f1f3}"),
-        paragraph("مرحبا بالعالم. שלום עולם! ‏نص"),
-        paragraph("line one\r\nline two\r\n\r\nline four\r"),
-        paragraph(&"无标点的长文本".repeat(900)),
-        paragraph(&"nospaces".repeat(3_000)),
-        paragraph(&"一二三。".repeat(2_000)),
-        paragraph(&"A short line.\n".repeat(5_000)),
-        paragraph("\u{feff}mark and \u{200b}zero width\u{200b}"),
-        section(&[
-            (BlockKind::Heading, 1, "Only"),
-            (BlockKind::Heading, 1, "headings"),
-            (BlockKind::Heading, 2, "三"),
-        ]),
-        section(&[(BlockKind::Heading, 1, &"很长的标题".repeat(300)), (BlockKind::Paragraph, 0, "文。")]),
-        section(&[(BlockKind::Table, 0, &format!("| a | b |\n|---|---|\n{}", "| 甲 | 乙 |\n".repeat(900)))]),
-        section(&[(BlockKind::Table, 0, &format!("| {} |\n|---|\n| x |", "宽".repeat(2_000)))]),
-        section(&[(BlockKind::Code, 0, &"fn main() { println!(\"。\"); }\n".repeat(400))]),
-    ];
-    let mut continued = paragraph("续前文。");
-    continued.outline = vec![Heading { level: 1, text: "第一章".to_owned() }];
-    sections.push(continued);
-    sections
-}
-
-fn random_section(random: &mut Random) -> Section {
-    const WORDS: &[&str] = &[
-        "检索",
-        "知识库",
-        "的",
-        "。",
-        "，",
-        "？",
-        "……",
-        "”",
-        "Debian",
-        " package ",
-        "e.g. ",
-        "3.14",
-        ". ",
-        "! ",
-        "\n",
-        "\r\n",
-        "\t",
-        "🐧",
-        "https://a.b/c?d ",
-        "（注）",
-        "　",
-        "No. 5 ",
-        "A",
-        "\u{301}",
-        "；",
-    ];
-    let kinds =
-        [BlockKind::Paragraph, BlockKind::Paragraph, BlockKind::ListItem, BlockKind::Quote, BlockKind::Code];
-    let mut parts: Vec<(BlockKind, u8, String)> = Vec::new();
-    for _ in 0..random.below(12) {
-        let words = random.below(120);
-        let text: String = (0..words).map(|_| random.pick(WORDS)).collect();
-        if random.below(4) == 0 {
-            parts.push((
-                BlockKind::Heading,
-                1 + random.below(4) as u8,
-                format!("{}标题", text.get(..6).unwrap_or("")),
-            ));
-        }
-        parts.push((kinds[random.below(kinds.len())], 0, text));
-    }
-    let parts: Vec<_> = parts.iter().map(|(kind, level, text)| (*kind, *level, text.as_str())).collect();
-    let mut section = section(&parts);
-    if random.below(3) == 0 {
-        section.blocks.retain(|block| block.span.start % 3 != 0);
-    }
-    section
-}
-
-/// The rules of the contract; `what` names the case.
-fn assert_contract(section: &Section, chunks: &[ChunkSpan], what: &str) {
-    let mut covered = 0;
-    let mut last = 0;
-    let text = &section.text;
-    let blank = |start: u64, end: u64| {
-        text.get(start as usize..end as usize).is_some_and(|gap| gap.trim().is_empty())
-    };
-    for chunk in chunks {
-        let Span { start, end } = chunk.span;
-        assert!(start >= last && start < end && end <= text.len() as u64, "{what}: {start}..{end}");
-        last = start;
-        let piece = text.get(start as usize..end as usize);
-        assert!(
-            piece.is_some_and(|piece| !piece.trim().is_empty()),
-            "{what}: {start}..{end} is blank or cuts"
-        );
-        assert!(start <= covered || blank(covered, start), "{what}: nothing covers {covered}..{start}");
-        covered = covered.max(end);
-        if let Some(parent) = chunk.parent {
-            let parent = chunks[parent as usize].span;
-            assert!(parent.start <= start && parent.end >= end && parent != chunk.span, "{what}: parent");
-        }
-    }
-    assert!(blank(covered, text.len() as u64), "{what}: nothing covers {covered}..");
-}
-
 async fn assert_subject(subject: &Subject, section: &Section, what: &str) {
     let what = format!("{} on {what}", subject.name);
     let chunks = match subject.chunker.split(section.clone()).await {
@@ -229,7 +104,7 @@ async fn assert_subject(subject: &Subject, section: &Section, what: &str) {
             return;
         }
     };
-    assert_contract(section, &chunks, &what);
+    contract(section, &chunks).unwrap_or_else(|why| panic!("{what}: {why}"));
     for chunk in &chunks {
         let piece = &section.text[chunk.span.start as usize..chunk.span.end as usize];
         let length = (subject.length)(piece);
@@ -241,7 +116,7 @@ async fn assert_subject(subject: &Subject, section: &Section, what: &str) {
 #[tokio::test]
 async fn every_chunker_keeps_the_contract_on_hard_texts() {
     for subject in subjects() {
-        for (number, section) in hard_sections().iter().enumerate() {
+        for (number, section) in sections::hard().iter().enumerate() {
             assert_subject(&subject, section, &format!("hard text {number}")).await;
         }
     }
@@ -251,7 +126,7 @@ async fn every_chunker_keeps_the_contract_on_hard_texts() {
 async fn every_chunker_keeps_the_contract_on_random_texts() {
     for subject in subjects() {
         for seed in 0..60 {
-            let section = random_section(&mut Random::new(seed));
+            let section = sections::random(&mut Random::new(seed));
             assert_subject(&subject, &section, &format!("seed {seed}")).await;
         }
     }
@@ -259,7 +134,7 @@ async fn every_chunker_keeps_the_contract_on_random_texts() {
 
 #[tokio::test]
 async fn nothing_is_kept_from_one_section_to_the_next() {
-    let (one, other) = (random_section(&mut Random::new(7)), random_section(&mut Random::new(8)));
+    let (one, other) = (sections::random(&mut Random::new(7)), sections::random(&mut Random::new(8)));
     for subject in subjects() {
         let first = subject.chunker.split(one.clone()).await.unwrap();
         subject.chunker.split(other.clone()).await.unwrap();
@@ -288,7 +163,7 @@ async fn fixed_windows_are_those_of_rwkv_rag() {
     for (size, overlap) in [(512, 0), (512, 8), (10, 3), (3, 2), (1, 0)] {
         let chunker = of("chunk-fixed", &format!(r#"{{"size": {size}, "overlap": {overlap}}}"#));
         for seed in 0..20 {
-            let section = random_section(&mut Random::new(seed));
+            let section = sections::random(&mut Random::new(seed));
             let chunks = chunker.split(section.clone()).await.unwrap();
             let found: Vec<&str> =
                 chunks.iter().map(|c| &section.text[c.span.start as usize..c.span.end as usize]).collect();
@@ -299,8 +174,10 @@ async fn fixed_windows_are_those_of_rwkv_rag() {
             );
         }
     }
-    let refused =
-        of("chunk-fixed", r#"{"size": 8, "overlap": 8}"#).split(paragraph("text")).await.unwrap_err();
+    let refused = of("chunk-fixed", r#"{"size": 8, "overlap": 8}"#)
+        .split(sections::paragraph("text"))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), ErrorCode::InvalidInput);
     assert!(
         refused.to_string().contains("'overlap'") && refused.to_string().contains("from 0 to 7"),
@@ -310,7 +187,7 @@ async fn fixed_windows_are_those_of_rwkv_rag() {
 
 #[tokio::test]
 async fn lines_are_chunks() {
-    let section = paragraph("问：什么是 RWKV？\n答：一种模型。\n\n  Third line \r\n");
+    let section = sections::paragraph("问：什么是 RWKV？\n答：一种模型。\n\n  Third line \r\n");
     let chunks = of("chunk-lines", "{}").split(section.clone()).await.unwrap();
     let found: Vec<&str> =
         chunks.iter().map(|c| &section.text[c.span.start as usize..c.span.end as usize]).collect();
@@ -319,7 +196,7 @@ async fn lines_are_chunks() {
 
 #[tokio::test]
 async fn sentences_stay_whole_and_know_their_headings() {
-    let section = section(&[
+    let section = sections::section(&[
         (BlockKind::Heading, 1, "安装指南"),
         (BlockKind::Heading, 2, "准备工作"),
         (
@@ -368,7 +245,7 @@ async fn a_chunk_never_ends_with_a_heading_that_something_follows() {
     for settings in ["{}", r#"{"size": 64}"#, r#"{"size": 64, "unit": "characters"}"#] {
         let chunker = of("chunk-sentence", settings);
         for seed in 100..160 {
-            let section = random_section(&mut Random::new(seed));
+            let section = sections::random(&mut Random::new(seed));
             let chunks = chunker.split(section.clone()).await.unwrap();
             for (at, block) in
                 section.blocks.iter().enumerate().filter(|(_, block)| block.kind == BlockKind::Heading)

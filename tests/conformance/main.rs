@@ -4,12 +4,10 @@
 //! `RAG_PLUGINS_DIR`. A plugin without a line in [`ENTRIES`] fails the suite.
 
 mod chunkers;
-mod doubles;
-mod filters;
+mod kit;
 mod manifests;
 mod parsers;
 mod parsers_documents;
-mod random;
 mod retrievers;
 mod store_kit;
 mod stores;

@@ -9,8 +9,8 @@ use rag_core::{ErrorCode, Result};
 use rag_wasm::{Kind, RetrieverImports, StoreImports};
 use serde_json::{Value, json};
 
-use crate::doubles::{Corpus, HashEmbedder, MemoryBlob, MemoryIndex, MemoryKeys, NoServer};
 use crate::{ENTRIES, host, tree};
+use rag_kit::doubles::{Corpus, HashEmbedder, MemoryBlob, MemoryIndex, MemoryKeys, NoServer};
 
 fn manifest(id: &str) -> Value {
     let text = std::fs::read_to_string(tree().join("plugins").join(id).join("plugin.toml")).unwrap();

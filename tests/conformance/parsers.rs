@@ -10,8 +10,8 @@ use rag_core::document::{Block, BlockKind, Location, ParsedSummary, Span};
 use rag_core::ports::{Blob, Parse, ParseSession, PluginInfo};
 use rag_core::{Error, ErrorCode, Result};
 
-use crate::doubles::MemoryBlob;
 use crate::host;
+use rag_kit::doubles::MemoryBlob;
 
 /// The native reference: UTF-8, one block a line.
 struct Utf8Lines(PluginInfo, Vec<String>);

@@ -7,8 +7,8 @@ use rag_core::document::{Block, BlockKind, ParsedSummary};
 use rag_core::ports::Parse;
 use rag_core::{ErrorCode, Result};
 
-use crate::doubles::MemoryBlob;
 use crate::host;
+use rag_kit::doubles::MemoryBlob;
 
 const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
 const PPTX: &str = "application/vnd.openxmlformats-officedocument.presentationml.presentation";

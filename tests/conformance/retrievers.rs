@@ -12,10 +12,10 @@ use rag_core::search::{Evidence, Filter, RankedChunk, Retrieval, RetrieveRequest
 use rag_core::{ErrorCode, Result};
 use rag_wasm::RetrieverImports;
 
-use crate::doubles::{Corpus, HashEmbedder, MemoryKeys, out_of_order};
-use crate::filters::{passes, some_filter};
 use crate::host;
-use crate::random::Random;
+use rag_kit::doubles::{Corpus, HashEmbedder, MemoryKeys, out_of_order};
+use rag_kit::filters::{passes, some_filter};
+use rag_kit::random::Random;
 
 /// The native reference: the nearest chunks by vector.
 struct Nearest {

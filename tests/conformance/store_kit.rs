@@ -9,8 +9,9 @@ use rag_core::document::{ChunkId, Vectors};
 use rag_core::ports::{StoreBatch, VectorCollection, VectorStore};
 use rag_core::search::{Filter, Hit, Metric};
 
-use crate::filters::{Fields, passes, some_fields, some_filter};
-use crate::random::Random;
+use rag_kit::doubles::{ranked, score};
+use rag_kit::filters::{Fields, passes, some_fields, some_filter};
+use rag_kit::random::Random;
 
 pub(crate) const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::Euclidean];
 
@@ -20,23 +21,6 @@ pub(crate) struct Subject {
     pub(crate) store: Arc<dyn VectorStore>,
     /// Where the data lie, when they outlive the subject.
     pub(crate) _folder: Option<tempfile::TempDir>,
-}
-
-/// Higher is nearer.
-pub(crate) fn score(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    match metric {
-        Metric::Dot => dot(a, b),
-        Metric::Cosine => dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()).max(f32::MIN_POSITIVE),
-        Metric::Euclidean => -a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt(),
-    }
-}
-
-/// Best first, ties by id, at most `k`.
-pub(crate) fn ranked(mut hits: Vec<Hit>, k: u32) -> Vec<Hit> {
-    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.chunk.cmp(&b.chunk)));
-    hits.truncate(k as usize);
-    hits
 }
 
 pub(crate) fn collection(name: &str, dim: usize, metric: Metric) -> VectorCollection {

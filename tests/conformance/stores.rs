@@ -13,7 +13,8 @@ use rag_core::search::{Filter, FilterNode, Hit, Metric};
 use rag_core::{ErrorCode, Result};
 use rag_wasm::StoreImports;
 
-use crate::doubles::{MemoryIndex, MemoryKeys};
+use rag_kit::doubles::{MemoryIndex, MemoryKeys};
+
 use crate::host;
 use crate::store_kit::{self, METRICS, Subject, batch, collection, one};
 

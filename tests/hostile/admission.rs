@@ -4,7 +4,7 @@ use std::fs;
 
 use rag_core::Error;
 use rag_core::error::PluginFault::{CpuLimit, InvalidOutput, Refused, Trap};
-use rag_wasm::{Compiler, Kind, Limits, PluginHost, WasmConfig};
+use rag_wasm::{Compiler, Kind, Limits, PluginHost, Profile, WasmConfig};
 
 use crate::{Expected, Fault, assert_error, guest, host, limits};
 
@@ -26,6 +26,69 @@ fn a_component_of_another_kind_is_refused_with_what_it_lacks() {
 fn an_import_beyond_the_grants_is_refused_by_name() {
     check("ungranted", &Fault(Refused, "wasi:filesystem/types@0.2"));
     check("ungranted", &Fault(Refused, "which a chunker is not granted"));
+}
+
+/// A guest with something replaced or added, as a file of its own.
+fn check_bytes(bytes: &[u8], expected: &Expected, name: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(format!("{name}.wasm"));
+    fs::write(&path, bytes).unwrap();
+    assert_error(&host().load_file(&path).unwrap_err(), expected, name);
+}
+
+#[test]
+fn a_component_for_another_version_of_the_interfaces_is_told_both() {
+    let mut newer = fs::read(guest("chunker")).unwrap();
+    let (old, new) = (b"@0.1.0", b"@0.2.0");
+    for at in 0..newer.len() - old.len() {
+        if newer[at..].starts_with(old) {
+            newer[at..at + new.len()].copy_from_slice(new);
+        }
+    }
+    let expected = Fault(Refused, "made for version 0.2.0 of ragkit:plugin, and this host speaks 0.1.0");
+    check_bytes(&newer, &expected, "newer");
+}
+
+#[test]
+fn a_manifest_is_held_to_the_code_and_to_its_keys() {
+    let guest = fs::read(guest("chunker")).unwrap();
+    let manifest = |lines: &str| {
+        let text = format!("version = '0.1.0'\nkind = 'chunker'\ndescription = 'd'\n{lines}");
+        let mut bytes = guest.clone();
+        let length = 16 + text.len();
+        bytes.extend([0, (length & 0x7f) as u8 | 0x80, (length >> 7) as u8, 15]);
+        bytes.extend_from_slice(b"ragkit:manifest");
+        bytes.extend_from_slice(text.as_bytes());
+        bytes
+    };
+    for (name, lines, part) in [
+        ("key", "id = 'hostile-chunker'\nspeed = 9", "unknown field `speed`"),
+        (
+            "grant",
+            "id = 'hostile-chunker'\n[grants]\ntokens = true",
+            "it imports embed, which its manifest does not ask",
+        ),
+        ("files", "id = 'hostile-chunker'\n[grants]\nfiles = true", "asks in [grants] for 'files'"),
+        (
+            "id",
+            "id = 'somebody'\n[grants]\ntokens = true\nembed = true",
+            "the id 'somebody', its code 'hostile-chunker'",
+        ),
+    ] {
+        check_bytes(&manifest(lines), &Fault(Refused, part), name);
+    }
+    let good = manifest("id = 'hostile-chunker'\nprofile = 'lang'\n[grants]\ntokens = true\nembed = true");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("good.wasm");
+    fs::write(&path, good).unwrap();
+    let host = PluginHost::new(WasmConfig {
+        limits: limits(),
+        ..WasmConfig::new(dir.path().join("c"), Compiler::Here)
+    })
+    .unwrap();
+    let loaded = host.load_file(&path).unwrap();
+    let asks: Vec<&str> = loaded.asks.iter().map(|ask| ask.interface.as_str()).collect();
+    assert_eq!((asks, loaded.profile), (vec!["embed", "tokens"], Profile::Lang));
 }
 
 #[test]

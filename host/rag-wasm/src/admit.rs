@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fs_err as fs;
 use futures_util::future::BoxFuture;
 use rag_core::error::PluginFault;
-use rag_core::ports::PluginInfo;
+use rag_core::ports::{PluginAsk, PluginInfo};
 use rag_core::{Error, Result};
 use wasmtime::Store;
 use wasmtime::component::Component as Code;
@@ -14,8 +14,10 @@ use wasmtime::component::Component as Code;
 use crate::artefact::Artefacts;
 use crate::bindings::parser::ParserPlugin;
 use crate::compile::CompileFault;
+use crate::config::KindLimits;
 use crate::host::{Component, Loaded};
 use crate::instance::{Budget, Description, GuestOutcome, Instance, Plugin, Setup, World};
+use crate::manifest::Manifest;
 use crate::runner::Runner;
 use crate::state::{Grants, State};
 use crate::{Kind, check, fault};
@@ -31,6 +33,8 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
     let refused = |message: String| fault::new(&name, PluginFault::Refused, message);
     let wasm = read(path, runner.limits.component_bytes_max)?;
     shape(&wasm).map_err(refused)?;
+    let manifest = Manifest::of(&wasm).map_err(refused)?;
+    let profile = manifest.as_ref().map(|manifest| manifest.profile).unwrap_or_default();
     let digest = crate::shelf::digest_of(&wasm);
     let (code, origin) = artefacts.load(&runner.engine, &digest, &wasm).map_err(|why| match why {
         CompileFault::Unavailable(_) => Error::Unavailable { message: why.to_string() },
@@ -40,7 +44,8 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
     let kind = crate::link::kind_of(&runner.engine, &code).map_err(refused)?;
     crate::link::check_imports(&runner.engine, &code, kind).map_err(refused)?;
     let imports = crate::link::host_imports(&runner.engine, &code);
-    let candidate = Candidate { runner, name: &name, digest: &digest, code: &code };
+    let limits = Arc::new(runner.limits.under(kind, profile));
+    let candidate = Candidate { runner, name: &name, digest: &digest, code: &code, limits };
     let (info, component, accepts) = match kind {
         Kind::Parser => {
             let (plugin, accepts) = candidate.admit_parser()?;
@@ -63,8 +68,16 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
             (plugin.info.clone(), Component::Connector(plugin), Vec::new())
         }
     };
+    let asks = match &manifest {
+        Some(manifest) => {
+            manifest.check(&info.id, &info.version, kind, &imports).map_err(refused)?;
+            manifest.asks()
+        }
+        None => imports.iter().map(PluginAsk::whole).collect(),
+    };
     let bytes = wasm.len() as u64;
-    let loaded = Loaded { info, kind, path: path.to_owned(), accepts, imports, bytes, origin };
+    let path = path.to_owned();
+    let loaded = Loaded { info, kind, path, accepts, imports, asks, profile, bytes, origin };
     Ok((loaded, component))
 }
 
@@ -107,6 +120,7 @@ struct Candidate<'a> {
     name: &'a str,
     digest: &'a str,
     code: &'a Code,
+    limits: Arc<KindLimits>,
 }
 
 impl Candidate<'_> {
@@ -143,7 +157,7 @@ impl Candidate<'_> {
                 digest: self.digest.to_owned(),
             },
             label: Arc::from(self.name),
-            limits: Arc::new(self.runner.limits.of(W::KIND).clone()),
+            limits: Arc::clone(&self.limits),
             pre,
         }))
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::Profile;
 use crate::{Compiler, Kind};
 
 const MIB: usize = 1 << 20;
@@ -63,6 +64,21 @@ pub struct Limits {
     pub vector_store: KindLimits,
     pub retriever: KindLimits,
     pub connector: KindLimits,
+    pub lang: LangLimits,
+}
+
+/// What a guest that brings the run time of a language (JavaScript, Python) has at least, whatever its kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LangLimits {
+    /// Linear memory of an instance.
+    pub memory_bytes_max: usize,
+    /// Memory above which a warm instance is not used again.
+    pub warm_memory_bytes_max: usize,
+    /// Processor time of the guest in one call.
+    pub cpu_ms_max: u64,
+    /// Time of one call, waits included.
+    pub wall_ms_max: u64,
 }
 
 /// Limits of one kind of plugin. "Call" is one document for a parser and one exported function for the others.
@@ -109,10 +125,25 @@ impl Limits {
         }
     }
 
-    /// The largest linear memory that any kind may have.
+    /// Those of one kind under a profile.
+    pub(crate) fn under(&self, kind: Kind, profile: Profile) -> KindLimits {
+        let (limits, lang) = (self.of(kind).clone(), &self.lang);
+        match profile {
+            Profile::Plain => limits,
+            Profile::Lang => KindLimits {
+                memory_bytes_max: limits.memory_bytes_max.max(lang.memory_bytes_max),
+                warm_memory_bytes_max: limits.warm_memory_bytes_max.max(lang.warm_memory_bytes_max),
+                cpu_ms_max: limits.cpu_ms_max.max(lang.cpu_ms_max),
+                wall_ms_max: limits.wall_ms_max.max(lang.wall_ms_max),
+                ..limits
+            },
+        }
+    }
+
+    /// The largest linear memory that any plugin may have.
     pub(crate) fn memory_bytes_max(&self) -> usize {
         let kinds = [&self.parser, &self.chunker, &self.vector_store, &self.retriever, &self.connector];
-        kinds.iter().map(|kind| kind.memory_bytes_max).max().unwrap_or(0)
+        kinds.iter().map(|kind| kind.memory_bytes_max).fold(self.lang.memory_bytes_max, usize::max)
     }
 }
 
@@ -166,6 +197,12 @@ impl Default for Limits {
                 ..base.clone()
             },
             connector: KindLimits { wall_ms_max: 60_000, crossing_bytes_max: 32 * MIB, ..base.clone() },
+            lang: LangLimits {
+                memory_bytes_max: 256 * MIB,
+                warm_memory_bytes_max: 256 * MIB,
+                cpu_ms_max: 10_000,
+                wall_ms_max: 60_000,
+            },
             ocr_wall_ms_max: 3_600_000,
             // It may ask for the vectors of every sentence.
             chunker: KindLimits { wall_ms_max: 60_000, ..base },

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use fs_err as fs;
 use rag_core::ports::{
-    Chunk, Connect, Embed, Generate, Http, KbSearch, KeyValue, Ocr, Parse, PluginInfo, Rerank, Retrieve, Sql,
-    VectorIndex, VectorStore,
+    Chunk, Connect, Embed, Generate, Http, KbSearch, KeyValue, Ocr, Parse, PluginAsk, PluginInfo, Rerank,
+    Retrieve, Sql, VectorIndex, VectorStore,
 };
 use rag_core::{Error, Result};
 
@@ -23,6 +23,7 @@ use crate::config::WasmConfig;
 use crate::connector::WasmConnector;
 use crate::instance::{Plugin, Setup, World};
 use crate::lanes::Lanes;
+use crate::manifest::Profile;
 use crate::parser::WasmParser;
 use crate::retriever::WasmRetriever;
 use crate::runner::Runner;
@@ -67,6 +68,10 @@ pub struct Loaded {
     pub accepts: Vec<String>,
     /// Host interfaces that it imports, such as `http`.
     pub imports: Vec<String>,
+    /// What it asks for: as its manifest says, else what it imports.
+    pub asks: Vec<PluginAsk>,
+    /// Which limits it runs under.
+    pub profile: Profile,
     /// Size of the component, in bytes.
     pub bytes: u64,
     /// Whether it had to be compiled.

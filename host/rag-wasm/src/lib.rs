@@ -4,7 +4,8 @@
 //! through `artefact` and `compile` and links it through `link`. A port (`parser`, `chunker`, `store`, `retriever`, `connector`) takes an
 //! `instance` — fresh for each document, or warm from `lanes` — and calls it on the threads of `runner` under the limits
 //! of `config`: `meter` counts processor time, `ticker` makes the guest give way to be counted, `state` bounds memory,
-//! `check` judges what comes back, and `fault` says what went wrong. Host functions are in `imports`.
+//! `check` judges what comes back, and `fault` says what went wrong. Host functions are in `imports`; what a plugin asks
+//! for is its `manifest`.
 
 mod admit;
 mod artefact;
@@ -22,6 +23,7 @@ mod imports;
 mod instance;
 mod lanes;
 mod link;
+mod manifest;
 mod meter;
 mod parser;
 mod retriever;
@@ -37,6 +39,7 @@ mod worlds;
 
 pub use artefact::Origin;
 pub use compile::{Compile, CompileFault, Compiler, compile_component};
-pub use config::{KindLimits, Limits, WasmConfig};
+pub use config::{KindLimits, LangLimits, Limits, WasmConfig};
 pub use host::{Kind, Loaded, ParserImports, PluginHost, RetrieverImports, StoreImports};
+pub use manifest::{Manifest, Profile};
 pub use timing::Step;

@@ -34,8 +34,11 @@ const WASI: [&str; 17] = [
     "wasi:random/random",
 ];
 
+/// Host interfaces that need no asking for: what every plugin has, and the document that a parser is given.
+pub(crate) const FREE: [&str; 3] = ["log", "config", "blob"];
+
 /// Host interfaces by kind, as the worlds in `wit/plugin.wit` list them.
-fn granted(kind: Kind) -> &'static [&'static str] {
+pub(crate) fn granted(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Parser => &["log", "config", "blob", "ocr"],
         Kind::Chunker => &["log", "config", "tokens", "embed"],
@@ -50,6 +53,12 @@ pub(crate) fn kind_of(engine: &Engine, component: &Component) -> Result<Kind, St
     let ty = component.component_type();
     let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let has = |interface: &str| exports.iter().any(|export| export == &export_name(interface));
+    if let Some(other) = exports.iter().find_map(|export| other_version(export)) {
+        return Err(format!(
+            "it is made for version {other} of ragkit:plugin, and this host speaks {VERSION}: build it with the wit/ of \
+             this host, or use a host of that version"
+        ));
+    }
     let mut kinds = Kind::ALL.into_iter().filter(|kind| has(kind.name()));
     let kind = kinds.next().ok_or_else(|| {
         let all = Kind::ALL.map(|kind| export_name(kind.name())).join(", ");
@@ -67,6 +76,12 @@ pub(crate) fn kind_of(engine: &Engine, component: &Component) -> Result<Kind, St
         return Err(format!("it does not export {}", export_name("info")));
     }
     Ok(kind)
+}
+
+/// The version of an interface of ours, where it is not the one that this host speaks.
+fn other_version(export: &str) -> Option<&str> {
+    let (_, version) = export.strip_prefix("ragkit:plugin/")?.split_once('@')?;
+    (version != VERSION).then_some(version)
 }
 
 /// The host interfaces that a component imports, such as `http`: what it can ask for at all.

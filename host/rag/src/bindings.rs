@@ -8,7 +8,7 @@ use rag_core::kb::{Kb, KbParts, PluginChoice};
 use rag_core::kb_search::BoundSearch;
 use rag_core::ports::{
     Binding, Bindings, Catalog, Chunk, Embed, Generate, GenerateRequest, GenerationStream, Grants, Http,
-    KbSearch, Parse, PluginInfo, Rerank, Retrieve, Sql, VectorStore,
+    KbSearch, Parse, PluginAsk, PluginInfo, Rerank, Retrieve, Sql, VectorStore,
 };
 use rag_core::{Error, ErrorCode, Result};
 use rag_store::Store;
@@ -151,7 +151,22 @@ impl PluginBindings {
 
     /// What a plugin is granted outside, none of a kind where it asks for none or is given none.
     fn outside(&self, plugin: &str) -> Result<Reach> {
-        let granted = self.grants.of(plugin);
+        let mut granted = self.grants.of(plugin);
+        let asks = self.asks(plugin);
+        let asked = |interface: &str, name: &str| {
+            let asked = asks.iter().any(|ask| ask.interface == interface && ask.covers(name));
+            if !asked {
+                tracing::warn!(
+                    plugin,
+                    interface,
+                    name,
+                    "a grant that the plugin does not ask for has no effect"
+                );
+            }
+            asked
+        };
+        granted.http.retain(|grant| asked("http", &grant.origin));
+        granted.sql.retain(|grant| asked("sql", &grant.name));
         let http = match granted.http {
             none if none.is_empty() => None,
             servers => Some(self.egress.granted(&format!("plugin {plugin}"), servers)?),
@@ -310,9 +325,8 @@ impl Bindings for PluginBindings {
         self.plugins.installed().into_iter().map(|plugin| (plugin.kind.name(), plugin.info)).collect()
     }
 
-    fn asks(&self, plugin: &str) -> Vec<String> {
-        let installed = self.plugins.installed().into_iter();
-        installed.filter(|loaded| loaded.info.id == plugin).flat_map(|loaded| loaded.imports).collect()
+    fn asks(&self, plugin: &str) -> Vec<PluginAsk> {
+        self.plugins.newest(plugin).map(|loaded| loaded.asks).unwrap_or_default()
     }
 }
 

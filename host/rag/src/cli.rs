@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use model::{ChangeModel, KindArg, Model, ModelNotes, Pull};
-pub(crate) use plugin::{Plugin, PluginSwap, PluginSwapped};
+pub(crate) use plugin::{Lang, Plugin, PluginDev, PluginKind, PluginNew, PluginSwap, PluginSwapped};
 
 /// Documents become knowledge bases; questions get answers with citations, on one's own machine.
 #[derive(Debug, Parser)]
@@ -63,7 +63,7 @@ pub(crate) enum Command {
     /// Models: list, fetch, add, choose, take on- and offline, convert
     #[command(subcommand)]
     Model(Model),
-    /// Plugins: list, check, install, swap, go back
+    /// Plugins: begin, build and check one's own; list, install, swap, go back
     #[command(subcommand)]
     Plugin(Plugin),
     /// API keys

@@ -80,6 +80,14 @@ async fn dispatch(cli: Cli, config: Config, log: LogBook) -> Result<()> {
         Command::Model(cli::Model::Convert { input, output, format }) => {
             commands::model::convert(&input, &output, &format)
         }
+        Command::Plugin(cli::Plugin::New(args)) => commands::plugin::new::run(&args, common.json),
+        Command::Plugin(cli::Plugin::Build { dir }) => commands::plugin::build::run(&dir, common.json),
+        Command::Plugin(cli::Plugin::Test { file }) => {
+            commands::plugin::test::run(&config, &file, common.json).await
+        }
+        Command::Plugin(cli::Plugin::Bench { file }) => {
+            commands::plugin::bench::run(&config, &file, common.json).await
+        }
         Command::Plugin(cli::Plugin::Check { file }) => commands::plugin::check(&config, &file, common.json),
         Command::Model(cli::Model::Pull(args)) => {
             let client = connect(&common, &commands::pull::at(&config, &args, common.url.is_some())?).await?;
@@ -105,11 +113,20 @@ async fn run_client(command: Command, client: &Client, json: bool) -> Result<()>
         Command::Document(args) => commands::document::run(client, args, json).await,
         Command::Job(args) => commands::job::run(client, args, json).await,
         Command::Model(args) => commands::model::run(client, args, json).await,
-        Command::Plugin(cli::Plugin::Install { file }) => {
+        Command::Plugin(cli::Plugin::Install { file, digest }) => {
+            if let Some(digest) = &digest {
+                commands::swap::check_digest(&file, digest)?;
+            }
             commands::swap::install_and_tell(client, &file, json).await
         }
         Command::Plugin(cli::Plugin::Remove { plugin }) => {
             commands::swap::remove(client, &plugin, json).await
+        }
+        Command::Plugin(cli::Plugin::Dev(args)) => {
+            if matches!(client, Client::Local(_)) {
+                bail!("plugin dev swaps in a running host: name it with --url");
+            }
+            commands::plugin::dev::run(client, &args, json).await
         }
         Command::Plugin(cli::Plugin::Swap(args)) => commands::swap::swap(client, args, json).await,
         Command::Plugin(cli::Plugin::Swapped(command)) => commands::swap::run(client, command, json).await,

@@ -9,6 +9,7 @@ mod setup;
 mod shell;
 mod test;
 mod tidy;
+mod tutorial;
 mod ui;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   ui             build the page (host/rag-http/web) that the binary embeds, when it changed
   ui-types       write the page's types anew after a change of the API
   oracle         compare the engine with PyPI `rwkv` on random models, where that can be installed
+  tutorial       follow plugins/README.md to a first chunker; --lang js or python fetches their tools
   guests         build the hostile components of tests/guests
   tidy           check the rules that no compiler knows
   setup          install what building and testing need
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
 fn dispatch(args: &[String]) -> Result<()> {
     let project = Project::find()?;
     let (command, rest) = args.split_first().map_or(("", &[][..]), |(c, rest)| (c.as_str(), rest));
-    if !rest.is_empty() && !matches!(command, "run" | "test") {
+    if !rest.is_empty() && !matches!(command, "run" | "test" | "tutorial") {
         bail!("`{command}` takes no arguments\n{USAGE}");
     }
     match command {
@@ -54,6 +56,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "ui" => ui::build(&project),
         "ui-types" => ui::write_types(&project),
         "oracle" => oracle::run(&project),
+        "tutorial" => tutorial::run(&project, rest),
         "guests" => plugins::build_guests(&project),
         "tidy" => tidy::run(&project),
         "setup" => setup::everything(&project),

@@ -33,11 +33,14 @@ pub(crate) fn build(project: &Project) -> Result<()> {
     fs::create_dir_all(&dist)?;
     for id in &ids {
         let component = built.join(TARGET).join("plugin").join(format!("{}.wasm", id.replace('-', "_")));
-        place(&component, &dist.join(format!("{id}.wasm")))?;
+        let mut component = fs::read(component)?;
         let manifest = project.path("plugins").join(id).join("plugin.toml");
         if manifest.is_file() {
-            place(&manifest, &dist.join(format!("{id}.toml")))?;
+            let text = fs::read(manifest)?;
+            push_manifest(&mut component, &text);
+            place(&text, &dist.join(format!("{id}.toml")))?;
         }
+        place(&component, &dist.join(format!("{id}.wasm")))?;
     }
     remove_strangers(&dist, &ids)?;
     println!("{} plugins in {DIST}", ids.len());
@@ -73,9 +76,23 @@ pub(crate) fn ids(project: &Project) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Copies through a temporary name, so that nobody ever reads half a file; leaves an equal file alone.
-fn place(from: &Path, to: &Path) -> Result<()> {
-    let bytes = fs::read(from)?;
+/// Adds the manifest as the custom section in which a host looks for it (`rag-wasm/src/manifest.rs`).
+fn push_manifest(component: &mut Vec<u8>, manifest: &[u8]) {
+    const NAME: &[u8] = b"ragkit:manifest";
+    let mut length = 1 + NAME.len() + manifest.len();
+    component.push(0);
+    while length >= 0x80 {
+        component.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    component.push(length as u8);
+    component.push(NAME.len() as u8);
+    component.extend_from_slice(NAME);
+    component.extend_from_slice(manifest);
+}
+
+/// Writes through a temporary name, so that nobody ever reads half a file; leaves an equal file alone.
+fn place(bytes: &[u8], to: &Path) -> Result<()> {
     if fs::read(to).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
@@ -115,16 +132,14 @@ mod tests {
     #[test]
     fn an_equal_file_is_left_alone_and_a_changed_one_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
-        fs::write(&from, "one").unwrap();
-        place(&from, &to).unwrap();
+        let to = dir.path().join("b");
+        place(b"one", &to).unwrap();
         let first = fs::metadata(&to).unwrap().modified().unwrap();
-        place(&from, &to).unwrap();
+        place(b"one", &to).unwrap();
         assert_eq!(fs::metadata(&to).unwrap().modified().unwrap(), first);
-        fs::write(&from, "two").unwrap();
-        place(&from, &to).unwrap();
+        place(b"two", &to).unwrap();
         assert_eq!(fs::read_to_string(&to).unwrap(), "two");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file is left");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use crate::shell::{self, Project};
-use crate::{nix, plugins, setup, tidy, ui};
+use crate::{nix, plugins, setup, tidy, tutorial, ui};
 use counting::Tally;
 
 /// A step of the pipeline; cheap ones first, so that a slip is told in seconds.
@@ -49,6 +49,11 @@ const STEPS: &[Step] = &[
         run: |p, t| suite(p, t, "sweep"),
     },
     Step { name: "e2e", about: "documents in, cited answers out, over HTTP", run: e2e },
+    Step {
+        name: "tutorial",
+        about: "the tutorial for plugin authors, word for word, in Rust",
+        run: |p, _| tutorial(p),
+    },
     Step { name: "bus", about: "roles in processes of their own, and RWKV-RAG's Python client", run: bus },
     Step { name: "browser", about: "the page in Chromium, and the OpenAI client", run: browser },
 ];
@@ -132,6 +137,12 @@ fn suite(project: &Project, tally: &mut Tally, name: &str) -> Result<()> {
     shell::check(project.cargo().args(["build", "--workspace", "--bins", "--locked", "--quiet"]))?;
     let mut cargo = project.cargo();
     counting::run(cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--test", name]), tally)
+}
+
+/// Its other languages fetch tools: `cargo xtask tutorial --lang js`.
+fn tutorial(project: &Project) -> Result<()> {
+    shell::check(project.cargo().args(["build", "--workspace", "--bins", "--locked", "--quiet"]))?;
+    tutorial::follow(project, tutorial::Lang::Rust)
 }
 
 /// A new machine gets a browser, its driver and a Python with the client first. The program under test has its page.

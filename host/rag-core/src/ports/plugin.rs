@@ -21,6 +21,40 @@ pub struct PluginInfo {
     pub digest: String,
 }
 
+/// One thing that a plugin asks for: in its manifest, or by importing it where it has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginAsk {
+    /// Host interface, such as `http`.
+    pub interface: String,
+    /// Servers (origins, perhaps with a host that begins with `*.`) or names of databases, and no others; empty when it
+    /// leaves that to the operator.
+    pub only: Vec<String>,
+}
+
+impl PluginAsk {
+    /// The interface as such.
+    pub fn whole(interface: impl Into<String>) -> Self {
+        PluginAsk { interface: interface.into(), only: Vec::new() }
+    }
+
+    /// Whether a server or database is one of those asked for: what was not asked for is not granted either.
+    pub fn covers(&self, name: &str) -> bool {
+        let plain = |name: &str| name.trim_end_matches('/').to_ascii_lowercase();
+        let name = plain(name);
+        let one = |only: &String| {
+            let only = plain(only);
+            match only.split_once("://*.") {
+                None => only == name,
+                Some((scheme, domain)) => {
+                    let host = name.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+                    only == name || host.is_some_and(|host| host.ends_with(&format!(".{domain}")))
+                }
+            }
+        };
+        self.only.is_empty() || self.only.iter().any(one)
+    }
+}
+
 /// Turns a file into blocks in reading order.
 #[async_trait]
 pub trait Parse: Send + Sync {
@@ -165,6 +199,35 @@ pub trait Bindings: Send + Sync {
     /// offered first comes first.
     fn installed(&self) -> Vec<(&'static str, PluginInfo)>;
 
-    /// Host interfaces that a plugin asks for, such as `http`; empty when there is no such plugin.
-    fn asks(&self, plugin: &str) -> Vec<String>;
+    /// What a plugin asks for; empty when there is no such plugin.
+    fn asks(&self, plugin: &str) -> Vec<PluginAsk>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ask_covers_what_it_names_and_no_more() {
+        let only = |only: &[&str]| PluginAsk {
+            interface: "http".to_owned(),
+            only: only.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert!(PluginAsk::whole("http").covers("https://anything.example"));
+        let ask = only(&["https://api.example.org", "https://*.example.com"]);
+        for (name, expected) in [
+            ("https://api.example.org/", true),
+            ("https://API.example.org", true),
+            ("http://api.example.org", false),
+            ("https://*.example.org", false),
+            ("https://a.b.example.com", true),
+            ("https://*.example.com", true),
+            ("https://*.a.example.com", true),
+            ("https://example.com", false),
+            ("https://badexample.com", false),
+            ("http://a.example.com", false),
+        ] {
+            assert_eq!(ask.covers(name), expected, "{name}");
+        }
+    }
 }

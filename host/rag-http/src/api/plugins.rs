@@ -2,7 +2,7 @@
 
 use axum::Json as Answer;
 use axum::extract::State;
-use rag_core::ports::{HttpGrant, HttpMethod, PluginGrants, PluginInfo, SqlGrant};
+use rag_core::ports::{HttpGrant, HttpMethod, PluginAsk, PluginGrants, PluginInfo, SqlGrant};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -56,6 +56,8 @@ pub(crate) struct Right {
     granted: bool,
     /// Servers or databases that it may reach.
     to: Vec<String>,
+    /// Servers or databases that it asks for by name and is not granted.
+    missing: Vec<String>,
 }
 
 /// What a plugin is granted. Values of headers and addresses of databases are never shown.
@@ -173,9 +175,14 @@ pub(crate) async fn grant(
     caller.need_unscoped_admin()?;
     installed(&state, &id)?;
     let asks = state.rag.bindings.asks(&id);
-    for (interface, given) in [("http", !new.http.is_empty()), ("sql", !new.sql.is_empty())] {
-        if given && !asks.iter().any(|ask| ask == interface) {
+    let servers = new.http.iter().map(|grant| ("http", grant.origin.as_str()));
+    for (interface, name) in servers.chain(new.sql.iter().map(|grant| ("sql", grant.name.as_str()))) {
+        let Some(ask) = asks.iter().find(|ask| ask.interface == interface) else {
             return Err(ApiError::invalid(format!("plugin '{id}' does not ask for {interface}")));
+        };
+        if !ask.covers(name) {
+            let only = ask.only.join(", ");
+            return Err(ApiError::invalid(format!("plugin '{id}' asks for {only} and not for {name}")));
         }
     }
     let http = new.http.into_iter().map(HttpGrant::try_from).collect::<ApiResult<Vec<_>>>()?;
@@ -193,15 +200,25 @@ fn installed(state: &AppState, id: &str) -> ApiResult<()> {
 
 fn rights(state: &AppState, id: &str) -> Vec<Right> {
     let granted = state.rag.outside.grants.of(id);
-    let shown = |interface: String| {
-        let (_, words) = WORDS.iter().find(|(name, _)| *name == interface)?;
-        let to: Vec<String> = match interface.as_str() {
-            "http" => granted.http.iter().map(|grant| format!("{}{}", grant.origin, grant.path)).collect(),
-            "sql" => granted.sql.iter().map(|grant| grant.name.clone()).collect(),
+    let shown = |ask: PluginAsk| {
+        let (_, words) = WORDS.iter().find(|(name, _)| *name == ask.interface)?;
+        let servers: Vec<(&str, String)> = match ask.interface.as_str() {
+            "http" => {
+                granted.http.iter().map(|g| (g.origin.as_str(), format!("{}{}", g.origin, g.path))).collect()
+            }
+            "sql" => granted.sql.iter().map(|g| (g.name.as_str(), g.name.clone())).collect(),
             _ => Vec::new(),
         };
-        let granted = !matches!(interface.as_str(), "http" | "sql") || !to.is_empty();
-        Some(Right { interface, words, granted, to })
+        // What was granted and is not asked for has no effect.
+        let reached: Vec<_> = servers.into_iter().filter(|(name, _)| ask.covers(name)).collect();
+        let absent = |wanted: &&String| {
+            let own = PluginAsk { interface: String::new(), only: vec![(*wanted).clone()] };
+            !reached.iter().any(|(name, _)| own.covers(name))
+        };
+        let missing = ask.only.iter().filter(absent).cloned().collect();
+        let to: Vec<String> = reached.into_iter().map(|(_, shown)| shown).collect();
+        let granted = !matches!(ask.interface.as_str(), "http" | "sql") || !to.is_empty();
+        Some(Right { interface: ask.interface, words, granted, to, missing })
     };
     state.rag.bindings.asks(id).into_iter().filter_map(shown).collect()
 }

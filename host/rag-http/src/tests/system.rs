@@ -162,6 +162,29 @@ async fn the_system_tells_about_itself() {
 }
 
 #[tokio::test]
+async fn nothing_is_granted_that_was_not_asked_for_and_what_is_missing_is_told() {
+    let world = World::new().await;
+    let listed = world.get(READER, "/api/v1/plugins").await.is(200).json();
+    let asker = listed["plugins"].as_array().unwrap().iter().find(|plugin| plugin["id"] == "retrieve-hybrid");
+    let rights = asker.unwrap()["rights"].as_array().unwrap().clone();
+    let http = rights.iter().find(|right| right["interface"] == "http").unwrap();
+    assert_eq!(http["granted"], false);
+    assert_eq!(http["missing"], json!(["https://a.example", "https://b.example"]));
+    for (id, origin, words) in [
+        ("parse-text", "https://a.example", "does not ask for http"),
+        (
+            "retrieve-hybrid",
+            "https://c.example",
+            "asks for https://a.example, https://b.example and not for https://c",
+        ),
+    ] {
+        let path = format!("/api/v1/plugins/{id}/grants");
+        let refused = world.json("PUT", ADMIN, &path, json!({"http": [{"origin": origin}]})).await.is(400);
+        assert!(refused.text().contains(words), "{}", refused.text());
+    }
+}
+
+#[tokio::test]
 async fn health_needs_no_key_and_readiness_tells_the_truth() {
     let world = World::new().await;
     world.get("", "/healthz").await.is(200);

@@ -1,5 +1,11 @@
 //! Plugins: what is installed, and whether a component file could be.
 
+pub(crate) mod bench;
+pub(crate) mod build;
+pub(crate) mod dev;
+pub(crate) mod new;
+pub(crate) mod test;
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -32,12 +38,14 @@ pub(crate) async fn list_installed(client: &Client, json: bool) -> Result<()> {
 fn rights(plugin: &Value) -> String {
     let one = |right: &Value| {
         let words = cell(&right["words"]);
-        let to: Vec<String> = list(right, "to").iter().map(cell).collect();
-        match (right["granted"] == true, to.is_empty()) {
+        let names = |key: &str| list(right, key).iter().map(cell).collect::<Vec<String>>().join(", ");
+        let (to, missing) = (names("to"), names("missing"));
+        let granted = match (right["granted"] == true, to.is_empty()) {
             (false, _) => format!("{words} (nothing granted)"),
             (true, true) => words,
-            (true, false) => format!("{words}: {}", to.join(", ")),
-        }
+            (true, false) => format!("{words}: {to}"),
+        };
+        if missing.is_empty() { granted } else { format!("{granted}; asks for {missing}, not granted") }
     };
     list(plugin, "rights").iter().map(one).collect::<Vec<_>>().join("; ")
 }
@@ -55,7 +63,10 @@ pub(crate) fn check(config: &Config, file: &Path, json: bool) -> Result<()> {
     // The scratch folder is ours alone; when it cannot be removed the check still stands.
     let _ = fs_err::remove_dir_all(&scratch);
     let loaded = loaded?;
+    let asks: Vec<String> = loaded.asks.iter().map(|ask| ask.interface.clone()).collect();
     let found = json!({
+        "asks": asks.join(", "),
+        "bytes": loaded.bytes,
         "id": loaded.info.id,
         "version": loaded.info.version,
         "kind": loaded.kind.name(),
@@ -65,7 +76,7 @@ pub(crate) fn check(config: &Config, file: &Path, json: bool) -> Result<()> {
     if json {
         output::json(&found);
     } else {
-        let rows: Vec<Vec<String>> = ["id", "version", "kind", "description", "digest"]
+        let rows: Vec<Vec<String>> = ["id", "version", "kind", "description", "asks", "bytes", "digest"]
             .map(|key| vec![key.to_owned(), cell(&found[key])])
             .to_vec();
         output::table(&["", ""], &rows);

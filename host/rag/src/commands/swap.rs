@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 use super::{cell, escape, list};
 use crate::cli::{PluginSwap, PluginSwapped};
@@ -15,6 +16,22 @@ use crate::output::{self, Progress};
 const DIGEST_SHOWN: usize = 12;
 /// Passages shown of each side of a comparison.
 const HITS_SHOWN: usize = 2;
+
+/// Digits of a digest that tell a component from any other.
+const DIGEST_DIGITS_MIN: usize = 16;
+
+/// Refuses a file whose SHA-256 is another one.
+pub(crate) fn check_digest(file: &Path, wanted: &str) -> Result<()> {
+    if wanted.len() < DIGEST_DIGITS_MIN || !wanted.chars().all(|c| c.is_ascii_hexdigit()) {
+        bail!("'{wanted}' is no SHA-256, nor its first {DIGEST_DIGITS_MIN} digits");
+    }
+    let hash = sha2::Sha256::digest(fs_err::read(file)?);
+    let found: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    if !found.starts_with(&wanted.to_ascii_lowercase()) {
+        bail!("{} has the SHA-256 {found}, not {wanted}: it is not installed", file.display());
+    }
+    Ok(())
+}
 
 /// Checks and keeps a component file; what it is.
 pub(crate) async fn install(client: &Client, file: &Path) -> Result<Value> {
@@ -224,5 +241,25 @@ fn told(json: bool, value: &Value, text: &str) {
         output::json(value);
     } else {
         output::line(format_args!("{text}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_digest_is_refused_with_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.wasm");
+        fs_err::write(&file, "abc").unwrap();
+        let right = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
+        check_digest(&file, right).unwrap();
+        check_digest(&file, &right[..16]).unwrap();
+        let error = check_digest(&file, &"0".repeat(64)).unwrap_err().to_string();
+        assert!(error.contains("ba7816bf") && error.contains("not 0000"), "{error}");
+        for bad in ["", "ba78", "not hexadecimal!"] {
+            assert!(check_digest(&file, bad).unwrap_err().to_string().contains("no SHA-256"));
+        }
     }
 }

@@ -27,11 +27,25 @@ const ALLOWED_OURS: &[(&str, &[&str])] = &[
     ("rag-store", &["rag-core"]),
     ("rag-bus", &["rag-core"]),
     ("rag-http", &["rag-core"]),
+    ("rag-kit", &["rag-core"]),
     ("rag-tune", &["rag-core", "rag-engine"]),
-    ("rag", &["rag-core", "rag-wasm", "rag-engine", "rag-tune", "rag-store", "rag-bus", "rag-http"]),
+    (
+        "rag",
+        &["rag-core", "rag-wasm", "rag-engine", "rag-tune", "rag-store", "rag-bus", "rag-http", "rag-kit"],
+    ),
     (
         "rag-tests",
-        &["rag-core", "rag-wasm", "rag-engine", "rag-tune", "rag-store", "rag-bus", "rag-http", "rag"],
+        &[
+            "rag-core",
+            "rag-wasm",
+            "rag-engine",
+            "rag-tune",
+            "rag-store",
+            "rag-bus",
+            "rag-http",
+            "rag-kit",
+            "rag",
+        ],
     ),
     ("xtask", &[]),
 ];

@@ -64,9 +64,14 @@ impl Bindings for Plugins {
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
         vec![("parser", info("parse-text")), ("retriever", info("retrieve-hybrid"))]
     }
-    fn asks(&self, plugin: &str) -> Vec<String> {
-        let asks: &[&str] = if plugin == "retrieve-hybrid" { &["log", "search", "http"] } else { &["log"] };
-        asks.iter().map(|ask| (*ask).to_owned()).collect()
+    fn asks(&self, plugin: &str) -> Vec<PluginAsk> {
+        let asks: &[&str] = if plugin == "retrieve-hybrid" { &["log", "search"] } else { &["log"] };
+        let mut asks: Vec<PluginAsk> = asks.iter().map(|ask| PluginAsk::whole(*ask)).collect();
+        if plugin == "retrieve-hybrid" {
+            let only = vec!["https://a.example".to_owned(), "https://b.example".to_owned()];
+            asks.push(PluginAsk { interface: "http".to_owned(), only });
+        }
+        asks
     }
 }
 

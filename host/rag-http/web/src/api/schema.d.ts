@@ -3113,6 +3113,8 @@ export interface components {
             granted: boolean;
             /** @description The host interface, such as `http`. */
             interface: string;
+            /** @description Servers or databases that it asks for by name and is not granted. */
+            missing: string[];
             /** @description Servers or databases that it may reach. */
             to: string[];
             /** @description In plain words. */

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,24 +15,30 @@ use rag_core::search::{Filter, Hit, Metric, Passage, Value};
 use rag_core::{Error, Result};
 
 use crate::filters::{Fields, passes};
-use crate::store_kit::{ranked, score};
 
-pub(crate) const DIM: usize = 16;
+/// Of the vectors of the embedder below.
+pub const DIM: usize = 16;
 /// Tokens that the embedder below reads.
-pub(crate) const TOKENS_MAX: usize = 510;
+pub const TOKENS_MAX: usize = 510;
 
 /// Fails the calls whose numbers were asked for, counting from 1.
 #[derive(Debug, Default)]
-pub(crate) struct Failing {
+pub struct Failing {
     calls: AtomicU64,
     /// 0 never fails.
-    pub(crate) at: AtomicU64,
+    pub at: AtomicU64,
 }
 
 impl Failing {
-    pub(crate) fn set(&self, at: u64) {
+    /// From now on the call of this number fails; 0: none.
+    pub fn set(&self, at: u64) {
         self.calls.store(0, Ordering::SeqCst);
         self.at.store(at, Ordering::SeqCst);
+    }
+
+    /// Calls since it was set.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
     }
 
     fn check(&self) -> Result<()> {
@@ -41,24 +47,26 @@ impl Failing {
     }
 }
 
-pub(crate) fn out_of_order() -> Error {
+/// How a double fails.
+pub fn out_of_order() -> Error {
     Error::Unavailable { message: "out of order".to_owned() }
 }
 
 /// Vectors from hashed characters and pairs of characters: texts that share them are near.
 #[derive(Debug, Default)]
-pub(crate) struct HashEmbedder {
-    pub(crate) failing: Failing,
+pub struct HashEmbedder {
+    pub failing: Failing,
 }
 
 /// One for a Han or other character, one for four letters.
-pub(crate) fn tokens(text: &str) -> usize {
+pub fn tokens(text: &str) -> usize {
     let letters = text.chars().filter(char::is_ascii_alphanumeric).count();
     let others = text.chars().filter(|c| !c.is_ascii_alphanumeric() && !c.is_whitespace()).count();
     letters.div_ceil(4) + others
 }
 
-pub(crate) fn vector(text: &str) -> Vec<f32> {
+/// As the embedder below makes it, of unit length.
+pub fn vector(text: &str) -> Vec<f32> {
     let mut row = [0.01; DIM];
     let chars: Vec<char> = text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect();
     for pair in chars.windows(2) {
@@ -92,21 +100,23 @@ impl Embed for HashEmbedder {
 
 /// A file in memory, or a pattern repeated to any size.
 #[derive(Debug)]
-pub(crate) struct MemoryBlob {
+pub struct MemoryBlob {
     pattern: Vec<u8>,
     size: u64,
     name: String,
     media_type: &'static str,
-    pub(crate) bytes_read: AtomicU64,
-    pub(crate) failing: Failing,
+    pub bytes_read: AtomicU64,
+    pub failing: Failing,
 }
 
 impl MemoryBlob {
-    pub(crate) fn new(bytes: &[u8], media_type: &'static str) -> Arc<Self> {
+    /// A file of these bytes.
+    pub fn new(bytes: &[u8], media_type: &'static str) -> Arc<Self> {
         Self::repeated(bytes, bytes.len() as u64, media_type)
     }
 
-    pub(crate) fn repeated(pattern: &[u8], size: u64, media_type: &'static str) -> Arc<Self> {
+    /// A file of this size.
+    pub fn repeated(pattern: &[u8], size: u64, media_type: &'static str) -> Arc<Self> {
         Arc::new(MemoryBlob {
             pattern: pattern.to_vec(),
             size,
@@ -148,9 +158,9 @@ impl Blob for MemoryBlob {
 
 /// Rows in a map, searched one by one.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryIndex {
+pub struct MemoryIndex {
     collections: Mutex<BTreeMap<String, Collection>>,
-    pub(crate) failing: Failing,
+    pub failing: Failing,
 }
 
 #[derive(Debug)]
@@ -159,10 +169,27 @@ struct Collection {
     rows: BTreeMap<String, (Vec<f32>, Fields)>,
 }
 
+/// Higher is nearer.
+pub fn score(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    match metric {
+        Metric::Dot => dot(a, b),
+        Metric::Cosine => dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()).max(f32::MIN_POSITIVE),
+        Metric::Euclidean => -a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt(),
+    }
+}
+
+/// Best first, ties by id, at most `k`.
+pub fn ranked(mut hits: Vec<Hit>, k: u32) -> Vec<Hit> {
+    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.chunk.cmp(&b.chunk)));
+    hits.truncate(k as usize);
+    hits
+}
+
 impl MemoryIndex {
     fn with<T>(&self, name: &str, work: impl FnOnce(&mut Collection) -> Result<T>) -> Result<T> {
         self.failing.check()?;
-        let mut collections = self.collections.lock().unwrap();
+        let mut collections = self.collections.lock().unwrap_or_else(PoisonError::into_inner);
         let absent = || Error::NotFound { what: "vector collection", name: name.to_owned() };
         work(collections.get_mut(name).ok_or_else(absent)?)
     }
@@ -172,7 +199,7 @@ impl MemoryIndex {
 impl VectorIndex for MemoryIndex {
     async fn create(&self, collection: &VectorCollection) -> Result<()> {
         self.failing.check()?;
-        let mut collections = self.collections.lock().unwrap();
+        let mut collections = self.collections.lock().unwrap_or_else(PoisonError::into_inner);
         let made = collections
             .entry(collection.name.clone())
             .or_insert_with(|| Collection { shape: collection.clone(), rows: BTreeMap::new() });
@@ -183,12 +210,18 @@ impl VectorIndex for MemoryIndex {
     }
     async fn drop_collection(&self, name: &str) -> Result<()> {
         self.failing.check()?;
-        self.collections.lock().unwrap().remove(name);
+        self.collections.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
     }
     async fn list(&self) -> Result<Vec<VectorCollection>> {
         self.failing.check()?;
-        Ok(self.collections.lock().unwrap().values().map(|collection| collection.shape.clone()).collect())
+        Ok(self
+            .collections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|collection| collection.shape.clone())
+            .collect())
     }
     async fn count(&self, name: &str) -> Result<u64> {
         self.with(name, |collection| Ok(collection.rows.len() as u64))
@@ -257,22 +290,22 @@ impl VectorIndex for MemoryIndex {
 
 /// Keys in a map.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryKeys(Mutex<BTreeMap<String, Vec<u8>>>);
+pub struct MemoryKeys(Mutex<BTreeMap<String, Vec<u8>>>);
 
 #[async_trait]
 impl KeyValue for MemoryKeys {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().unwrap().get(key).cloned())
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
     async fn set(&self, key: &str, value: Vec<u8>) -> Result<()> {
-        self.0.lock().unwrap().insert(key.to_owned(), value);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), value);
         Ok(())
     }
     async fn delete(&self, key: &str) -> Result<bool> {
-        Ok(self.0.lock().unwrap().remove(key).is_some())
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some())
     }
     async fn keys(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<String>> {
-        let keys = self.0.lock().unwrap();
+        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = keys.keys().filter(|key| key.starts_with(prefix) && Some(key.as_str()) > after);
         Ok(wanted.take(limit as usize).cloned().collect())
     }
@@ -280,12 +313,12 @@ impl KeyValue for MemoryKeys {
 
 /// Chunks that can be searched both ways.
 #[derive(Debug, Default)]
-pub(crate) struct Corpus {
-    pub(crate) chunks: BTreeMap<String, (String, Fields)>,
-    pub(crate) dense_failing: Failing,
-    pub(crate) lexical_failing: Failing,
+pub struct Corpus {
+    pub chunks: BTreeMap<String, (String, Fields)>,
+    pub dense_failing: Failing,
+    pub lexical_failing: Failing,
     /// The last question that the words were searched for.
-    pub(crate) searched: Mutex<String>,
+    pub searched: Mutex<String>,
 }
 
 fn terms(text: &str) -> HashMap<String, u32> {
@@ -310,7 +343,7 @@ impl KbSearch for Corpus {
     }
     async fn lexical(&self, query: &str, k: u32, filter: Option<&Filter>) -> Result<Vec<Hit>> {
         self.lexical_failing.check()?;
-        query.clone_into(&mut self.searched.lock().unwrap());
+        query.clone_into(&mut self.searched.lock().unwrap_or_else(PoisonError::into_inner));
         let asked = terms(query);
         let wanted = self.chunks.iter().filter(|(_, (_, fields))| passes(filter, fields));
         let hits = wanted.filter_map(|(id, (text, _))| {
@@ -344,7 +377,8 @@ impl KbSearch for Corpus {
 }
 
 /// Where no server answers.
-pub(crate) struct NoServer;
+#[derive(Debug)]
+pub struct NoServer;
 
 #[async_trait]
 impl Http for NoServer {

@@ -4,10 +4,11 @@ use rag_core::search::{CompareOp, Filter, FilterNode, Value};
 
 use crate::random::Random;
 
-pub(crate) type Fields = Vec<(String, Value)>;
+/// What a row has beside its vector.
+pub type Fields = Vec<(String, Value)>;
 
 /// Whether a row passes: the last node is the root; none passes everything.
-pub(crate) fn passes(filter: Option<&Filter>, fields: &Fields) -> bool {
+pub fn passes(filter: Option<&Filter>, fields: &Fields) -> bool {
     filter.is_none_or(|filter| node(filter, filter.nodes.len() - 1, fields))
 }
 
@@ -45,7 +46,7 @@ fn compares(found: &Value, op: CompareOp, value: &Value) -> bool {
 }
 
 /// Some of the fields `page`, `name`, `score`, `done`.
-pub(crate) fn some_fields(random: &mut Random) -> Fields {
+pub fn some_fields(random: &mut Random) -> Fields {
     let all = [
         ("page".to_owned(), Value::Integer(random.below(4) as i64)),
         ("name".to_owned(), Value::Text(random.pick(&["a", "b", "中文"]).to_owned())),
@@ -56,7 +57,7 @@ pub(crate) fn some_fields(random: &mut Random) -> Fields {
 }
 
 /// A filter over those fields, of every node type.
-pub(crate) fn some_filter(random: &mut Random) -> Filter {
+pub fn some_filter(random: &mut Random) -> Filter {
     let mut nodes = Vec::new();
     let leaves = 1 + random.below(4);
     for _ in 0..leaves {

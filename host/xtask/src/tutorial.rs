@@ -1,0 +1,232 @@
+//! `cargo xtask tutorial`: does word for word what plugins/README.md tells the author of a first plugin, against a fresh
+//! server, and looks at what came of it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use fs_err as fs;
+use serde_json::Value;
+
+use crate::plugins;
+use crate::setup;
+use crate::shell::{self, Project};
+
+const DOCUMENT: &str = "plugins/README.md";
+const CHAPTER: &str = "## Five minutes to your own chunker";
+/// What comes after the part of a language.
+const LAST: &str = "### Into a knowledge base";
+/// Everything that a knowledge base needs; each is compiled by the fresh server.
+const PLUGINS: [&str; 4] = ["parse-text", "chunk-sentence", "retrieve-hybrid", "store-local"];
+/// The poem of the tutorial has so many paragraphs, and the host's own chunker would make one chunk of them.
+const CHUNKS: u64 = 3;
+/// Other kinds whose templates must build and pass.
+const OTHER_KINDS: [&str; 4] = ["parser", "retriever", "vector-store", "connector"];
+
+/// A language of the tutorial, and the heading of its part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lang {
+    Rust,
+    Js,
+    Python,
+}
+
+impl Lang {
+    fn heading(self) -> &'static str {
+        match self {
+            Lang::Rust => "### In Rust",
+            Lang::Js => "### In JavaScript",
+            Lang::Python => "### In Python",
+        }
+    }
+
+    /// From `--lang NAME`; Rust without it.
+    fn of(args: &[String]) -> Result<Self> {
+        match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] | ["--lang", "rust"] => Ok(Lang::Rust),
+            ["--lang", "js"] => Ok(Lang::Js),
+            ["--lang", "python"] => Ok(Lang::Python),
+            _ => bail!("tutorial takes --lang rust, js or python"),
+        }
+    }
+}
+
+/// Builds the program, then follows the tutorial of one language.
+pub(crate) fn run(project: &Project, args: &[String]) -> Result<()> {
+    let lang = Lang::of(args)?;
+    setup::wasm_target(project)?;
+    plugins::build(project)?;
+    shell::check(project.cargo().args(["build", "--workspace", "--bins", "--locked", "--quiet"]))?;
+    follow(project, lang)
+}
+
+/// Follows the tutorial with the program that is built. JavaScript and Python fetch their tools.
+pub(crate) fn follow(project: &Project, lang: Lang) -> Result<()> {
+    let text = fs::read_to_string(project.path(DOCUMENT))?;
+    let folder = project.path("target/tutorial");
+    if folder.join("work").exists() {
+        fs::remove_dir_all(folder.join("work"))?;
+    }
+    let work = folder.join("work/desk");
+    fs::create_dir_all(&work)?;
+    let server = Server::start(project, &folder.join("work"))?;
+    let began = Instant::now();
+    for commands in [part(&text, lang.heading())?, part(&text, LAST)?] {
+        for command in commands {
+            println!("$ {command}");
+            let started = Instant::now();
+            shell::check(server.at_desk(project, &work).args(["-c", &command]))?;
+            println!("  ({:.1} s)", started.elapsed().as_secs_f64());
+        }
+    }
+    let seconds = began.elapsed();
+    look(project, &server, &work)?;
+    if lang == Lang::Rust {
+        other_kinds(project, &server, &work)?;
+    }
+    println!("the tutorial in {lang:?} took {:.0} s and ends as it says", seconds.as_secs_f64());
+    Ok(())
+}
+
+/// What the document is made of now.
+fn look(project: &Project, server: &Server, work: &Path) -> Result<()> {
+    let ask = |command: &str| -> Result<Value> {
+        let printed = shell::output(server.at_desk(project, work).args(["-c", command]))?;
+        serde_json::from_str(&printed).with_context(|| format!("`{command}` printed no JSON"))
+    };
+    let kb = ask("rwkv-rag --json kb show verses")?;
+    if !kb.to_string().contains("\"my-chunker\"") {
+        bail!("the knowledge base binds another chunker: {kb}");
+    }
+    let listed = ask("rwkv-rag --json document list --kb verses")?;
+    let chunks = listed["documents"][0]["chunks"].as_u64();
+    if chunks != Some(CHUNKS) {
+        bail!("the document should have {CHUNKS} chunks: {listed}");
+    }
+    Ok(())
+}
+
+/// The templates of the other kinds build, and their components keep the contract of their kind.
+fn other_kinds(project: &Project, server: &Server, work: &Path) -> Result<()> {
+    for kind in OTHER_KINDS {
+        let command = format!(
+            "rwkv-rag plugin new my-{kind} --kind {kind} && rwkv-rag plugin build my-{kind} && rwkv-rag plugin test my-{kind}/dist/my-{kind}.wasm"
+        );
+        println!("$ {command}");
+        shell::check(server.at_desk(project, work).args(["-c", &command]))?;
+    }
+    Ok(())
+}
+
+/// The commands in the `sh` blocks below a heading of the chapter, to the next heading.
+fn part(text: &str, heading: &str) -> Result<Vec<String>> {
+    let (_, chapter) = text.split_once(CHAPTER).with_context(|| format!("{DOCUMENT} has no '{CHAPTER}'"))?;
+    let (_, part) = chapter.split_once(heading).with_context(|| format!("{CHAPTER} has no '{heading}'"))?;
+    let mut commands = Vec::new();
+    let mut inside = false;
+    for line in part.lines().skip(1) {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if !inside && line.starts_with('#') => break,
+            line if inside && !line.trim().is_empty() => commands.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    if commands.is_empty() {
+        bail!("'{heading}' has no commands");
+    }
+    Ok(commands)
+}
+
+/// A running host, and how its users reach it. Dropping it ends it.
+struct Server {
+    child: Child,
+    program: PathBuf,
+    url: String,
+    key: String,
+}
+
+impl Server {
+    fn start(project: &Project, folder: &Path) -> Result<Self> {
+        let offered = folder.join("plugins");
+        fs::create_dir_all(&offered)?;
+        for id in PLUGINS {
+            let name = format!("{id}.wasm");
+            fs::copy(project.path(plugins::DIST).join(&name), offered.join(&name))?;
+        }
+        let program = project.path("target/debug/rwkv-rag");
+        let mut command = project.command(&program);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.join("data"));
+        command.env("RWKV_RAG__PLUGINS__DIR", &offered).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
+        let stdout = child.stdout.take();
+        let mut server = Server { child, program, url: String::new(), key: String::new() };
+        let mut lines = BufReader::new(stdout.context("the server has no output")?).lines();
+        for line in lines.by_ref() {
+            let line = line?;
+            if let Some(key) = line.strip_prefix("admin key: ") {
+                server.key = key.trim().to_owned();
+            }
+            if let Some(url) = line.strip_prefix("listening on ") {
+                server.url = url.trim().to_owned();
+                break;
+            }
+        }
+        if server.url.is_empty() || server.key.is_empty() {
+            bail!("the server did not start");
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(server)
+    }
+
+    /// A shell where the reader of the tutorial sits: the program on the path, the server named.
+    fn at_desk(&self, project: &Project, work: &Path) -> Command {
+        let mut shell = project.command("sh");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let programs = self.program.parent().map(Path::to_path_buf);
+        if let Ok(path) = std::env::join_paths(programs.into_iter().chain(std::env::split_paths(&path))) {
+            shell.env("PATH", path);
+        }
+        shell.current_dir(work).arg("-eu");
+        shell.env("RWKV_RAG_URL", &self.url).env("RWKV_RAG_KEY", &self.key);
+        // Built before by the step `guests` with the same flags; and no run after the first waits for the network.
+        shell.env("CARGO_TARGET_DIR", project.path("target/guests"));
+        shell.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        shell
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It keeps nothing that is wanted; a kill that comes too late is none.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_language_has_its_commands_and_the_end_is_shared() {
+        let text = fs::read_to_string(Project::find().unwrap().path(DOCUMENT)).unwrap();
+        for lang in [Lang::Rust, Lang::Js, Lang::Python] {
+            let commands = part(&text, lang.heading()).unwrap();
+            assert!(commands[0].starts_with("rwkv-rag plugin new my-chunker --kind chunker"), "{commands:?}");
+            assert!(commands.last().unwrap().starts_with("rwkv-rag plugin test "), "{commands:?}");
+        }
+        let last = part(&text, LAST).unwrap();
+        assert!(last[0].starts_with("rwkv-rag plugin install my-chunker/dist/"), "{last:?}");
+        assert!(part(&text, "### In Cobol").is_err());
+    }
+
+    #[test]
+    fn a_part_ends_at_the_next_heading() {
+        let text = format!("x\n{CHAPTER}\n### In A\n\n```sh\na b\n# note\n```\n### In C\n```sh\nd\n```\n");
+        assert_eq!(part(&text, "### In A").unwrap(), ["a b", "# note"]);
+    }
+}
