@@ -247,7 +247,7 @@ impl PluginHost {
         let (loaded, component) = self.find(id, Kind::Parser)?;
         let Component::Parser(plugin) = component else { return Err(absent(id, Kind::Parser)) };
         // One that never asks for text recognition is bound by the time of any parser.
-        let ocr = imports.ocr.filter(|_| loaded.imports.iter().any(|import| import == "ocr"));
+        let ocr = imports.ocr.filter(|_| loaded.asks.iter().any(|ask| ask.interface == "ocr"));
         let setup = self.setup(settings, Grants { ocr, ..Grants::default() })?;
         Ok(Arc::new(WasmParser { plugin, setup, accepts: loaded.accepts }))
     }

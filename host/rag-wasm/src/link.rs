@@ -34,8 +34,9 @@ const WASI: [&str; 17] = [
     "wasi:random/random",
 ];
 
-/// Host interfaces that need no asking for: what every plugin has, and the document that a parser is given.
-pub(crate) const FREE: [&str; 3] = ["log", "config", "blob"];
+/// Host interfaces that may be imported without asking for them: what every plugin has, the document that a parser is
+/// given, and what answers `unsupported` to a parser that does not ask for it.
+pub(crate) const FREE: [&str; 4] = ["log", "config", "blob", "ocr"];
 
 /// Host interfaces by kind, as the worlds in `wit/plugin.wit` list them.
 pub(crate) fn granted(kind: Kind) -> &'static [&'static str] {

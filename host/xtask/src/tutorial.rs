@@ -82,25 +82,29 @@ pub(crate) fn follow(project: &Project, lang: Lang) -> Result<()> {
         }
     }
     let seconds = began.elapsed();
-    look(project, &server, &work)?;
+    look(project, &server, &work, "verses")?;
     if lang == Lang::Rust {
+        let develop = "rwkv-rag plugin dev my-chunker --once && rwkv-rag plugin bench my-chunker";
+        println!("$ {develop}");
+        shell::check(server.at_desk(project, &work).args(["-c", develop]))?;
+        look(project, &server, &work, "dev-my-chunker")?;
         other_kinds(project, &server, &work)?;
     }
     println!("the tutorial in {lang:?} took {:.0} s and ends as it says", seconds.as_secs_f64());
     Ok(())
 }
 
-/// What the document is made of now.
-fn look(project: &Project, server: &Server, work: &Path) -> Result<()> {
+/// What the one document of a knowledge base is made of now.
+fn look(project: &Project, server: &Server, work: &Path, kb: &str) -> Result<()> {
     let ask = |command: &str| -> Result<Value> {
         let printed = shell::output(server.at_desk(project, work).args(["-c", command]))?;
         serde_json::from_str(&printed).with_context(|| format!("`{command}` printed no JSON"))
     };
-    let kb = ask("rwkv-rag --json kb show verses")?;
-    if !kb.to_string().contains("\"my-chunker\"") {
-        bail!("the knowledge base binds another chunker: {kb}");
+    let shown = ask(&format!("rwkv-rag --json kb show {kb}"))?;
+    if !shown.to_string().contains("\"my-chunker\"") {
+        bail!("the knowledge base binds another chunker: {shown}");
     }
-    let listed = ask("rwkv-rag --json document list --kb verses")?;
+    let listed = ask(&format!("rwkv-rag --json document list --kb {kb}"))?;
     let chunks = listed["documents"][0]["chunks"].as_u64();
     if chunks != Some(CHUNKS) {
         bail!("the document should have {CHUNKS} chunks: {listed}");
