@@ -4,7 +4,7 @@ import { settings } from 'ragkit:host/config@0.1.0';
 const bytes = new TextEncoder();
 
 // As the host understands it: `trim` takes a byte order mark for white space, the host does not.
-const isBlank = (line) => /^\p{White_Space}*$/u.test(line);
+const isBlank = (line) => /^[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$/.test(line);
 
 // Byte ranges of what stands between blank lines: in order, none blank, together all of the text that is not blank.
 function paragraphs(text) {
