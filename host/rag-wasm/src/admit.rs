@@ -77,7 +77,8 @@ pub(crate) fn file(runner: &Arc<Runner>, artefacts: &Artefacts, path: &Path) -> 
     };
     let bytes = wasm.len() as u64;
     let path = path.to_owned();
-    let loaded = Loaded { info, kind, path, accepts, imports, asks, profile, bytes, origin };
+    let settings = Arc::new(manifest.map(|manifest| manifest.settings).unwrap_or_default());
+    let loaded = Loaded { info, kind, path, accepts, imports, asks, profile, settings, bytes, origin };
     Ok((loaded, component))
 }
 

@@ -72,6 +72,8 @@ pub struct Loaded {
     pub asks: Vec<PluginAsk>,
     /// Which limits it runs under.
     pub profile: Profile,
+    /// JSON Schema of its settings, from its manifest; null when it has none.
+    pub settings: Arc<serde_json::Value>,
     /// Size of the component, in bytes.
     pub bytes: u64,
     /// Whether it had to be compiled.
@@ -242,23 +244,23 @@ impl PluginHost {
     }
 
     /// A parser by id or digest, here and below. `settings` is a JSON object, too. `NotFound` when no such parser is
-    /// installed.
+    /// installed, `InvalidInput` names the setting that does not fit the plugin's manifest.
     pub fn parser(&self, id: &str, settings: &str, imports: ParserImports) -> Result<Arc<dyn Parse>> {
         let (loaded, component) = self.find(id, Kind::Parser)?;
         let Component::Parser(plugin) = component else { return Err(absent(id, Kind::Parser)) };
         // One that never asks for text recognition is bound by the time of any parser.
         let ocr = imports.ocr.filter(|_| loaded.asks.iter().any(|ask| ask.interface == "ocr"));
-        let setup = self.setup(settings, Grants { ocr, ..Grants::default() })?;
+        let setup = self.setup(&loaded, settings, Grants { ocr, ..Grants::default() })?;
         Ok(Arc::new(WasmParser { plugin, setup, accepts: loaded.accepts }))
     }
 
     /// A chunker by id.
     pub fn chunker(&self, id: &str, settings: &str, embedder: Arc<dyn Embed>) -> Result<Arc<dyn Chunk>> {
-        let (_, Component::Chunker(plugin)) = self.find(id, Kind::Chunker)? else {
+        let (loaded, Component::Chunker(plugin)) = self.find(id, Kind::Chunker)? else {
             return Err(absent(id, Kind::Chunker));
         };
         let grants = Grants { embedder: Some(embedder), ..Grants::default() };
-        Ok(Arc::new(WasmChunker { plugin, setup: self.setup(settings, grants)? }))
+        Ok(Arc::new(WasmChunker { plugin, setup: self.setup(&loaded, settings, grants)? }))
     }
 
     /// A vector store by id, with an instance of its own: make one a knowledge base and keep it.
@@ -268,7 +270,7 @@ impl PluginHost {
         settings: &str,
         imports: StoreImports,
     ) -> Result<Arc<dyn VectorStore>> {
-        let (_, Component::VectorStore(plugin)) = self.find(id, Kind::VectorStore)? else {
+        let (loaded, Component::VectorStore(plugin)) = self.find(id, Kind::VectorStore)? else {
             return Err(absent(id, Kind::VectorStore));
         };
         let grants = Grants {
@@ -278,7 +280,7 @@ impl PluginHost {
             sql: imports.sql,
             ..Grants::default()
         };
-        let setup = self.setup(settings, grants)?;
+        let setup = self.setup(&loaded, settings, grants)?;
         // One lane: a store may keep an index in its memory.
         Ok(Arc::new(WasmVectorStore { lanes: Lanes::new(plugin, setup, 1) }))
     }
@@ -290,7 +292,7 @@ impl PluginHost {
         settings: &str,
         imports: RetrieverImports,
     ) -> Result<Arc<dyn Retrieve>> {
-        let (_, Component::Retriever(plugin)) = self.find(id, Kind::Retriever)? else {
+        let (loaded, Component::Retriever(plugin)) = self.find(id, Kind::Retriever)? else {
             return Err(absent(id, Kind::Retriever));
         };
         let grants = Grants {
@@ -301,16 +303,16 @@ impl PluginHost {
             kv: Some(imports.kv),
             ..Grants::default()
         };
-        let setup = self.setup(settings, grants)?;
+        let setup = self.setup(&loaded, settings, grants)?;
         Ok(Arc::new(WasmRetriever { lanes: Lanes::new(plugin, setup, self.runner.limits.retriever_lanes) }))
     }
 
     /// A connector by id, with warm instances of its own: make one an engine and keep it.
     pub fn connector(&self, id: &str, settings: &str, http: Arc<dyn Http>) -> Result<Arc<dyn Connect>> {
-        let (_, Component::Connector(plugin)) = self.find(id, Kind::Connector)? else {
+        let (loaded, Component::Connector(plugin)) = self.find(id, Kind::Connector)? else {
             return Err(absent(id, Kind::Connector));
         };
-        let setup = self.setup(settings, Grants { http: Some(http), ..Grants::default() })?;
+        let setup = self.setup(&loaded, settings, Grants { http: Some(http), ..Grants::default() })?;
         Ok(Arc::new(WasmConnector { lanes: Lanes::new(plugin, setup, self.runner.limits.retriever_lanes) }))
     }
 
@@ -334,16 +336,18 @@ impl PluginHost {
         Ok((plugin.loaded.clone(), plugin.component.clone()))
     }
 
-    fn setup(&self, settings: &str, grants: Grants) -> Result<Setup> {
+    fn setup(&self, loaded: &Loaded, settings: &str, grants: Grants) -> Result<Setup> {
         let limit = self.runner.limits.settings_bytes_max;
         if settings.len() > limit {
             return Err(Error::invalid(format!("plugin settings of more than {limit} bytes")));
         }
-        match serde_json::from_str::<serde_json::Value>(settings) {
-            Ok(serde_json::Value::Object(_)) => {}
+        let given = match serde_json::from_str::<serde_json::Value>(settings) {
+            Ok(serde_json::Value::Object(given)) => given,
             Ok(_) => return Err(Error::invalid("plugin settings must be a JSON object")),
             Err(err) => return Err(Error::invalid(format!("plugin settings are not JSON: {err}"))),
-        }
+        };
+        crate::settings::check(&loaded.settings, &given)
+            .map_err(|why| Error::invalid(format!("{} {}: {why}", loaded.info.id, loaded.info.version)))?;
         Ok(Setup { settings: Arc::from(settings), grants: Arc::new(grants) })
     }
 }

@@ -28,6 +28,7 @@ mod meter;
 mod parser;
 mod retriever;
 mod runner;
+mod settings;
 mod shelf;
 mod sink;
 mod state;

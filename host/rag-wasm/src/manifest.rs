@@ -82,6 +82,9 @@ impl Manifest {
             let all = Kind::ALL.map(Kind::name).join(", ");
             return Err(format!("its manifest has the kind '{}', which is none of {all}", manifest.kind));
         };
+        if !manifest.settings.is_object() && !manifest.settings.is_null() {
+            return Err("its manifest has [settings] that are no JSON Schema".to_owned());
+        }
         let granted = link::granted(kind);
         for (interface, wish) in &manifest.grants {
             if !granted.contains(&interface.as_str()) {
@@ -260,6 +263,8 @@ mod tests {
             let error = Manifest::parse(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(words), "{to}: {error}");
         }
+        let schemaless = "id = 'a'\nversion = '1.0.0'\nkind = 'chunker'\ndescription = 'd'\nsettings = 3\n";
+        assert!(Manifest::parse(schemaless).unwrap_err().contains("no JSON Schema"));
     }
 
     #[test]

@@ -96,13 +96,13 @@ impl PluginBindings {
     }
 
     fn store(&self, kb: &Kb, choice: &PluginChoice) -> Result<Arc<dyn VectorStore>> {
-        let (http, sql) = self.outside(&choice.id)?;
         self.meant(choice, |key| {
+            let (http, sql) = self.outside(&choice.id, key)?;
             let imports = StoreImports {
                 index: self.store.vector_index(&kb.name),
                 kv: self.store.key_value(&kb.name, &choice.id),
-                http: http.clone(),
-                sql: sql.clone(),
+                http,
+                sql,
             };
             self.plugins.vector_store(key, &choice.settings, imports)
         })
@@ -149,10 +149,11 @@ impl PluginBindings {
         first.map(|parser| of(&parser.info.id)).collect()
     }
 
-    /// What a plugin is granted outside, none of a kind where it asks for none or is given none.
-    fn outside(&self, plugin: &str) -> Result<Reach> {
+    /// What a plugin is granted outside, none of a kind where the very version (by id or digest) asks for none or is
+    /// given none.
+    fn outside(&self, plugin: &str, version: &str) -> Result<Reach> {
         let mut granted = self.grants.of(plugin);
-        let asks = self.asks(plugin);
+        let asks = self.asks(version);
         let asked = |interface: &str, name: &str| {
             let asked = asks.iter().any(|ask| ask.interface == interface && ask.covers(name));
             if !asked {

@@ -33,6 +33,8 @@ pub(crate) struct CompileLimits {
     pub(crate) memory_bytes_max: u64,
     /// Processor time of all its threads.
     pub(crate) cpu_ms_max: u64,
+    /// Far above the processor time, which is what bounds a component: on a busy machine the compiler, which gives way to
+    /// all else, waits long for its turn, and that is no fault of the component.
     pub(crate) wall_ms_max: u64,
     /// Size of the native code.
     pub(crate) output_bytes_max: u64,
@@ -43,7 +45,7 @@ impl Default for CompileLimits {
         CompileLimits {
             memory_bytes_max: 2 << 30,
             cpu_ms_max: 120_000,
-            wall_ms_max: 180_000,
+            wall_ms_max: 900_000,
             output_bytes_max: 512 << 20,
         }
     }

@@ -111,7 +111,7 @@ fn is_root(project: &Project) -> bool {
 }
 
 /// Node.js and npm, new enough to build and test the page; installed into `target/node` where they are not.
-fn node(project: &Project) -> Result<()> {
+pub(crate) fn node(project: &Project) -> Result<()> {
     let version = shell::quiet_output(project.command("node").arg("--version"));
     if version.is_ok_and(|version| is_new_enough(&version)) && has_npm(project) {
         return Ok(());
@@ -183,7 +183,7 @@ fn python_packages(project: &Project, folder: &str, list: &str, flags: &[&str]) 
 }
 
 /// A fresh virtual environment; returns its interpreter.
-fn venv(project: &Project, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn venv(project: &Project, folder: &Path) -> Result<PathBuf> {
     let create = || {
         let mut python = project.command("python3");
         shell::check(python.args(["-m", "venv", "--clear"]).arg(folder))

@@ -56,7 +56,11 @@ impl Lang {
 /// Builds the program, then follows the tutorial of one language.
 pub(crate) fn run(project: &Project, args: &[String]) -> Result<()> {
     let lang = Lang::of(args)?;
-    setup::wasm_target(project)?;
+    match lang {
+        Lang::Rust => {}
+        Lang::Js => setup::node(project)?,
+        Lang::Python => setup::venv(project, &project.path("target/tutorial/venv")).map(|_| ())?,
+    }
     plugins::build(project)?;
     shell::check(project.cargo().args(["build", "--workspace", "--bins", "--locked", "--quiet"]))?;
     follow(project, lang)
@@ -189,7 +193,9 @@ impl Server {
     /// A shell where the reader of the tutorial sits: the program on the path, the server named.
     fn at_desk(&self, project: &Project, work: &Path) -> Command {
         let mut shell = project.command("sh");
-        let path = std::env::var_os("PATH").unwrap_or_default();
+        // With the tree's own Node.js, where there is one.
+        let set = shell.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path);
+        let path = set.map(ToOwned::to_owned).or_else(|| std::env::var_os("PATH")).unwrap_or_default();
         let programs = self.program.parent().map(Path::to_path_buf);
         if let Ok(path) = std::env::join_paths(programs.into_iter().chain(std::env::split_paths(&path))) {
             shell.env("PATH", path);

@@ -10,7 +10,7 @@ use rag_core::ports::{HttpRequest, HttpResponse};
 use rag_core::search::Metric;
 use serde_json::Value;
 
-use crate::store_kit::score;
+use rag_kit::doubles::score;
 
 /// A collection: its description as it was given, and rows of vector and payload.
 #[derive(Debug)]
