@@ -48,9 +48,12 @@ pub(crate) const ENTRIES: &[(&str, Kind)] = &[
     ("retrieve-parent", Kind::Retriever),
     ("store-chroma", Kind::VectorStore),
     ("store-elastic", Kind::VectorStore),
+    ("store-hora", Kind::VectorStore),
     ("store-local", Kind::VectorStore),
+    ("store-milvus", Kind::VectorStore),
     ("store-pgvector", Kind::VectorStore),
     ("store-qdrant", Kind::VectorStore),
+    ("store-typesense", Kind::VectorStore),
 ];
 
 fn tree() -> PathBuf {

@@ -16,6 +16,7 @@ use rag_wasm::StoreImports;
 use rag_kit::doubles::{MemoryIndex, MemoryKeys};
 
 use crate::host;
+use crate::random::Random;
 use crate::store_kit::{self, METRICS, Subject, batch, collection, one};
 
 /// The native reference: an index behind the interface of a store.
@@ -65,8 +66,12 @@ impl VectorStore for Direct {
 }
 
 fn over(index: Arc<dyn VectorIndex>) -> Arc<dyn VectorStore> {
+    adapter("store-local", index)
+}
+
+fn adapter(id: &str, index: Arc<dyn VectorIndex>) -> Arc<dyn VectorStore> {
     let imports = StoreImports { index, kv: Arc::new(MemoryKeys::default()), http: None, sql: None };
-    host().vector_store("store-local", "{}", imports).unwrap()
+    host().vector_store(id, "{}", imports).unwrap()
 }
 
 async fn subjects() -> Vec<Subject> {
@@ -91,6 +96,11 @@ async fn subjects() -> Vec<Subject> {
             name: "store-local over the host's store",
             store: over(store.vector_index(&kb)),
             _folder: Some(folder),
+        },
+        Subject {
+            name: "store-hora over memory",
+            store: adapter("store-hora", Arc::new(MemoryIndex::default())),
+            _folder: None,
         },
     ]
 }
@@ -131,6 +141,42 @@ async fn what_cannot_be_stored_is_refused_and_nothing_of_it_is_kept() {
 async fn two_stores_over_the_same_data_find_the_same() {
     let subjects = subjects().await;
     store_kit::retrieves_as(&subjects[2], &subjects[0], 600, 24).await;
+}
+
+/// Beyond 2 000 rows the graph is asked, which grows by some rows a call.
+#[tokio::test]
+async fn a_graph_finds_nearly_all_and_nothing_that_is_gone() {
+    const DIM: usize = 16;
+    let index = Arc::new(MemoryIndex::default());
+    let (hora, exact) = (adapter("store-hora", index.clone()), over(index));
+    let mut random = Random::new(11);
+    let mut row = || (0..DIM).map(|_| random.float()).collect::<Vec<f32>>();
+    hora.create(&collection("图", DIM, Metric::Cosine)).await.unwrap();
+    for at in 0..6 {
+        let ids: Vec<String> = (0..400).map(|id| format!("片{:04}", at * 400 + id)).collect();
+        let rows: Vec<(&str, Vec<f32>)> = ids.iter().map(|id| (id.as_str(), row())).collect();
+        hora.upsert("图", batch(&rows)).await.unwrap();
+    }
+    let mut round = 0;
+    while round < 30 || !hora.ping().await.unwrap().contains("2300 of 2300 rows") {
+        if round == 10 {
+            let gone: Vec<ChunkId> = (0..100).map(|id| ChunkId(format!("片{id:04}"))).collect();
+            hora.delete("图", &gone).await.unwrap();
+        }
+        round += 1;
+        assert!(round < 1_000, "it never ends: {}", hora.ping().await.unwrap());
+        hora.query("图", &one(&row()), 3, None).await.unwrap();
+    }
+    let mut found = 0;
+    for _ in 0..40 {
+        let query = one(&row());
+        let hits = hora.query("图", &query, 10, None).await.unwrap().remove(0);
+        let nearest = exact.query("图", &query, 10, None).await.unwrap().remove(0);
+        assert_eq!(hits.len(), 10);
+        assert!(hits.iter().all(|hit| hit.chunk.0.as_str() >= "片0100"), "deleted: {hits:?}");
+        found += nearest.iter().filter(|near| hits.iter().any(|hit| hit.chunk == near.chunk)).count();
+    }
+    assert!(found > 320, "{found} of 400");
 }
 
 #[tokio::test]

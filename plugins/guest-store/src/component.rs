@@ -3,11 +3,12 @@
 use std::marker::PhantomData;
 
 use self::bindings::exports::ragkit::plugin::{info, vector_store as exported};
-use self::bindings::ragkit::host::{config, http, sql};
+use self::bindings::ragkit::host::{config, http, sql, vector_index};
 use self::bindings::ragkit::types::types as wit;
+use crate::index::Index;
 use crate::{
-    Collection, Compare, Filter, Http, Metric, Node, Request, Response, Result, Rows, Sql, SqlRows, SqlValue,
-    Store, Value,
+    Collection, Compare, Filter, Hit, Http, Metric, Node, Request, Response, Result, Rows, Sql, SqlRows,
+    SqlValue, Store, Value,
 };
 
 /// As `wit-bindgen` makes them.
@@ -138,6 +139,46 @@ fn value_from(value: wit::Value) -> Value {
     }
 }
 
+fn field_to((name, value): &(String, Value)) -> (String, wit::Value) {
+    (name.clone(), value_to(value))
+}
+
+fn value_to(value: &Value) -> wit::Value {
+    match value {
+        Value::Text(text) => wit::Value::Text(text.clone()),
+        Value::Integer(number) => wit::Value::Integer(*number),
+        Value::Number(number) => wit::Value::Number(*number),
+        Value::Boolean(flag) => wit::Value::Boolean(*flag),
+    }
+}
+
+fn filter_to(filter: &Filter) -> wit::Filter {
+    let op = |op: Compare| match op {
+        Compare::Eq => wit::CompareOp::Eq,
+        Compare::Ne => wit::CompareOp::Ne,
+        Compare::Lt => wit::CompareOp::Lt,
+        Compare::Le => wit::CompareOp::Le,
+        Compare::Gt => wit::CompareOp::Gt,
+        Compare::Ge => wit::CompareOp::Ge,
+    };
+    let node = |node: &Node| match node {
+        Node::AllOf(children) => wit::FilterNode::AllOf(children.clone()),
+        Node::AnyOf(children) => wit::FilterNode::AnyOf(children.clone()),
+        Node::NoneOf(children) => wit::FilterNode::NoneOf(children.clone()),
+        Node::Compare(field, how, value) => wit::FilterNode::Compare(wit::Comparison {
+            field: field.clone(),
+            op: op(*how),
+            value: value_to(value),
+        }),
+        Node::OneOf(field, values) => wit::FilterNode::OneOf(wit::Membership {
+            field: field.clone(),
+            values: values.iter().map(value_to).collect(),
+        }),
+        Node::Exists(field) => wit::FilterNode::Exists(field.clone()),
+    };
+    wit::Filter { nodes: filter.0.iter().map(node).collect() }
+}
+
 fn filter_from(filter: wit::Filter) -> Filter {
     let op = |op: wit::CompareOp| match op {
         wit::CompareOp::Eq => Compare::Eq,
@@ -187,6 +228,58 @@ impl Sql for Host {
     fn execute(&self, connection: &str, statement: &str, params: &[SqlValue]) -> Result<u64> {
         let params: Vec<sql::Param> = params.iter().map(param_to).collect();
         sql::execute(connection, statement, &params).map_err(from_host)
+    }
+}
+
+impl Index for Host {
+    fn create(&self, collection: &Collection) -> Result<()> {
+        let Collection { name, dim, metric } = collection;
+        vector_index::create(name, *dim, metric_to(*metric)).map_err(from_host)
+    }
+
+    fn drop(&self, name: &str) -> Result<()> {
+        vector_index::drop(name).map_err(from_host)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        vector_index::names().map_err(from_host)
+    }
+
+    fn count(&self, name: &str) -> Result<u64> {
+        vector_index::count(name).map_err(from_host)
+    }
+
+    fn upsert(&self, name: &str, rows: &Rows) -> Result<()> {
+        let ids = rows.rows.iter().map(|row| row.id.clone()).collect();
+        let data = rows.rows.iter().flat_map(|row| row.vector.iter().copied()).collect();
+        let fields: Vec<_> = rows.rows.iter().map(|row| row.fields.iter().map(field_to).collect()).collect();
+        let rows = vector_index::Rows { ids, vectors: wit::Vectors { dim: rows.dim, data } };
+        vector_index::upsert(name, &rows, &fields).map_err(from_host)
+    }
+
+    fn delete(&self, name: &str, ids: &[String]) -> Result<()> {
+        vector_index::delete(name, ids).map_err(from_host)
+    }
+
+    fn query(
+        &self,
+        name: &str,
+        dim: u32,
+        queries: &[&[f32]],
+        k: u32,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Vec<Hit>>> {
+        let asked = wit::Vectors { dim, data: queries.concat() };
+        let filter = filter.map(filter_to);
+        let lists = vector_index::query(name, &asked, k, filter.as_ref()).map_err(from_host)?;
+        let hit = |hit: wit::Hit| Hit { id: hit.chunk, score: hit.score };
+        Ok(lists.into_iter().map(|hits| hits.into_iter().map(hit).collect()).collect())
+    }
+
+    fn scan(&self, name: &str, after: Option<&str>, limit: u32) -> Result<(u32, Vec<(String, Vec<f32>)>)> {
+        let rows = vector_index::scan(name, after, limit).map_err(from_host)?;
+        let vectors = rows.vectors.data.chunks_exact((rows.vectors.dim as usize).max(1));
+        Ok((rows.vectors.dim, rows.ids.into_iter().zip(vectors.map(<[f32]>::to_vec)).collect()))
     }
 }
 

@@ -7,6 +7,7 @@
 mod component;
 pub mod fields;
 pub mod filter;
+pub mod index;
 mod names;
 pub mod search;
 mod server;
@@ -24,7 +25,7 @@ pub use store::{
 };
 
 /// Exports a store as a component: `component!(open: crate::Adapter::open);` in a module that only wasm compiles.
-/// `open` takes the settings as JSON and a boxed [`Http`] or [`Sql`].
+/// `open` takes the settings as JSON and a boxed [`Http`], [`Sql`] or [`index::Index`].
 #[macro_export]
 macro_rules! component {
     (open: $open:path) => {

@@ -2,6 +2,7 @@
 //! (by panicking) a request that these do not describe.
 
 pub(crate) mod elastic;
+pub(crate) mod milvus;
 pub(crate) mod qdrant;
 
 use std::collections::BTreeMap;
