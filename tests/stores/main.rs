@@ -266,7 +266,10 @@ async fn typesense() {
 async fn milvus() {
     if !servers::is_alone() {
         match servers::alone("milvus") {
-            Some(status) => assert!(status.success(), "what failed stands above"),
+            Some(ran) => {
+                let said = String::from_utf8_lossy(&ran.stdout);
+                assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+            }
             None => println!("skipped: this system allows no network of its own (unshare --net) for Milvus"),
         }
         return;

@@ -30,9 +30,9 @@ const KINDS: [Kind; 2] = [
 ];
 
 fn points(kind: &Kind, random: &mut Random) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-    let mut vector = |random: &mut Random| (0..kind.dim).map(|_| random.float()).collect::<Vec<f32>>();
+    let vector = |random: &mut Random| (0..kind.dim).map(|_| random.float()).collect::<Vec<f32>>();
     let topics: Vec<Vec<f32>> = (0..kind.topics).map(|_| vector(random)).collect();
-    let mut point = |at: usize, random: &mut Random| {
+    let point = |at: usize, random: &mut Random| {
         let topic = if kind.in_order { at * kind.topics / ROWS } else { random.below(kind.topics) };
         let noise = vector(random);
         topics[topic]

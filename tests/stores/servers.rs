@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,6 +10,8 @@ use serde_json::Value;
 /// A server may take this many pauses to answer.
 pub(crate) const TRIES: usize = 600;
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a server's log in a failure.
+const LOG_SHOWN: usize = 4_000;
 /// The user `nobody`: PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65_534;
 
@@ -68,8 +70,9 @@ impl Server {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        panic!("the server does not answer: {log}");
+        let log = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
+        let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_SHOWN)..]);
+        panic!("the server does not answer: {end}");
     }
 
     /// What another program would do.
@@ -210,7 +213,7 @@ pub(crate) fn is_alone() -> bool {
 
 /// Runs one test of this program again, in a network of its own, for a server that listens on every address of the
 /// machine; none where the system does not allow such networks.
-pub(crate) fn alone(test: &str) -> Option<ExitStatus> {
+pub(crate) fn alone(test: &str) -> Option<Output> {
     let namespace = |program: &Path| {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--net"]).arg(program);
@@ -222,7 +225,7 @@ pub(crate) fn alone(test: &str) -> Option<ExitStatus> {
     let mut command = namespace(&tree().join("target/stores/bin/python"));
     command.args(["-c", IN_OWN_NETWORK]).arg(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture"]).env(ALONE, "1");
-    Some(command.status().unwrap())
+    Some(command.output().unwrap())
 }
 
 /// Writes the configuration that its package would write, then becomes the server.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use self::bindings::exports::ragkit::plugin::{info, vector_store as exported};
 use self::bindings::ragkit::host::{config, http, sql, vector_index};
 use self::bindings::ragkit::types::types as wit;
-use crate::index::Index;
+use crate::index::{Index, Scanned};
 use crate::{
     Collection, Compare, Filter, Hit, Http, Metric, Node, Request, Response, Result, Rows, Sql, SqlRows,
     SqlValue, Store, Value,
@@ -276,7 +276,7 @@ impl Index for Host {
         Ok(lists.into_iter().map(|hits| hits.into_iter().map(hit).collect()).collect())
     }
 
-    fn scan(&self, name: &str, after: Option<&str>, limit: u32) -> Result<(u32, Vec<(String, Vec<f32>)>)> {
+    fn scan(&self, name: &str, after: Option<&str>, limit: u32) -> Result<Scanned> {
         let rows = vector_index::scan(name, after, limit).map_err(from_host)?;
         let vectors = rows.vectors.data.chunks_exact((rows.vectors.dim as usize).max(1));
         Ok((rows.vectors.dim, rows.ids.into_iter().zip(vectors.map(<[f32]>::to_vec)).collect()))

@@ -5,6 +5,9 @@ use crate::{Code, Collection, Error, Filter, Hit, Metric, Result, Rows};
 /// Rows of one `scan`.
 pub const SCAN_MAX: u32 = 512;
 
+/// Dimension, and rows in the order of their ids.
+pub type Scanned = (u32, Vec<(String, Vec<f32>)>);
+
 /// The host's `vector-index`, whose operations say what they do in `wit/deps/ragkit-host/host.wit`.
 pub trait Index {
     fn create(&self, collection: &Collection) -> Result<()>;
@@ -21,8 +24,8 @@ pub trait Index {
         k: u32,
         filter: Option<&Filter>,
     ) -> Result<Vec<Vec<Hit>>>;
-    /// Dimension and rows in the order of ids, at most [`SCAN_MAX`].
-    fn scan(&self, name: &str, after: Option<&str>, limit: u32) -> Result<(u32, Vec<(String, Vec<f32>)>)>;
+    /// At most [`SCAN_MAX`] rows.
+    fn scan(&self, name: &str, after: Option<&str>, limit: u32) -> Result<Scanned>;
 }
 
 /// A collection's shape; none when it is not there. The host names collections without it, but its `create` does nothing
