@@ -16,7 +16,7 @@ use rag_wasm::StoreImports;
 use rag_kit::doubles::{MemoryIndex, MemoryKeys};
 
 use crate::host;
-use crate::random::Random;
+use rag_kit::random::Random;
 use crate::store_kit::{self, METRICS, Subject, batch, collection, one};
 
 /// The native reference: an index behind the interface of a store.

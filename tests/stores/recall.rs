@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rag_core::ports::VectorStore;
 use rag_core::search::Metric;
 
-use crate::random::Random;
+use rag_kit::random::Random;
 use crate::store_kit::{batch, collection, one};
 use crate::{adapter, host};
 
