@@ -5,6 +5,7 @@ mod commands;
 mod compile;
 mod crash;
 mod dropin;
+mod encoders;
 mod formats;
 mod host;
 mod main_job;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rag_core::document::{
     BlobHash, Block, Chunk, ChunkId, ChunkSpan, DocumentId, ParsedSummary, Section, Vectors,
 };
-use rag_core::kb::{Kb, KbName, KbSettings};
+use rag_core::kb::{Embedded, Kb, KbName, KbSettings};
 use rag_core::ports::{
     Blob, BlobStore, BlobWriter, Catalog, DocumentInfo, Embed, Job, JobId, JobKind, JobState, NewDocument,
     Opened, Parse, ParseSession, PluginInfo, Progress, Purpose, StoreBatch, Stored, VectorCollection,
@@ -17,6 +17,7 @@ use rag_core::ports::{
 };
 use rag_core::search::{Filter, Hit, Passage, Turn};
 use rag_core::{Error, Result};
+use tokio::sync::Notify;
 
 /// Counts calls and fails one of them. `dead` fails all that follow too, as when the process is gone.
 #[derive(Debug, Default)]
@@ -24,22 +25,37 @@ pub struct Fault {
     pub calls: AtomicUsize,
     pub fail_at: AtomicUsize,
     pub dead: AtomicBool,
+    /// Never comes back from the call instead of failing it, and tells so: who waits then drops everything, as a power
+    /// cut would.
+    pub freezes: AtomicBool,
+    pub frozen: Notify,
 }
 
 impl Fault {
     /// Two places where a call may fail: before it, and after it took effect.
     async fn step<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        self.tick()?;
+        self.pass().await?;
         let value = call.await?;
-        self.tick()?;
+        self.pass().await?;
         Ok(value)
+    }
+
+    async fn pass(&self) -> Result<()> {
+        let next = self.calls.load(Ordering::Relaxed) + 1;
+        if self.freezes.load(Ordering::Relaxed) && next == self.fail_at.load(Ordering::Relaxed) {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            self.frozen.notify_one();
+            std::future::pending::<()>().await;
+        }
+        self.tick()
     }
 
     fn tick(&self) -> Result<()> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let fail_at = self.fail_at.load(Ordering::Relaxed);
         let dead = self.dead.load(Ordering::Relaxed) && call > fail_at;
-        if fail_at > 0 && (call == fail_at || dead) {
+        let freezes = self.freezes.load(Ordering::Relaxed);
+        if fail_at > 0 && !freezes && (call == fail_at || dead) {
             return Err(Error::internal(format!("call {call} fails")));
         }
         Ok(())
@@ -72,8 +88,8 @@ impl Catalog for Faulty<dyn Catalog> {
     async fn update_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {
         forward!(self.update_kb(name, settings))
     }
-    async fn set_embedder(&self, name: &KbName, embedder: &str) -> Result<()> {
-        forward!(self.set_embedder(name, embedder))
+    async fn set_embedder(&self, name: &KbName, collection: &str, embedder: &Embedded) -> Result<()> {
+        forward!(self.set_embedder(name, collection, embedder))
     }
     async fn delete_kb(&self, name: &KbName) -> Result<Vec<BlobHash>> {
         forward!(self.delete_kb(name))

@@ -1,5 +1,6 @@
 //! Whatever call fails, and whether the process survives it or not: run again, the index is the same.
 
+mod encoders;
 mod fault;
 mod system;
 

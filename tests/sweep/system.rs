@@ -7,12 +7,14 @@ use async_trait::async_trait;
 use rag_core::document::{
     Block, BlockKind, ChunkId, ChunkSpan, Location, ParsedSummary, Section, Span, Vectors,
 };
+use rag_core::encoders::{encoder_of, reranker_of};
 use rag_core::generations::Strikes;
-use rag_core::kb::{Kb, PluginChoice};
+use rag_core::kb::{EncoderChoice, Kb, PluginChoice};
 use rag_core::ports::{
-    Binding, Bindings, Blob, BlobStore, Catalog, Chunk, Embed, FinishReason, Generate, GenerateRequest,
-    GenerationEvent, GenerationStream, KbSearch, NoRegistry, Parse, ParseSession, PluginInfo, Purpose,
-    Rerank, Retrieve, StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex, VectorStore,
+    Binding, Bindings, Blob, BlobStore, Catalog, Chunk, Embed, Encoders, FinishReason, Generate,
+    GenerateRequest, GenerationEvent, GenerationStream, KbSearch, NoRegistry, Parse, ParseSession,
+    PluginInfo, Purpose, Rerank, Retrieve, StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex,
+    VectorStore,
 };
 use rag_core::relevance::{Floor, RelevanceMin};
 use rag_core::search::{Evidence, Filter, Hit, RankedChunk, Retrieval, RetrieveRequest};
@@ -21,37 +23,44 @@ use rag_store::{Store, StoreConfig};
 
 use crate::fault::{Fault, Faulty};
 
-/// Dimension of the toy vectors.
-const DIM: usize = 16;
+/// The encoders that there are, each with the dimension of its vectors.
+const ENCODERS: [(&str, usize); 3] = [("toy", 16), ("wide", 24), ("other", 16)];
+
+/// Which encoder is for all, and which are not to be had.
+#[derive(Clone, Default)]
+pub struct Models {
+    pub for_all: Option<&'static str>,
+    pub gone: Vec<&'static str>,
+}
 
 /// The system on a data folder; every port call counts against `fault`.
 pub fn open(dir: &Path, fault: &Arc<Fault>) -> (Rag, Arc<Store>) {
+    open_with(dir, fault, Models::default())
+}
+
+/// Likewise with other models.
+pub fn open_with(dir: &Path, fault: &Arc<Fault>, models: Models) -> (Rag, Arc<Store>) {
     let store = Store::open(StoreConfig { disk_free_min_bytes: 0, ..StoreConfig::new(dir) })
         .expect("the store opens");
     let catalog: Arc<dyn Catalog> = store.clone();
     let blobs: Arc<dyn BlobStore> = store.clone();
-    let embed: Arc<dyn Embed> = Arc::new(Toy);
-    let embedder: Arc<dyn Embed> = Arc::new(Faulty { inner: embed, fault: fault.clone() });
+    let encoders = ToyEncoders { models, fault: fault.clone() };
+    let embedder = encoders.named(encoders.models.for_all.unwrap_or("toy")).expect("an encoder");
     let catalog: Arc<dyn Catalog> = Arc::new(Faulty { inner: catalog, fault: fault.clone() });
-    let bindings = ToyBindings {
-        store: store.clone(),
-        catalog: catalog.clone(),
-        embedder: embedder.clone(),
-        fault: fault.clone(),
-    };
+    let bindings =
+        ToyBindings { store: store.clone(), catalog: catalog.clone(), encoders, fault: fault.clone() };
     let rag = Rag {
         catalog,
         blobs: Arc::new(Faulty { inner: blobs, fault: fault.clone() }),
         bindings: Arc::new(bindings),
         embedder,
-        reranker: Arc::new(Toy),
-        generator: Arc::new(Toy),
+        reranker: Arc::new(Toy::default()),
+        generator: Arc::new(Toy::default()),
         keys: store.clone(),
         records: store.clone(),
         outside: rag_core::ports::Outside::none(),
         archives: Arc::new(rag_core::ports::NoUnpack),
         models: Arc::new(NoRegistry),
-        relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
         strikes: Strikes::default(),
         wake_jobs: Box::new(|| {}),
         pause: Box::new(|_| Box::pin(std::future::ready(()))),
@@ -66,13 +75,46 @@ fn info(id: &str) -> PluginInfo {
 struct ToyBindings {
     store: Arc<Store>,
     catalog: Arc<dyn Catalog>,
-    embedder: Arc<dyn Embed>,
+    encoders: ToyEncoders,
     fault: Arc<Fault>,
+}
+
+struct ToyEncoders {
+    models: Models,
+    fault: Arc<Fault>,
+}
+
+impl ToyEncoders {
+    fn named(&self, name: &str) -> Option<Arc<dyn Embed>> {
+        let found =
+            ENCODERS.into_iter().find(|(known, _)| *known == name && !self.models.gone.contains(known));
+        let toy: Arc<dyn Embed> = found.map(|(name, dim)| Arc::new(Toy { name, dim }))?;
+        Some(Arc::new(Faulty { inner: toy, fault: self.fault.clone() }))
+    }
+}
+
+#[async_trait]
+impl Encoders for ToyEncoders {
+    async fn encoder(&self, name: Option<&str>) -> Result<Arc<dyn Embed>> {
+        let name = name.or(self.models.for_all).unwrap_or("toy");
+        self.named(name).ok_or_else(|| Error::NotFound { what: "encoder", name: name.to_owned() })
+    }
+    async fn of_identity(&self, identity: &str) -> Result<Option<Arc<dyn Embed>>> {
+        Ok(self.named(identity))
+    }
+    async fn reranker(&self, name: Option<&str>) -> Result<Arc<dyn Rerank>> {
+        match name {
+            None => Ok(Arc::new(Toy::default())),
+            Some("wide") => Ok(Arc::new(Toy { name: "wide", dim: 24 })),
+            Some(other) => Err(Error::NotFound { what: "reranker", name: other.to_owned() }),
+        }
+    }
 }
 
 #[async_trait]
 impl Bindings for ToyBindings {
     async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>> {
+        let embedder = encoder_of(&self.encoders, kb).await;
         let index = self.store.vector_index(&kb.name);
         let store: Arc<dyn VectorStore> = Arc::new(ToyStore { index: index.clone(), info: info("store") });
         let store: Arc<dyn VectorStore> = Arc::new(Faulty { inner: store, fault: self.fault.clone() });
@@ -91,13 +133,10 @@ impl Bindings for ToyBindings {
             parsers: vec![Arc::new(Faulty { inner: parser, fault: self.fault.clone() })],
             chunker: Arc::new(Faulty { inner: chunker, fault: self.fault.clone() }),
             store,
-            retriever: Arc::new(ToyRetriever {
-                search,
-                embedder: self.embedder.clone(),
-                info: info("retriever"),
-            }),
-            embedder: self.embedder.clone(),
-            reranker: Some(Arc::new(Toy)),
+            retriever: Arc::new(ToyRetriever { search, embedder: embedder.clone(), info: info("retriever") }),
+            embedder,
+            reranker: kb.settings.rerank.then_some(reranker_of(&self.encoders, kb).await),
+            relevance_min: RelevanceMin { rerank: Floor::same(-1.0), dense: Floor::same(-1.0) },
         }))
     }
 
@@ -107,6 +146,15 @@ impl Bindings for ToyBindings {
 
     async fn pin(&self, _: &str, choice: &PluginChoice) -> Result<PluginChoice> {
         Ok(choice.clone())
+    }
+
+    async fn pin_encoder(&self, name: &str) -> Result<EncoderChoice> {
+        let identity = self.encoders.encoder(Some(name)).await?.identity().to_owned();
+        Ok(EncoderChoice { name: name.to_owned(), identity: Some(identity) })
+    }
+
+    async fn check_reranker(&self, name: &str) -> Result<()> {
+        self.encoders.reranker(Some(name)).await.map(|_| ())
     }
 
     async fn install(&self, _: Vec<u8>) -> Result<(&'static str, PluginInfo)> {
@@ -246,15 +294,24 @@ impl Retrieve for ToyRetriever {
 }
 
 /// Models that need no weights: letters are counted, and the answer is the prompt's length.
-struct Toy;
+struct Toy {
+    name: &'static str,
+    dim: usize,
+}
+
+impl Default for Toy {
+    fn default() -> Self {
+        Toy { name: "toy", dim: 16 }
+    }
+}
 
 #[async_trait]
 impl Embed for Toy {
     fn identity(&self) -> &str {
-        "toy"
+        self.name
     }
     fn dim(&self) -> usize {
-        DIM
+        self.dim
     }
     fn tokens_max(&self) -> usize {
         512
@@ -263,21 +320,22 @@ impl Embed for Toy {
         texts.iter().map(|text| text.chars().count() as u32).collect()
     }
     async fn embed(&self, texts: Vec<String>, _: Purpose) -> Result<Vectors> {
-        let mut data = Vec::with_capacity(texts.len() * DIM);
+        let dim = self.dim;
+        let mut data = Vec::with_capacity(texts.len() * dim);
         for text in &texts {
-            let mut row = [0.01_f32; DIM];
-            text.chars().for_each(|c| row[c as usize % DIM] += 1.0);
+            let mut row = vec![0.01_f32; dim];
+            text.chars().for_each(|c| row[c as usize % dim] += 1.0);
             let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
             data.extend(row.iter().map(|x| x / norm));
         }
-        Ok(Vectors { dim: DIM, data })
+        Ok(Vectors { dim, data })
     }
 }
 
 #[async_trait]
 impl Rerank for Toy {
     fn identity(&self) -> &str {
-        "toy"
+        self.name
     }
     async fn rerank(&self, _: &str, passages: &[String]) -> Result<Vec<f32>> {
         Ok(passages.iter().map(|text| 1.0 / text.len() as f32).collect())

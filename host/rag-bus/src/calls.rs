@@ -1,10 +1,12 @@
 //! What our roles ask of each other: names of operations, and arguments and answers as values. `PROTOCOL.md` lists
 //! them.
 
+use std::sync::Arc;
+
 use rag_core::document::Vectors;
 use rag_core::ports::{
-    Bounds, Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, Purpose, Rerank, Sampling,
-    Usage, Variant,
+    Bounds, Embed, Encoders, FinishReason, Generate, GenerateRequest, GenerationEvent, Purpose, Rerank,
+    Sampling, Usage, Variant,
 };
 use rag_core::{Error, Result};
 
@@ -12,8 +14,12 @@ use crate::remote::next;
 use crate::value::Value;
 use crate::worker::Sink;
 
-/// Which models the service has.
+/// Which models the service has for all.
 pub const INFO: &str = "llm.info";
+/// A further encoder of the service, by its name or its identity.
+pub const ENCODER: &str = "llm.encoder";
+/// A further reranker of the service, by its name.
+pub const RERANKER: &str = "llm.reranker";
 /// Texts become vectors.
 pub const EMBED: &str = "llm.embed";
 /// Passages get scores.
@@ -30,6 +36,14 @@ pub struct Info {
     pub reranker: String,
     pub generator: String,
     pub demonstration: bool,
+}
+
+/// What `ENCODER` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncoderInfo {
+    pub identity: String,
+    pub dim: usize,
+    pub tokens_max: usize,
 }
 
 fn wrong(what: &str) -> Error {
@@ -90,15 +104,54 @@ pub(crate) fn info_of(value: &Value) -> Result<Info> {
     })
 }
 
-pub(crate) fn embed_arguments(texts: Vec<String>, purpose: Purpose) -> Value {
+pub(crate) fn encoder_info(encoder: &dyn Embed) -> Value {
+    Value::map([
+        ("identity", encoder.identity().into()),
+        ("dim", (encoder.dim() as u64).into()),
+        ("tokens_max", (encoder.tokens_max() as u64).into()),
+    ])
+}
+
+pub(crate) fn encoder_info_of(value: &Value) -> Result<EncoderInfo> {
+    Ok(EncoderInfo {
+        identity: str_of(value, "identity")?.to_owned(),
+        dim: count_of(value, "dim")?,
+        tokens_max: count_of(value, "tokens_max")?,
+    })
+}
+
+/// The encoder that is asked for by `name` or by `identity`; nil when there is none of that identity.
+pub(crate) async fn encoder(encoders: &dyn Encoders, arguments: &Value) -> Result<Value> {
+    if let Some(name) = name_of(arguments, "name")? {
+        return Ok(encoder_info(&*encoders.encoder(Some(&name)).await?));
+    }
+    let found = encoders.of_identity(str_of(arguments, "identity")?).await?;
+    Ok(found.map_or(Value::Nil, |encoder| encoder_info(&*encoder)))
+}
+
+/// `encoder` is the identity of the one meant: no other's vectors are of use.
+pub(crate) fn embed_arguments(texts: Vec<String>, purpose: Purpose, encoder: &str) -> Value {
     let purpose = match purpose {
         Purpose::Query => "query",
         Purpose::Passage => "passage",
     };
-    Value::map([("texts", Value::list(texts)), ("purpose", purpose.into())])
+    Value::map([("texts", Value::list(texts)), ("purpose", purpose.into()), ("encoder", encoder.into())])
 }
 
-pub(crate) async fn embed(embedder: &dyn Embed, arguments: &Value) -> Result<Value> {
+pub(crate) async fn embed(
+    for_all: &Arc<dyn Embed>,
+    encoders: &dyn Encoders,
+    arguments: &Value,
+) -> Result<Value> {
+    let embedder = match name_of(arguments, "encoder")? {
+        None => for_all.clone(),
+        Some(identity) if identity == for_all.identity() => for_all.clone(),
+        Some(identity) => encoders.of_identity(&identity).await?.ok_or_else(|| Error::Unavailable {
+            message: format!(
+                "the llm service has no online encoder {identity}: register it there (`rwkv-rag model add`, `model online`), or restart this role after its models changed"
+            ),
+        })?,
+    };
     let purpose = match str_of(arguments, "purpose")? {
         "query" => Purpose::Query,
         "passage" => Purpose::Passage,
@@ -117,11 +170,24 @@ pub(crate) fn vectors_of(value: &Value) -> Result<Vectors> {
     Ok(vectors)
 }
 
-pub(crate) fn rerank_arguments(query: &str, passages: &[String]) -> Value {
-    Value::map([("query", query.into()), ("passages", Value::list(passages.iter().cloned()))])
+/// `reranker` is the name of the one meant, none the one for all.
+pub(crate) fn rerank_arguments(query: &str, passages: &[String], reranker: Option<&str>) -> Value {
+    Value::map([
+        ("query", query.into()),
+        ("passages", Value::list(passages.iter().cloned())),
+        ("reranker", reranker.map_or(Value::Nil, Value::from)),
+    ])
 }
 
-pub(crate) async fn rerank(reranker: &dyn Rerank, arguments: &Value) -> Result<Value> {
+pub(crate) async fn rerank(
+    for_all: &Arc<dyn Rerank>,
+    encoders: &dyn Encoders,
+    arguments: &Value,
+) -> Result<Value> {
+    let reranker = match name_of(arguments, "reranker")? {
+        None => for_all.clone(),
+        Some(name) => encoders.reranker(Some(&name)).await?,
+    };
     let passages = texts_of(arguments, "passages")?;
     let scores = reranker.rerank(str_of(arguments, "query")?, &passages).await?;
     Ok(Value::map([("scores", floats(&scores))]))

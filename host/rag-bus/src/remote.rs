@@ -1,5 +1,7 @@
 //! Ports whose engines run elsewhere: the flows ask them as they ask engines of this process.
 
+mod encoders;
+
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -11,12 +13,14 @@ use rag_core::ports::{Embed, Generate, GenerateRequest, GenerationEvent, Generat
 use rag_core::{Error, Result};
 use tokio::sync::mpsc;
 
-use crate::calls::{self, Info};
+use crate::calls::{self, EncoderInfo, Info};
 use crate::client::{Client, Event, Repeat};
 use crate::value::Value;
 
+pub use encoders::RemoteEncoders;
+
 /// Counts tokens here, with the vocabulary of the model there: budgets are counted text by text.
-pub type CountTokens = Box<dyn Fn(&str) -> u32 + Send + Sync>;
+pub type CountTokens = Arc<dyn Fn(&str) -> u32 + Send + Sync>;
 
 /// Between questions for the model that answers now, which may be switched at the service.
 const LOOK: Duration = Duration::from_secs(5);
@@ -29,7 +33,7 @@ pub async fn info(client: &Client) -> Result<Info> {
 /// An embedding model elsewhere.
 pub struct RemoteEmbed {
     pub client: Client,
-    pub info: Info,
+    pub info: EncoderInfo,
     pub count: CountTokens,
 }
 
@@ -37,7 +41,9 @@ pub struct RemoteEmbed {
 #[derive(Debug)]
 pub struct RemoteRerank {
     pub client: Client,
-    pub info: Info,
+    pub identity: String,
+    /// None is the one for all.
+    pub name: Option<String>,
 }
 
 /// A language model elsewhere.
@@ -63,7 +69,7 @@ impl std::fmt::Debug for RemoteGenerate {
 #[async_trait]
 impl Embed for RemoteEmbed {
     fn identity(&self) -> &str {
-        &self.info.embedder
+        &self.info.identity
     }
 
     fn dim(&self) -> usize {
@@ -83,8 +89,8 @@ impl Embed for RemoteEmbed {
         if rows == 0 {
             return Ok(Vectors { dim: self.info.dim, data: Vec::new() });
         }
-        let answer =
-            self.client.call(calls::EMBED, calls::embed_arguments(texts, purpose), Repeat::Safe).await?;
+        let arguments = calls::embed_arguments(texts, purpose, &self.info.identity);
+        let answer = self.client.call(calls::EMBED, arguments, Repeat::Safe).await?;
         let vectors = calls::vectors_of(&answer)?;
         if vectors.dim != self.info.dim || vectors.rows() != rows {
             return Err(Error::Unavailable {
@@ -103,11 +109,11 @@ impl Embed for RemoteEmbed {
 #[async_trait]
 impl Rerank for RemoteRerank {
     fn identity(&self) -> &str {
-        &self.info.reranker
+        &self.identity
     }
 
     async fn rerank(&self, query: &str, passages: &[String]) -> Result<Vec<f32>> {
-        let arguments = calls::rerank_arguments(query, passages);
+        let arguments = calls::rerank_arguments(query, passages, self.name.as_deref());
         let scores = calls::scores_of(&self.client.call(calls::RERANK, arguments, Repeat::Safe).await?)?;
         if scores.len() != passages.len() {
             return Err(Error::internal(format!("{} scores for {} passages", scores.len(), passages.len())));

@@ -99,7 +99,7 @@ pub(crate) async fn ask(rag: &Rag, binding: &Binding, request: AskRequest) -> Re
     };
     let found = recall::recall(rag, binding, search).await?;
 
-    let Plan { relevant, prompt, read, cited, fates } = plan(rag, settings, &request, &found);
+    let Plan { relevant, prompt, read, cited, fates } = plan(rag, binding, &request, &found);
     let refused = relevant.is_empty();
 
     let variant = request.variant.clone().or_else(|| of_kb(&settings.variant));
@@ -138,8 +138,9 @@ pub(crate) struct Plan {
     pub(crate) fates: Vec<Fate>,
 }
 
-pub(crate) fn plan(rag: &Rag, settings: &AnswerSettings, request: &AskRequest, found: &Recall) -> Plan {
-    let default = if found.reranked { rag.relevance_min.rerank } else { rag.relevance_min.dense };
+pub(crate) fn plan(rag: &Rag, binding: &Binding, request: &AskRequest, found: &Recall) -> Plan {
+    let (settings, usual) = (&binding.kb.settings.answer, binding.relevance_min);
+    let default = if found.reranked { usual.rerank } else { usual.dense };
     let floor = settings.relevance_min.map_or(default, Floor::same);
     let admitted: Vec<bool> = found.hits.iter().map(|hit| floor.admits(&request.question, hit)).collect();
     let both = found.hits.iter().zip(&admitted);

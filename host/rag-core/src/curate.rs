@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::document::{Chunk, ChunkId, DocumentId};
 use crate::error::{Error, ErrorCode, Result};
-use crate::ingest::{embed_text, store_fields};
+use crate::ingest::{embed_text, open_index, store_fields};
 use crate::jobs::report;
 use crate::kb::KbName;
 use crate::limits;
@@ -94,7 +94,7 @@ pub(crate) async fn drop_embedded(rag: &Rag, id: &DocumentId) -> Result<()> {
 
 async fn embed_all(rag: &Rag, job: &Job, document: &DocumentInfo) -> Result<()> {
     let binding = rag.binding(document.kb.as_str()).await?;
-    rag.catalog.set_embedder(&binding.kb.name, binding.embedder.identity()).await?;
+    open_index(rag, &binding).await?;
     let mut after = None;
     let mut done = 0;
     loop {

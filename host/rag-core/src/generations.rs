@@ -27,6 +27,9 @@ pub struct SwapRequest {
     pub retriever: Option<PluginChoice>,
     /// Fixes the versions of these parsers.
     pub parsers: Vec<PluginChoice>,
+    /// Encoder of the registry; none within is the one for all. Documents are embedded anew when the index was made
+    /// with another one, be it under the same name.
+    pub encoder: Option<Option<String>>,
     /// Whether it is published as soon as it is ready; otherwise somebody looks at the comparison first.
     pub publish: bool,
 }
@@ -38,18 +41,22 @@ impl Rag {
         let kb = self.kb(name).await?;
         expect(&kb, request.expected)?;
         let publish = request.publish;
+        let embeds = request.encoder.is_some();
         let current = kb.settings.parts();
         let parts = self.pinned(&current, request).await?;
-        if parts == current {
+        let embeds_anew = embeds && self.embeds_otherwise(&kb, &parts);
+        if parts == current && !embeds_anew {
             return Err(Error::Conflict {
-                message: format!("knowledge base '{name}' binds exactly these plugins already"),
+                message: format!(
+                    "knowledge base '{name}' binds exactly these plugins and this encoder already"
+                ),
             });
         }
         self.check_settings(&kb.name, &kb.settings.clone().with_parts(parts.clone())).await?;
         if parts.store != current.store {
             self.bindings.store_of(&kb, &parts.store, &format!("{name}-probe")).await?.ping().await?;
         }
-        let new_index = !parts.indexes_like(&current);
+        let new_index = embeds_anew || !parts.indexes_like(&current);
         let new = NewGeneration { parent: kb.generation, parts, new_index, publish };
         let staged = self.records.stage_generation(&kb.name, &new).await?;
         if new_index && kb.documents > 0 {
@@ -135,12 +142,28 @@ impl Rag {
             parts.parsers.push(pinned);
         }
         parts.parsers.sort_by(|a, b| a.id.cmp(&b.id));
+        if let Some(wanted) = change.encoder {
+            parts.encoder = match wanted {
+                Some(name) => Some(self.bindings.pin_encoder(&name).await?),
+                None => None,
+            };
+        }
         Ok(parts)
     }
 
-    /// Changes settings of a knowledge base; other plugins among them are a swap that publishes itself.
+    /// Whether the index holds vectors of another encoder than these parts mean.
+    fn embeds_otherwise(&self, kb: &Kb, parts: &KbParts) -> bool {
+        let meant = match &parts.encoder {
+            Some(choice) => choice.identity.as_deref(),
+            None => Some(self.embedder.identity()),
+        };
+        kb.embedder.as_ref().is_some_and(|held| meant.is_some_and(|meant| meant != held.identity))
+    }
+
+    /// Changes settings of a knowledge base; other plugins or another encoder among them are a swap that publishes itself.
     pub(crate) async fn update(&self, kb: &Kb, settings: KbSettings) -> Result<Kb> {
         let current = &kb.settings;
+        let encoder = |settings: &KbSettings| settings.encoder.as_ref().map(|encoder| encoder.name.clone());
         let other = |new: &PluginChoice, old: &PluginChoice| {
             // The same plugin keeps its version until another one is asked for.
             let digest = new.digest.clone().or_else(|| old.digest.clone().filter(|_| new.id == old.id));
@@ -153,9 +176,16 @@ impl Rag {
             store: other(&settings.store, &current.store),
             retriever: other(&settings.retriever, &current.retriever),
             parsers: Vec::new(),
+            encoder: (encoder(&settings) != encoder(current)).then(|| encoder(&settings)),
             publish: true,
         };
-        let swaps = request.chunker.is_some() || request.store.is_some() || request.retriever.is_some();
+        let swaps =
+            SwapRequest { expected: None, publish: false, ..request.clone() } != SwapRequest::default();
+        if let Some(reranker) =
+            settings.reranker.as_ref().filter(|new| current.reranker.as_ref() != Some(new))
+        {
+            self.bindings.check_reranker(reranker).await?;
+        }
         let answering = settings.with_parts(current.parts());
         if !swaps {
             self.check_settings(&kb.name, &answering).await?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::document::{
     BlobHash, Chunk, ChunkId, ChunkSpan, DocumentId, Heading, Location, ParsedSummary, Span, Vectors,
 };
-use crate::error::{Error, Result};
+use crate::encoders;
+use crate::error::{Error, ErrorCode, Result};
 use crate::kb::{KbName, PluginChoice};
 use crate::limits;
 use crate::ports::{
@@ -76,13 +77,7 @@ pub(crate) async fn ingest_with(
     if rag.catalog.open_document(&document).await? == Opened::Unchanged {
         return Ok(Ingested { document: document.id, unchanged: true, unused: Vec::new() });
     }
-    rag.catalog.set_embedder(&binding.kb.name, binding.embedder.identity()).await?;
-    let collection = VectorCollection {
-        name: document.collection.clone(),
-        dim: binding.embedder.dim(),
-        metric: Metric::Cosine,
-    };
-    binding.store.create(&collection).await?;
+    open_index(rag, binding).await?;
 
     let blob = rag.blobs.open(&source.blob, &source.name, &source.media_type).await?;
     let mut session = parser.open(blob).await?;
@@ -115,6 +110,24 @@ pub(crate) async fn ingest_with(
     work.report(Stage::Commit, 0, 0).await?;
     let unused = rag.catalog.commit_document(&document.id, &summary, &job.id).await?;
     Ok(Ingested { document: document.id, unchanged: false, unused })
+}
+
+/// Sees to it that the index takes vectors of the bound encoder, and no others.
+pub(crate) async fn open_index(rag: &Rag, binding: &Binding) -> Result<()> {
+    let kb = &binding.kb;
+    // Asks for nothing: one that is missing says so before the document is read.
+    binding.embedder.embed(Vec::new(), Purpose::Passage).await?;
+    rag.catalog.set_embedder(&kb.name, &kb.collection, &encoders::embedded(&*binding.embedder)).await?;
+    let collection =
+        VectorCollection { name: kb.collection.clone(), dim: binding.embedder.dim(), metric: Metric::Cosine };
+    match binding.store.create(&collection).await {
+        // Everything was deleted from it, and another encoder is for all since: only its shape is left.
+        Err(error) if error.code() == ErrorCode::Conflict && kb.embedder.is_none() => {
+            binding.store.drop_collection(&collection.name).await?;
+            binding.store.create(&collection).await
+        }
+        created => created,
+    }
 }
 
 /// The knowledge base's parts, with the document's own chunker when it has one.

@@ -66,7 +66,32 @@ impl PluginChoice {
     }
 }
 
-/// The plugins that a knowledge base binds: what one generation of it consists of.
+/// An encoder that a knowledge base embeds with instead of the one for all.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EncoderChoice {
+    /// In the registry of models.
+    pub name: String,
+    /// Of the very weights meant (`Embed::identity`); none takes what the name stands for today.
+    pub identity: Option<String>,
+}
+
+impl EncoderChoice {
+    /// Whatever the name stands for.
+    pub fn named(name: impl Into<String>) -> Self {
+        EncoderChoice { name: name.into(), identity: None }
+    }
+}
+
+/// What the vectors of an index are: nothing else is compared with them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Embedded {
+    /// Of the encoder that made them (`Embed::identity`).
+    pub identity: String,
+    /// Values of each; 0 is unknown.
+    pub dim: usize,
+}
+
+/// The plugins that a knowledge base binds, with its encoder: what one generation of it consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KbParts {
     pub chunker: PluginChoice,
@@ -74,12 +99,17 @@ pub struct KbParts {
     pub retriever: PluginChoice,
     /// Parsers whose version is fixed; the others are those that the host offers first.
     pub parsers: Vec<PluginChoice>,
+    /// None is the encoder for all.
+    pub encoder: Option<EncoderChoice>,
 }
 
 impl KbParts {
     /// Whether documents read with these parts may give other chunks or vectors elsewhere than with `other`.
     pub fn indexes_like(&self, other: &KbParts) -> bool {
-        self.chunker == other.chunker && self.store == other.store && self.parsers == other.parsers
+        self.chunker == other.chunker
+            && self.store == other.store
+            && self.parsers == other.parsers
+            && self.encoder == other.encoder
     }
 }
 
@@ -91,8 +121,12 @@ pub struct KbSettings {
     pub retriever: PluginChoice,
     /// See `KbParts::parsers`.
     pub parsers: Vec<PluginChoice>,
-    /// Whether candidates are reranked by the host's reranker before they reach the prompt.
+    /// See `KbParts::encoder`.
+    pub encoder: Option<EncoderChoice>,
+    /// Whether candidates are reranked before they reach the prompt.
     pub rerank: bool,
+    /// Model of the registry that does it: a reranker, or an encoder by its token vectors. None is the one for all.
+    pub reranker: Option<String>,
     /// Languages of text in pictures, as tesseract names them.
     pub ocr_languages: Vec<String>,
     pub answer: AnswerSettings,
@@ -149,7 +183,9 @@ impl Default for KbSettings {
             store: plugin("store-local"),
             retriever: plugin("retrieve-hybrid"),
             parsers: Vec::new(),
+            encoder: None,
             rerank: true,
+            reranker: None,
             ocr_languages: vec!["chi_sim".to_owned(), "eng".to_owned()],
             answer: AnswerSettings::default(),
         }
@@ -157,20 +193,21 @@ impl Default for KbSettings {
 }
 
 impl KbSettings {
-    /// Its plugins.
+    /// Its plugins and its encoder.
     pub fn parts(&self) -> KbParts {
         KbParts {
             chunker: self.chunker.clone(),
             store: self.store.clone(),
             retriever: self.retriever.clone(),
             parsers: self.parsers.clone(),
+            encoder: self.encoder.clone(),
         }
     }
 
-    /// The same with other plugins.
+    /// The same with other parts.
     pub fn with_parts(self, parts: KbParts) -> Self {
-        let KbParts { chunker, store, retriever, parsers } = parts;
-        KbSettings { chunker, store, retriever, parsers, ..self }
+        let KbParts { chunker, store, retriever, parsers, encoder } = parts;
+        KbSettings { chunker, store, retriever, parsers, encoder, ..self }
     }
 }
 
@@ -183,8 +220,8 @@ pub struct Kb {
     pub collection: String,
     /// Of the plugins that it binds; see `crate::generations`.
     pub generation: u64,
-    /// Embedding model whose vectors the collection holds; none while it is empty.
-    pub embedder: Option<String>,
+    /// What the vectors of the collection are; none while it is empty.
+    pub embedder: Option<Embedded>,
     pub created_ms: i64,
     pub documents: u64,
     pub chunks: u64,

@@ -9,6 +9,7 @@ mod compare;
 pub mod crawl;
 mod curate;
 pub mod document;
+pub mod encoders;
 pub mod error;
 pub mod evaluate;
 pub mod generations;

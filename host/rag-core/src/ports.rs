@@ -34,8 +34,8 @@ pub use conversations::{
 };
 pub use curation::{Curation, DocumentQuery};
 pub use engine::{
-    Bounds, Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, Purpose,
-    Rerank, Sampling, Usage, Variant,
+    Bounds, Embed, Encoders, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream,
+    Purpose, Rerank, Sampling, Usage, Variant,
 };
 pub use evaluations::{
     Evaluations, Expected, Outcome, Question, QuestionSet, Run, RunHit, RunSettings, Scores,

@@ -22,7 +22,6 @@ use crate::ports::{
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
-use crate::relevance::RelevanceMin;
 use crate::search::{Filter, RetrieveRequest};
 
 /// Waits without blocking the thread; given by the runtime, which this crate does not know.
@@ -33,6 +32,7 @@ pub struct Rag {
     pub catalog: Arc<dyn Catalog>,
     pub blobs: Arc<dyn BlobStore>,
     pub bindings: Arc<dyn Bindings>,
+    /// For knowledge bases that choose none; likewise the reranker.
     pub embedder: Arc<dyn Embed>,
     pub reranker: Arc<dyn Rerank>,
     pub generator: Arc<dyn Generate>,
@@ -41,7 +41,6 @@ pub struct Rag {
     pub models: Arc<dyn ModelRegistry>,
     pub outside: Outside,
     pub archives: Arc<dyn Unpack>,
-    pub relevance_min: RelevanceMin,
     pub strikes: Strikes,
     /// Tells the job loop that there is work.
     pub wake_jobs: Box<dyn Fn() + Send + Sync>,
@@ -65,8 +64,12 @@ impl Rag {
             store: Some(parts.store.clone()),
             retriever: Some(parts.retriever.clone()),
             parsers: parts.parsers.clone(),
+            encoder: Some(parts.encoder.as_ref().map(|encoder| encoder.name.clone())),
             ..SwapRequest::default()
         };
+        if let Some(reranker) = &settings.reranker {
+            self.bindings.check_reranker(reranker).await?;
+        }
         let settings = settings.with_parts(self.pinned(&parts, all).await?);
         self.check_settings(&name, &settings).await?;
         self.catalog.create_kb(&name, &settings).await
@@ -311,7 +314,7 @@ impl Rag {
             let mut outcome = recall::recall(self, &binding, request.clone()).await;
             if let (true, Ok(found)) = (request.fates, &mut outcome) {
                 let asked = AskRequest { question: request.question.clone(), ..AskRequest::default() };
-                found.fates = ask::plan(self, &binding.kb.settings.answer, &asked, found).fates;
+                found.fates = ask::plan(self, &binding, &asked, found).fates;
             }
             if request.retriever.is_some() {
                 // No generation is to blame for it.

@@ -11,6 +11,7 @@ pub mod folder;
 pub mod gemm;
 pub(crate) mod hub;
 mod job;
+mod lexical;
 mod loaded;
 mod maths;
 mod maxsim;
@@ -37,6 +38,7 @@ use tokio::sync::oneshot;
 
 pub use cross::CrossEncoder;
 pub use gemm::Isa;
+pub use lexical::Lexical;
 pub use loaded::Precision;
 pub use maxsim::{MaxSim, PASSAGE_CACHE_BYTES};
 pub use tokenizer::Tokenizer;
@@ -95,7 +97,7 @@ impl Encoder {
             queue_max: config.queue_max.max(1),
         })?;
         Ok(Arc::new(Encoder {
-            identity: format!("{}@{}", model.name, model.hash),
+            identity: identity_of(&model.name, &model.hash),
             model,
             isa,
             threads: config.threads.max(1),
@@ -103,6 +105,11 @@ impl Encoder {
             queue_max: config.queue_max.max(1),
             taken: Arc::new(AtomicUsize::new(0)),
         }))
+    }
+
+    /// The vocabulary, which may outlive the model.
+    pub fn vocabulary(&self) -> Arc<Tokenizer> {
+        Arc::clone(&self.model.tokenizer)
     }
 
     /// The vocabulary.
@@ -134,6 +141,27 @@ impl Encoder {
         Ok(answer)
     }
 
+    /// Learned weights of the texts' tokens, order kept. `Unsupported` for a model without a lexical head.
+    ///
+    /// # Errors
+    /// As `Embed::embed`.
+    pub async fn lexical(&self, texts: Vec<String>, purpose: Purpose) -> Result<Vec<Lexical>> {
+        if self.model.lexical_head.is_none() {
+            return Err(Error::Unsupported {
+                message: format!(
+                    "{} has no lexical head (sparse_linear.pt, as bge-m3 has it)",
+                    self.identity
+                ),
+            });
+        }
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let texts = texts.into_iter().map(|content| Text::alone(content, purpose)).collect();
+        let tokens = self.submit_tokens(texts)?.await.map_err(|_| stopped())??;
+        Ok(tokens.into_iter().map(|tokens| tokens.lexical().clone()).collect())
+    }
+
     /// Scores of passages for a question, 0 to 1.
     fn submit_pairs(&self, query: &str, passages: &[String]) -> Result<oneshot::Receiver<Result<Vec<f32>>>> {
         let (reply, answer) = oneshot::channel();
@@ -163,8 +191,20 @@ fn stopped() -> Error {
 ///
 /// # Errors
 /// As `Encoder::load`.
-pub fn load_tokenizer(file: &std::path::Path) -> Result<Tokenizer> {
+pub fn load_tokenizer(file: &std::path::Path) -> Result<Arc<Tokenizer>> {
     loaded::load_tokenizer(file)
+}
+
+/// What `Embed::identity` will say of an encoder's file or folder; reads the weights through.
+///
+/// # Errors
+/// As `Encoder::load`.
+pub fn identity(file: &std::path::Path) -> Result<String> {
+    loaded::identity(file)
+}
+
+fn identity_of(name: &str, hash: &str) -> String {
+    format!("{name}@{hash}")
 }
 
 #[async_trait]

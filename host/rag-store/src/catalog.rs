@@ -36,7 +36,7 @@ mod tests;
 use async_trait::async_trait;
 use rag_core::Result;
 use rag_core::document::{BlobHash, Chunk, ChunkId, DocumentId, ParsedSummary};
-use rag_core::kb::{Kb, KbName, KbSettings};
+use rag_core::kb::{Embedded, Kb, KbName, KbSettings};
 use rag_core::ports::{
     Catalog, DocumentInfo, Job, JobId, JobKind, JobState, NewDocument, Opened, Progress, Stored,
     VectorGarbage,
@@ -80,9 +80,9 @@ impl Catalog for Store {
         self.write(move |transaction| kbs::update(transaction, &name, &settings)).await
     }
 
-    async fn set_embedder(&self, name: &KbName, embedder: &str) -> Result<()> {
-        let (name, embedder) = (name.clone(), embedder.to_owned());
-        self.write(move |transaction| kbs::set_embedder(transaction, &name, &embedder)).await
+    async fn set_embedder(&self, name: &KbName, collection: &str, embedder: &Embedded) -> Result<()> {
+        let (name, collection, embedder) = (name.clone(), collection.to_owned(), embedder.clone());
+        self.write(move |transaction| kbs::set_embedder(transaction, &name, &collection, &embedder)).await
     }
 
     async fn delete_kb(&self, name: &KbName) -> Result<Vec<BlobHash>> {

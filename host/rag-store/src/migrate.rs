@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_management.sql"),
     include_str!("migrations/0004_generations.sql"),
     include_str!("migrations/0005_web.sql"),
+    include_str!("migrations/0006_encoders.sql"),
 ];
 
 /// Marks the file as ours ("RWKR").
@@ -110,6 +111,34 @@ mod tests {
             (owner.to_owned(), "chat-7".to_owned(), title.to_owned(), rounds, created, updated)
         };
         assert_eq!(found, [row("k1", "第一个问题", 2, 10, 20), row("k2", "other", 1, 30, 30)]);
+    }
+
+    #[test]
+    fn what_a_knowledge_base_held_its_indexes_hold() {
+        let mut old = Connection::open_in_memory().unwrap();
+        migrate_to(&mut old, 5).unwrap();
+        old.execute_batch(
+            "INSERT INTO kbs (name, settings, collection, embedder, created_ms) VALUES
+                ('base_1', '{}', 'base_1-g1', 'e5@1', 1), ('base_2', '{}', 'base_2-g1', 'e5@1', 1);
+             INSERT INTO indexes (kb, number, collection) VALUES
+                (1, 1, 'base_1-g1'), (1, 2, 'base_1-g2'), (2, 1, 'base_2-g1');
+             INSERT INTO documents (id, kb, name, blob, size, media_type, pipeline, collection, created_ms) VALUES
+                ('d', 1, 'a.txt', 'b', 1, 'text/plain', 'p', 'base_1-g1', 1);
+             INSERT INTO collections (kb, name, dim, metric) VALUES (1, 'base_1-g1', 384, 0);",
+        )
+        .unwrap();
+        migrate(&mut old).unwrap();
+        let mut statement =
+            old.prepare("SELECT collection, embedder, dim FROM indexes ORDER BY collection").unwrap();
+        type Held = (String, Option<String>, i64);
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let held: Vec<Held> = rows.collect::<Result<_, _>>().unwrap();
+        let row = |collection: &str, embedder: Option<&str>, dim| {
+            (collection.to_owned(), embedder.map(str::to_owned), dim)
+        };
+        let want =
+            [row("base_1-g1", Some("e5@1"), 384), row("base_1-g2", None, 0), row("base_2-g1", None, 0)];
+        assert_eq!(held, want);
     }
 
     #[test]

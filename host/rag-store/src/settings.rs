@@ -1,7 +1,7 @@
 //! A knowledge base's settings as the catalogue writes them: JSON, in which missing fields take their defaults.
 
 use rag_core::Error;
-use rag_core::kb::{AnswerSettings, KbParts, KbSettings, PluginChoice};
+use rag_core::kb::{AnswerSettings, EncoderChoice, KbParts, KbSettings, PluginChoice};
 use rag_core::ports::{CrawlOrder, Variant};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,13 @@ pub(crate) struct ChoiceJson {
     digest: Option<String>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct EncoderJson {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
+}
+
 fn no_settings() -> String {
     "{}".to_owned()
 }
@@ -105,7 +112,11 @@ struct SettingsJson {
     retriever: ChoiceJson,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parsers: Vec<ChoiceJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoder: Option<EncoderJson>,
     rerank: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reranker: Option<String>,
     ocr_languages: Vec<String>,
     answer: AnswerJson,
 }
@@ -174,7 +185,12 @@ impl From<&KbSettings> for SettingsJson {
             store: (&settings.store).into(),
             retriever: (&settings.retriever).into(),
             parsers: settings.parsers.iter().map(ChoiceJson::from).collect(),
+            encoder: settings
+                .encoder
+                .clone()
+                .map(|EncoderChoice { name, identity }| EncoderJson { name, identity }),
             rerank: settings.rerank,
+            reranker: settings.reranker.clone(),
             ocr_languages: settings.ocr_languages.clone(),
             answer: (&settings.answer).into(),
         }
@@ -188,7 +204,9 @@ impl From<SettingsJson> for KbSettings {
             store: settings.store.into(),
             retriever: settings.retriever.into(),
             parsers: settings.parsers.into_iter().map(PluginChoice::from).collect(),
+            encoder: settings.encoder.map(|EncoderJson { name, identity }| EncoderChoice { name, identity }),
             rerank: settings.rerank,
+            reranker: settings.reranker,
             ocr_languages: settings.ocr_languages,
             answer: settings.answer.into(),
         }
@@ -205,6 +223,8 @@ mod tests {
             chunker: PluginChoice::any("chunk-fixed", r#"{"size":500}"#),
             parsers: vec![PluginChoice::any("parse-text", "{}")],
             rerank: false,
+            encoder: Some(EncoderChoice { name: "bge-m3".into(), identity: Some("bge-m3@12".into()) }),
+            reranker: Some("重排".into()),
             ocr_languages: vec!["jpn".into()],
             ..KbSettings::default()
         };

@@ -50,8 +50,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         ..StoreConfig::new(&data_dir)
     })?;
     let plugins = load_plugins(config, &data_dir)?;
-    let relevance_min = config.retrieval.floors(engines.embedder.identity(), engines.reranker.identity());
-    let Engines { embedder, reranker, generator, models } = engines;
+    let Engines { embedder, reranker, encoders, generator, models } = engines;
     let grants: Arc<dyn Grants> = Arc::new(GrantBook::open(config, &data_dir)?);
     let egress = Egress::new(config.egress.clone(), Arc::new(SystemLookup));
     let outside = Outside {
@@ -66,8 +65,8 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
     let bindings = PluginBindings {
         plugins: plugins.clone(),
         store: store.clone(),
-        embedder: embedder.clone(),
-        reranker: reranker.clone(),
+        encoders,
+        retrieval: config.retrieval.clone(),
         generator: generator.clone(),
         grants,
         egress,
@@ -89,7 +88,6 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         models,
         outside,
         archives: Arc::new(ZipArchives::new(&config.data)),
-        relevance_min,
         strikes: Strikes::default(),
         wake_jobs: Box::new(move || waker.notify_one()),
         pause: Box::new(|time: Duration| Box::pin(tokio::time::sleep(time))),

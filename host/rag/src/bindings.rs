@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rag_core::kb::{Kb, KbParts, PluginChoice};
+use rag_core::encoders;
+use rag_core::kb::{EncoderChoice, Kb, KbParts, PluginChoice};
 use rag_core::kb_search::BoundSearch;
 use rag_core::ports::{
-    Binding, Bindings, Catalog, Chunk, Embed, Generate, GenerateRequest, GenerationStream, Grants, Http,
-    KbSearch, Parse, PluginAsk, PluginInfo, Rerank, Retrieve, Sql, VectorStore,
+    Binding, Bindings, Catalog, Chunk, Embed, Encoders, Generate, GenerateRequest, GenerationStream, Grants,
+    Http, KbSearch, Parse, PluginAsk, PluginInfo, Rerank, Retrieve, Sql, VectorStore,
 };
 use rag_core::{Error, ErrorCode, Result};
 use rag_store::Store;
 use rag_wasm::{Kind, ParserImports, PluginHost, RetrieverImports, StoreImports};
 
+use crate::config::Retrieval;
 use crate::egress::Egress;
 use crate::ocr::Tesseract;
 use crate::sql::Databases;
@@ -27,8 +29,8 @@ const GENERATIONS_MAX: usize = 4;
 pub(crate) struct PluginBindings {
     pub(crate) plugins: Arc<PluginHost>,
     pub(crate) store: Arc<Store>,
-    pub(crate) embedder: Arc<dyn Embed>,
-    pub(crate) reranker: Arc<dyn Rerank>,
+    pub(crate) encoders: Arc<dyn Encoders>,
+    pub(crate) retrieval: Retrieval,
     pub(crate) generator: Arc<dyn Generate>,
     pub(crate) grants: Arc<dyn Grants>,
     pub(crate) egress: Egress,
@@ -44,6 +46,7 @@ pub(crate) struct PluginBindings {
 pub(crate) struct Bound {
     parts: KbParts,
     collection: String,
+    models: Models,
     /// What was installed when the parsers were chosen.
     revision: u64,
     /// The book of grants as it was then.
@@ -56,12 +59,27 @@ pub(crate) struct Bound {
     retriever: Arc<dyn Retrieve>,
 }
 
+/// What embeds and reranks for a knowledge base now.
+#[derive(Clone)]
+struct Models {
+    encoder: Arc<dyn Embed>,
+    reranker: Arc<dyn Rerank>,
+}
+
+impl Models {
+    /// The very same objects: a model that came back, or another one under its name, is bound anew.
+    fn same(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.encoder), Arc::as_ptr(&other.encoder))
+            && std::ptr::addr_eq(Arc::as_ptr(&self.reranker), Arc::as_ptr(&other.reranker))
+    }
+}
+
 /// Servers and databases of one plugin.
 type Reach = (Option<Arc<dyn Http>>, Option<Arc<dyn Sql>>);
 
 impl PluginBindings {
     /// Makes what is needed, and takes over what another generation has alike.
-    fn make(&self, kb: &Kb) -> Result<Bound> {
+    fn make(&self, kb: &Kb, models: Models) -> Result<Bound> {
         let parts = kb.settings.parts();
         let alike = |same: &dyn Fn(&Bound) -> bool| {
             let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,15 +93,18 @@ impl PluginBindings {
             Some(other) => other.store,
             None => self.store(kb, &parts.store)?,
         };
-        let retriever = match alike(&|one| store_like(one) && one.parts.retriever == parts.retriever) {
+        let retriever_like = |one: &Bound| {
+            store_like(one) && one.parts.retriever == parts.retriever && one.models.same(&models)
+        };
+        let retriever = match alike(&retriever_like) {
             Some(other) => other.retriever,
-            None => self.retriever(kb, &parts.retriever, &store)?,
+            None => self.retriever(kb, &store, &models)?,
         };
         let revision = self.plugins.revision();
         Ok(Bound {
             parsers: self.parsers(kb, &parts)?,
             chunker: self.meant(&parts.chunker, |key| {
-                self.plugins.chunker(key, &parts.chunker.settings, self.embedder.clone())
+                self.plugins.chunker(key, &parts.chunker.settings, models.encoder.clone())
             })?,
             collection: kb.collection.clone(),
             revision,
@@ -92,6 +113,7 @@ impl PluginBindings {
             store,
             retriever,
             parts,
+            models,
         })
     }
 
@@ -108,12 +130,8 @@ impl PluginBindings {
         })
     }
 
-    fn retriever(
-        &self,
-        kb: &Kb,
-        choice: &PluginChoice,
-        store: &Arc<dyn VectorStore>,
-    ) -> Result<Arc<dyn Retrieve>> {
+    fn retriever(&self, kb: &Kb, store: &Arc<dyn VectorStore>, models: &Models) -> Result<Arc<dyn Retrieve>> {
+        let choice = &kb.settings.retriever;
         let catalog: Arc<dyn Catalog> = self.store.clone();
         let search: Arc<dyn KbSearch> = Arc::new(BoundSearch {
             kb: kb.name.clone(),
@@ -125,8 +143,8 @@ impl PluginBindings {
         self.meant(choice, |key| {
             let imports = RetrieverImports {
                 search: search.clone(),
-                embedder: self.embedder.clone(),
-                reranker: Some(self.reranker.clone()),
+                embedder: models.encoder.clone(),
+                reranker: Some(models.reranker.clone()),
                 generator: Some(Arc::new(OfKb {
                     inner: self.generator.clone(),
                     tenant: format!("kb:{}", kb.name),
@@ -197,13 +215,17 @@ impl PluginBindings {
     }
 
     /// Parts that still are what the settings ask for.
-    fn cached(&self, kb: &Kb) -> Option<Bound> {
+    fn cached(&self, kb: &Kb, models: &Models) -> Option<Bound> {
         let (revision, grants) = (self.plugins.revision(), self.grants.version());
         let parts = kb.settings.parts();
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let all = bound.get_mut(kb.name.as_str())?;
-        let same =
-            |one: &Bound| one.parts == parts && one.collection == kb.collection && one.grants == grants;
+        let same = |one: &Bound| {
+            one.parts == parts
+                && one.collection == kb.collection
+                && one.grants == grants
+                && one.models.same(models)
+        };
         let at = all.iter().position(same)?;
         // The one that waited longest for a use goes first.
         all[at..].rotate_left(1);
@@ -234,10 +256,14 @@ impl PluginBindings {
 #[async_trait]
 impl Bindings for PluginBindings {
     async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>> {
-        let parts = match self.cached(kb) {
+        let models = Models {
+            encoder: encoders::encoder_of(&*self.encoders, kb).await,
+            reranker: encoders::reranker_of(&*self.encoders, kb).await,
+        };
+        let parts = match self.cached(kb, &models) {
             Some(parts) => parts,
             None => {
-                let parts = self.make(kb)?;
+                let parts = self.make(kb, models.clone())?;
                 self.keep(kb, &parts);
                 parts
             }
@@ -248,8 +274,9 @@ impl Bindings for PluginBindings {
             chunker: parts.chunker,
             store: parts.store,
             retriever: parts.retriever,
-            embedder: self.embedder.clone(),
-            reranker: kb.settings.rerank.then(|| self.reranker.clone()),
+            relevance_min: self.retrieval.floors(models.encoder.identity(), models.reranker.identity()),
+            embedder: models.encoder,
+            reranker: kb.settings.rerank.then_some(models.reranker),
         }))
     }
 
@@ -289,6 +316,15 @@ impl Bindings for PluginBindings {
         let kept = tokio::task::spawn_blocking(move || plugins.keep(&digest)).await;
         kept.map_err(|_| Error::internal("keeping a component failed"))??;
         Ok(PluginChoice { digest: Some(found.info.digest), ..choice.clone() })
+    }
+
+    async fn pin_encoder(&self, name: &str) -> Result<EncoderChoice> {
+        let identity = self.encoders.encoder(Some(name)).await?.identity().to_owned();
+        Ok(EncoderChoice { name: name.to_owned(), identity: Some(identity) })
+    }
+
+    async fn check_reranker(&self, name: &str) -> Result<()> {
+        self.encoders.reranker(Some(name)).await.map(|_| ())
     }
 
     async fn install(&self, component: Vec<u8>) -> Result<(&'static str, PluginInfo)> {

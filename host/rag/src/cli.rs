@@ -1,5 +1,6 @@
 //! What can be typed: commands, their arguments and their help.
 
+mod kb;
 mod model;
 mod plugin;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use kb::KbEncoder;
 pub(crate) use model::{ChangeModel, KindArg, Model, ModelNotes, Pull};
 pub(crate) use plugin::{Lang, Plugin, PluginDev, PluginKind, PluginNew, PluginSwap, PluginSwapped};
 
@@ -155,9 +157,25 @@ pub(crate) enum Kb {
         /// Its settings as JSON
         #[arg(long, requires = "store")]
         store_settings: Option<String>,
-        /// Do not rerank
+        /// Encoder of the registry (`rwkv-rag model list`) that embeds its documents, instead of the one for all
         #[arg(long)]
+        encoder: Option<String>,
+        /// Reranker of the registry, or an encoder, instead of the one for all
+        #[arg(long)]
+        reranker: Option<String>,
+        /// Do not rerank
+        #[arg(long, conflicts_with = "reranker")]
         no_rerank: bool,
+    },
+    /// Embed with another encoder: a second index is filled while the present one answers, compared, then published
+    Encoder(KbEncoder),
+    /// Rerank with another model from the next question on
+    Reranker {
+        /// Reranker of the registry, or an encoder, which reranks with its token vectors; left out: the one for all
+        model: Option<String>,
+        /// Knowledge base
+        #[arg(long, default_value = rag_core::kb::KB_INITIAL)]
+        kb: String,
     },
     /// List knowledge bases
     List,

@@ -85,6 +85,8 @@ pub(crate) struct Models {
     pub(crate) encoder: PathBuf,
     /// Cross-encoder that reranks, likewise; empty reranks with the encoder's token vectors.
     pub(crate) reranker: PathBuf,
+    /// Further encoders and rerankers, chosen by knowledge bases, in memory at a time.
+    pub(crate) encoders_max: usize,
     /// Language model, likewise: `.pth`, `.safetensors` or our quantised format.
     pub(crate) language: PathBuf,
     /// Format that a checkpoint's matrices are converted to at load: `int8`, `int4` or `nf4`; empty keeps them.
@@ -245,6 +247,7 @@ impl Default for Models {
             registry: PathBuf::new(),
             encoder: "e5-small.safetensors".into(),
             reranker: PathBuf::new(),
+            encoders_max: 2,
             language: "rwkv6-demo.safetensors".into(),
             quantize: String::new(),
             quantize_head: false,

@@ -3,12 +3,14 @@
 mod changes;
 mod files;
 mod loading;
+mod pool;
 mod pull;
 mod shelf;
 mod switch;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -23,6 +25,7 @@ use rag_engine::inspect;
 
 use crate::config::Config;
 use loading::{Target, add_state, load, not_for, online};
+pub(crate) use pool::Pool;
 use shelf::{Known, Shelf, ms};
 use switch::Under;
 pub(crate) use switch::{Current, Switch, profile};
@@ -174,6 +177,11 @@ impl Registry {
         all.filter(|known| known.kind == ModelKind::Language && known.online)
             .map(|known| known.name)
             .collect()
+    }
+
+    /// Every model by name.
+    fn known(&self) -> BTreeMap<String, Known> {
+        self.inner.shelf.all()
     }
 
     /// The encoder that was loaded.

@@ -23,7 +23,7 @@ use rag_tune::Tuner;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub(crate) use engines::{Engines, load, local, remote};
+pub(crate) use engines::{Engines, LocalEngines, load, local, remote};
 
 use crate::assemble;
 use crate::cli::Role;
@@ -34,7 +34,6 @@ use crate::logbook::LogBook;
 use crate::output;
 use crate::overview::ThisProcess;
 use crate::serve::{self, stop_signal};
-use engines::LocalEngines;
 use models::EngineModels;
 
 /// Ends everything that was started when it is sent or dropped.
@@ -244,6 +243,7 @@ fn llm(config: &Config, engines: LocalEngines) -> Arc<dyn Service> {
         capacity: config.bus.worker_requests_max,
         embedder: engines.encoder.clone(),
         reranker: engines.reranker.clone(),
+        encoders: Arc::new(engines.pool.clone()),
         models: Arc::new(EngineModels::new(config, engines.registry)),
     })
 }

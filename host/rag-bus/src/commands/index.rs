@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use rag_core::document::{Chunk, ChunkId, DocumentId, ParsedSummary, Span, Vectors};
-use rag_core::kb::{Kb, KbName};
+use rag_core::encoders::embedded;
+use rag_core::kb::{Embedded, Kb, KbName};
 use rag_core::ports::{
     Binding, IngestSource, Job, JobKind, JobState, NewDocument, Opened, Purpose, Site, StoreBatch,
     VectorCollection,
@@ -103,7 +104,7 @@ struct Text<'a> {
     text: &'a str,
     vector: &'a [f32],
     /// Which model made the vector.
-    embedder: &'a str,
+    embedder: &'a Embedded,
 }
 
 impl IndexService {
@@ -131,9 +132,10 @@ impl IndexService {
         }
         // Vectors of the right length are taken for ours: RWKV-RAG's clients get them from the llm service.
         let embedder = if vectors.dim == binding.embedder.dim() {
-            binding.embedder.identity().to_owned()
+            embedded(&*binding.embedder)
         } else {
-            format!("vectors of clients, {} values", vectors.dim)
+            let identity = format!("vectors of clients, {} values", vectors.dim);
+            Embedded { identity, dim: vectors.dim }
         };
         let _one_at_a_time = self.writing.lock().await;
         for ((key, text), vector) in keys.iter().zip(&texts).zip(vectors.iter()) {
@@ -147,7 +149,7 @@ impl IndexService {
         let mut writer = rag.upload().await?;
         writer.write(Bytes::copy_from_slice(text.text.as_bytes())).await?;
         let (blob, size) = writer.finish().await?;
-        let pipeline = format!("rwkv-rag {}", text.embedder);
+        let pipeline = format!("rwkv-rag {}", text.embedder.identity);
         let document = NewDocument {
             id: DocumentId::of(binding.kb.name.as_str(), text.key, &blob, &pipeline),
             kb: binding.kb.name.clone(),
@@ -161,7 +163,7 @@ impl IndexService {
         if rag.catalog.open_document(&document).await? == Opened::Unchanged {
             return Ok(());
         }
-        rag.catalog.set_embedder(&binding.kb.name, text.embedder).await?;
+        rag.catalog.set_embedder(&binding.kb.name, &document.collection, text.embedder).await?;
         let source = IngestSource {
             blob,
             size,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rag_core::ports::{Embed, Generate, GenerateRequest, Purpose, Rerank, Sampling};
+use rag_core::ports::{Embed, Encoders, Generate, GenerateRequest, Purpose, Rerank, Sampling};
 use rag_core::{Error, Result};
 
 use super::{lists, number, optional_text, text, texts, unsupported, whole};
@@ -76,6 +76,8 @@ pub struct LlmService {
     pub capacity: u32,
     pub embedder: Arc<dyn Embed>,
     pub reranker: Arc<dyn Rerank>,
+    /// Those that knowledge bases choose.
+    pub encoders: Arc<dyn Encoders>,
     pub models: Arc<dyn Models>,
 }
 
@@ -106,8 +108,13 @@ impl Service for LlmService {
             calls::INFO => {
                 Ok(calls::info(self.embedder.as_ref(), self.reranker.as_ref(), generator.as_ref()))
             }
-            calls::EMBED => calls::embed(self.embedder.as_ref(), arguments).await,
-            calls::RERANK => calls::rerank(self.reranker.as_ref(), arguments).await,
+            calls::ENCODER => calls::encoder(&*self.encoders, arguments).await,
+            calls::RERANKER => {
+                let reranker = self.encoders.reranker(Some(calls::str_of(arguments, "name")?)).await?;
+                Ok(Value::map([("identity", reranker.identity().into())]))
+            }
+            calls::EMBED => calls::embed(&self.embedder, &*self.encoders, arguments).await,
+            calls::RERANK => calls::rerank(&self.reranker, &*self.encoders, arguments).await,
             calls::GENERATE => calls::generate(generator.as_ref(), arguments, sink).await,
             other => {
                 Err(Error::Unsupported { message: format!("the llm service has no operation '{other}'") })

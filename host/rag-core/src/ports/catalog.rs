@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::document::{BlobHash, Chunk, ChunkId, DocumentId, ParsedSummary};
 use crate::error::Result;
-use crate::kb::{Kb, KbName, KbSettings, PluginChoice};
+use crate::kb::{Embedded, Kb, KbName, KbSettings, PluginChoice};
 use crate::search::{Filter, Hit, Passage, Turn};
 
 /// A job's id: opaque, sortable by creation.
@@ -211,8 +211,8 @@ pub trait Catalog: Send + Sync {
     async fn kbs(&self) -> Result<Vec<Kb>>;
     /// Changes how it answers; its plugins change only with a generation (`Generations`).
     async fn update_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb>;
-    /// Records which model's vectors the collection holds; `Conflict` when it holds another's.
-    async fn set_embedder(&self, name: &KbName, embedder: &str) -> Result<()>;
+    /// Records what an index's vectors are; `Conflict` when it holds others. One without documents may change.
+    async fn set_embedder(&self, name: &KbName, collection: &str, embedder: &Embedded) -> Result<()>;
     /// Removes the knowledge base with everything in it from the catalogue. Call after its collection was dropped.
     /// Returns originals that nothing refers to any more.
     async fn delete_kb(&self, name: &KbName) -> Result<Vec<BlobHash>>;

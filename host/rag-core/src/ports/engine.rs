@@ -1,6 +1,7 @@
 //! The models: embedding, reranking, generation.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_core::Stream;
@@ -42,6 +43,20 @@ pub trait Rerank: Send + Sync {
 
     /// One score a passage, higher is better, order kept.
     async fn rerank(&self, query: &str, passages: &[String]) -> Result<Vec<f32>>;
+}
+
+/// The encoders and rerankers that knowledge bases may choose, each in memory once.
+#[async_trait]
+pub trait Encoders: Send + Sync {
+    /// An online encoder of the registry, none the one for all. `NotFound`, `Conflict` or `Unavailable` say what to do.
+    async fn encoder(&self, name: Option<&str>) -> Result<Arc<dyn Embed>>;
+
+    /// An online encoder of this identity, whatever its name is; none when there is none.
+    async fn of_identity(&self, identity: &str) -> Result<Option<Arc<dyn Embed>>>;
+
+    /// An online reranker of the registry, or an online encoder that reranks with its token vectors; none the one for
+    /// all. Errors as `encoder`.
+    async fn reranker(&self, name: Option<&str>) -> Result<Arc<dyn Rerank>>;
 }
 
 /// Sampling settings; the order of application is upstream's (`rwkv` on PyPI).

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::catalog::{DocumentInfo, JobId};
 use crate::document::BlobHash;
 use crate::error::Result;
-use crate::kb::{Kb, KbName, KbParts, PluginChoice};
+use crate::kb::{Embedded, Kb, KbName, KbParts, PluginChoice};
 
 /// Where a generation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +80,8 @@ pub struct Generation {
     pub parts: KbParts,
     /// Its index.
     pub collection: String,
+    /// What the index holds; see `Kb::embedder`.
+    pub embedder: Option<Embedded>,
     /// Whether it is published as soon as it is ready.
     pub publish: bool,
     /// Fills its index.
@@ -171,6 +173,7 @@ pub fn kb_with(kb: &Kb, generation: &Generation) -> Kb {
         settings: kb.settings.clone().with_parts(generation.parts.clone()),
         collection: generation.collection.clone(),
         generation: generation.number,
+        embedder: generation.embedder.clone(),
         ..kb.clone()
     }
 }

@@ -8,7 +8,8 @@ use super::engine::{Embed, Rerank};
 use super::host::Blob;
 use crate::document::{Block, ChunkId, ChunkSpan, ParsedSummary, Section, Vectors};
 use crate::error::Result;
-use crate::kb::{Kb, PluginChoice};
+use crate::kb::{EncoderChoice, Kb, PluginChoice};
+use crate::relevance::RelevanceMin;
 use crate::search::{Filter, Hit, Metric, Retrieval, RetrieveRequest, Value};
 
 /// Identity of a plugin.
@@ -163,6 +164,8 @@ pub struct Binding {
     pub embedder: Arc<dyn Embed>,
     /// Present when the knowledge base reranks.
     pub reranker: Option<Arc<dyn Rerank>>,
+    /// For the scores of these models.
+    pub relevance_min: RelevanceMin,
 }
 
 impl std::fmt::Debug for Binding {
@@ -184,6 +187,12 @@ pub trait Bindings: Send + Sync {
     /// The same choice with the digest that it means today, kept so that this very component is there at every later
     /// start. `NotFound` when no plugin of this kind (`parser`, `chunker`, `vector-store`, `retriever`) is meant.
     async fn pin(&self, kind: &str, choice: &PluginChoice) -> Result<PluginChoice>;
+
+    /// The encoder of that name with the identity that it has today. Errors as `Encoders::encoder`.
+    async fn pin_encoder(&self, name: &str) -> Result<EncoderChoice>;
+
+    /// That a reranker of that name can be used. Errors as `Encoders::reranker`.
+    async fn check_reranker(&self, name: &str) -> Result<()>;
 
     /// Checks a component that came as bytes and offers it, now and at every later start; its kind and identity.
     async fn install(&self, component: Vec<u8>) -> Result<(&'static str, PluginInfo)>;

@@ -8,9 +8,9 @@ use rag_core::{Error, Result};
 pub const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 /// The weights, the first that is there.
 pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
-/// What is read where it is there: pooling, prompts, and bge-m3's multi-vector head.
-pub const USED: [&str; 3] =
-    ["1_Pooling/config.json", "config_sentence_transformers.json", "colbert_linear.pt"];
+/// What is read where it is there: pooling, prompts, and bge-m3's multi-vector and lexical heads.
+pub const USED: [&str; 4] =
+    ["1_Pooling/config.json", "config_sentence_transformers.json", "colbert_linear.pt", "sparse_linear.pt"];
 
 /// The file of weights.
 pub(super) fn weights(path: &Path) -> Result<PathBuf, String> {

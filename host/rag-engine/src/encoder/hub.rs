@@ -2,9 +2,10 @@
 //! PyTorch's format.
 //!
 //! Read are models of BERT's family (`bert`, `roberta`, `xlm-roberta`) with absolute positions: e5, bge, bge-m3 with
-//! its multi-vector head, and cross-encoders with one label such as bge-reranker-v2-m3.
+//! its multi-vector and lexical heads, and cross-encoders with one label such as bge-reranker-v2-m3.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -21,6 +22,8 @@ use crate::rwkv::Weights;
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// bge-m3's multi-vector head.
 const TOKEN_HEAD: &str = "colbert_linear.pt";
+/// bge-m3's lexical head.
+const LEXICAL_HEAD: &str = "sparse_linear.pt";
 /// Parts of a name before which families put their own.
 const STEMS: [&str; 3] = ["", "bert.", "roberta."];
 
@@ -67,19 +70,29 @@ pub(super) fn load(path: &Path, precision: Precision) -> Result<Loaded, String> 
     if tokenizer.rows() > file.rows {
         return Err(format!("{} tokens in {TOKENIZER} for {} word vectors", tokenizer.rows(), file.rows));
     }
-    let name = path.file_name().map_or_else(|| "encoder".into(), |name| name.to_string_lossy().into_owned());
+    let name = name(path);
     let (prefix_query, prefix_passage) = prefixes(path, &name)?;
     Ok(Loaded {
         score_head: file.score_head(&config)?,
-        token_head: token_head(path, config.hidden_size, precision)?,
+        token_head: head(&path.join(TOKEN_HEAD), config.hidden_size, precision)?,
+        lexical_head: lexical_head(path, config.hidden_size)?,
         model,
-        tokenizer,
+        tokenizer: Arc::new(tokenizer),
         hash: hash(&weights)?,
         prefix_query,
         prefix_passage,
         pooling: pooling(path)?,
         name,
     })
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(|| "encoder".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The model's name and weights' hash; the error is the message.
+pub(super) fn identity(path: &Path) -> Result<String, String> {
+    Ok(super::identity_of(&name(path), &hash(&folder::weights(path)?)?))
 }
 
 /// What a folder's configuration says of its model.
@@ -295,17 +308,27 @@ fn floats(weights: &dyn Weights, name: &str) -> Result<Vec<f32>, String> {
     Ok(values)
 }
 
-fn token_head(path: &Path, width: usize, precision: Precision) -> Result<Option<Linear>, String> {
-    let file = path.join(TOKEN_HEAD);
+/// A linear layer in a file of its own, if it is there.
+fn head(file: &Path, width: usize, precision: Precision) -> Result<Option<Linear>, String> {
     if !file.is_file() {
         return Ok(None);
     }
-    let weights = checkpoint::open(&file).map_err(|error| error.to_string())?;
+    let weights = checkpoint::open(file).map_err(|error| error.to_string())?;
     let (values, bias) = (floats(&*weights, "weight")?, floats(&*weights, "bias")?);
     if values.len() != bias.len() * width || bias.is_empty() {
-        return Err(format!("{TOKEN_HEAD} has {} weights for {} rows of {width}", values.len(), bias.len()));
+        let (file, all, rows) = (file.display(), values.len(), bias.len());
+        return Err(format!("{file} has {all} weights for {rows} rows of {width}"));
     }
     Ok(Some(Linear::pack(precision, width, &values, bias)))
+}
+
+/// One row: its rounding would show in every weight, and it costs nothing.
+fn lexical_head(path: &Path, width: usize) -> Result<Option<Linear>, String> {
+    let head = head(&path.join(LEXICAL_HEAD), width, Precision::F32)?;
+    match head.as_ref().map_or(1, Linear::columns) {
+        1 => Ok(head),
+        rows => Err(format!("{LEXICAL_HEAD} has {rows} rows; a token has one weight")),
+    }
 }
 
 /// As sentence-transformers does it: what `1_Pooling` says, else the mean.

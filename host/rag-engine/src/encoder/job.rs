@@ -9,6 +9,7 @@ use rag_core::ports::Purpose;
 use tokio::sync::oneshot;
 
 use super::gemm::{Isa, Rows8};
+use super::lexical::Lexical;
 use super::loaded::{Loaded, Pooling};
 use super::maths::normalise;
 use super::model::Sequence;
@@ -148,14 +149,20 @@ impl Running {
             (Wanted::Vectors { .. }, _) => Output::Vector(pool(model.pooling, hidden, width)),
             (Wanted::Tokens { .. }, _) => {
                 let own = &hidden[window.before * width..(window.ids.len() - 1) * width];
-                let Some(head) = &model.token_head else {
-                    return Output::Tokens(TokenVectors::of(own, width));
+                let ids = &window.ids[window.before..window.ids.len() - 1];
+                let weigh = |head| Lexical::of(ids, own, head, isa, model.tokenizer.specials());
+                let lexical = model.lexical_head.as_ref().map(weigh).unwrap_or_default();
+                let vectors = match &model.token_head {
+                    None => TokenVectors::of(own, width),
+                    Some(head) => {
+                        let mut mapped = vec![0.0; own.len() / width * head.columns()];
+                        if !own.is_empty() {
+                            head.apply(isa, own, &mut Rows8::default(), &mut mapped);
+                        }
+                        TokenVectors::of(&mapped, head.columns())
+                    }
                 };
-                let mut mapped = vec![0.0; own.len() / width * head.columns()];
-                if !own.is_empty() {
-                    head.apply(isa, own, &mut Rows8::default(), &mut mapped);
-                }
-                Output::Tokens(TokenVectors::of(&mapped, head.columns()))
+                Output::Tokens(vectors.with(lexical))
             }
             (Wanted::Scores { .. }, Some(head)) => Output::Score(head.score(isa, &hidden[..width])),
             // `CrossEncoder::load` takes no model without the head.

@@ -1,6 +1,7 @@
 //! An encoder in memory, whatever its files were: the shipped one, or a folder as the usual hub lays it out.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rag_core::{Error, Result};
 
@@ -22,7 +23,7 @@ pub enum Precision {
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) model: Model,
-    pub(crate) tokenizer: Tokenizer,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     /// First 12 digits of the data's SHA-256.
     pub(crate) hash: String,
     pub(crate) name: String,
@@ -31,6 +32,8 @@ pub(crate) struct Loaded {
     pub(crate) pooling: Pooling,
     /// Maps a token's vector to the one that MaxSim compares (bge-m3's multi-vector head).
     pub(crate) token_head: Option<Linear>,
+    /// Weighs a token from its vector (bge-m3's sparse head): `width` to 1.
+    pub(crate) lexical_head: Option<Linear>,
     /// Scores a question and a passage read together.
     pub(crate) score_head: Option<ScoreHead>,
 }
@@ -84,14 +87,26 @@ pub(crate) fn load(path: &Path, precision: Precision) -> Result<Loaded> {
     weights::parse(&read(path)?, precision).map_err(fail)
 }
 
+/// What `Embed::identity` says of the model once it is loaded. Reads the weights through.
+///
+/// # Errors
+/// As `load`, but little of what the files hold is looked at.
+pub(crate) fn identity(path: &Path) -> Result<String> {
+    let fail = |message: String| Error::Model { path: path.display().to_string(), message };
+    if path.is_dir() {
+        return hub::identity(path).map_err(fail);
+    }
+    weights::identity(&read(path)?).map_err(fail)
+}
+
 /// Only the vocabulary, for programs that count tokens of a model that runs elsewhere.
 ///
 /// # Errors
 /// As `load`.
-pub(crate) fn load_tokenizer(path: &Path) -> Result<Tokenizer> {
+pub(crate) fn load_tokenizer(path: &Path) -> Result<Arc<Tokenizer>> {
     let fail = |message: String| Error::Model { path: path.display().to_string(), message };
     if path.is_dir() {
-        return Tokenizer::hub(&path.join(hub::TOKENIZER)).map_err(fail);
+        return Tokenizer::hub(&path.join(hub::TOKENIZER)).map(Arc::new).map_err(fail);
     }
     weights::parse(&read(path)?, Precision::Int8).map(|loaded| loaded.tokenizer).map_err(fail)
 }

@@ -1,6 +1,7 @@
 //! Vectors of a text's tokens in 8 bits, and the MaxSim score of two texts.
 
 use super::gemm::{Isa, Vectorised};
+use super::lexical::Lexical;
 use super::maths::sum;
 
 /// Directions of tokens: each vector is of unit length, kept as i8 times a scale.
@@ -11,6 +12,8 @@ pub(super) struct TokenVectors {
     data: Vec<i8>,
     /// One a token.
     scales: Vec<f32>,
+    /// Of the same tokens; empty where the encoder has no lexical head.
+    lexical: Lexical,
 }
 
 impl TokenVectors {
@@ -28,8 +31,18 @@ impl TokenVectors {
         result
     }
 
+    /// The same with the tokens' weights.
+    pub(super) fn with(self, lexical: Lexical) -> Self {
+        TokenVectors { lexical, ..self }
+    }
+
+    pub(super) fn lexical(&self) -> &Lexical {
+        &self.lexical
+    }
+
     /// Adds the tokens of a text's next window.
     pub(super) fn append(&mut self, mut more: TokenVectors) {
+        self.lexical.append(more.lexical);
         self.width = more.width;
         self.data.append(&mut more.data);
         self.scales.append(&mut more.scales);
@@ -41,7 +54,7 @@ impl TokenVectors {
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.data.len() + self.scales.len() * 4
+        self.data.len() + self.scales.len() * 4 + self.lexical.bytes()
     }
 
     /// Mean over the tokens of `self`, a question, of the best cosine with a token of `passage`, from -1 to 1; -1

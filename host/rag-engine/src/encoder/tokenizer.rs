@@ -29,13 +29,15 @@ pub(crate) struct Specials {
     pub(crate) begin: u32,
     pub(crate) end: u32,
     pub(crate) middle: Vec<u32>,
+    /// Stands for what the vocabulary has no piece for.
+    pub(crate) unknown: Option<u32>,
 }
 
 impl Tokenizer {
     /// The shipped vocabulary.
     pub(crate) fn unigram(pieces: Unigram) -> Self {
         let (begin, end) = (unigram::BEGIN, unigram::END);
-        let specials = Specials { begin, end, middle: vec![end, end] };
+        let specials = Specials { begin, end, middle: vec![end, end], unknown: Some(unigram::UNKNOWN) };
         Tokenizer { pieces: Pieces::Unigram(pieces), specials }
     }
 

@@ -4,6 +4,7 @@
 //! byte) and `NAME.scales` (F16, one a block of 32), the rest in F32, the tokenizer beside them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -46,15 +47,25 @@ pub(crate) fn parse(bytes: &[u8], precision: Precision) -> Result<Loaded, String
     let file = File(SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?);
     Ok(Loaded {
         model: model(&file, &text, precision)?,
-        tokenizer: tokenizer(&file)?,
+        tokenizer: Arc::new(tokenizer(&file)?),
         hash: hash.chars().take(12).collect(),
         name: text("model")?,
         prefix_query: text("prefix_query")?,
         prefix_passage: text("prefix_passage")?,
         pooling: Pooling::Mean,
         token_head: None,
+        lexical_head: None,
         score_head: None,
     })
+}
+
+/// The model's name and the hash that its header announces; the error is the message.
+pub(crate) fn identity(bytes: &[u8]) -> Result<String, String> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let about = metadata.metadata().as_ref();
+    let text = |key: &str| about.and_then(|about| about.get(key)).ok_or("its header names no model");
+    let hash: String = text("data_sha256")?.chars().take(12).collect();
+    Ok(super::identity_of(text("model")?, &hash))
 }
 
 fn model(

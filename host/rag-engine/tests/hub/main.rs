@@ -62,18 +62,56 @@ async fn vectors_and_pieces_are_those_of_transformers() {
     }
 }
 
+fn texts(expected: &Value) -> Vec<String> {
+    expected["texts"].as_array().unwrap().iter().map(|row| text(&row["text"])).collect()
+}
+
 #[tokio::test]
 async fn the_multi_vector_head_scores_as_defined() {
     let name = "multi-vector";
     let encoder = encoder(name, Precision::F32);
     let expected = expected(name);
-    let texts: Vec<String> =
-        expected["texts"].as_array().unwrap().iter().map(|row| text(&row["text"])).collect();
-    let scores = MaxSim::new(encoder).rerank(&texts[0], &texts[1..]).await.unwrap();
-    for (score, expected) in scores.iter().zip(numbers(&expected["max_sim"])) {
+    let texts = texts(&expected);
+    let reranker = MaxSim::new(encoder);
+    assert!(reranker.identity().starts_with("maxsim+lexical:multi-vector@"), "{}", reranker.identity());
+    let scores = reranker.rerank(&texts[0], &texts[1..]).await.unwrap();
+    let both = numbers(&expected["max_sim"]).into_iter().zip(numbers(&expected["lexical"]).split_off(1));
+    for (score, (max_sim, lexical)) in scores.iter().zip(both) {
         // Token vectors are kept in 8 bits.
-        close(*score, expected, 0.005, "max_sim");
+        close(*score, (0.4 * max_sim + 0.2 * lexical) / 0.6, 0.005, "max_sim and lexical");
     }
+    let own = reranker.rerank(&texts[0], &texts[..1]).await.unwrap();
+    close(own[0], (0.4 + 0.2 * numbers(&expected["lexical"])[0]) / 0.6, 0.01, "the same text");
+}
+
+#[tokio::test]
+async fn the_lexical_head_weighs_tokens_as_defined() {
+    let expected = expected("multi-vector");
+    let texts = texts(&expected);
+    for (precision, tolerance) in [(Precision::F32, 2e-5), (Precision::Int8, 0.15)] {
+        let encoder = encoder("multi-vector", precision);
+        let found = encoder.lexical(texts.clone(), Purpose::Passage).await.unwrap();
+        for (found, row) in found.iter().zip(expected["texts"].as_array().unwrap()) {
+            let wanted: Vec<Vec<f32>> = row["lexical"].as_array().unwrap().iter().map(numbers).collect();
+            let weight = |id: u32| found.weights().iter().find(|(of, _)| *of == id).map_or(0.0, |of| of.1);
+            for pair in &wanted {
+                close(weight(pair[0] as u32), pair[1], tolerance, &format!("{precision:?}: {pair:?}"));
+            }
+            if precision == Precision::F32 {
+                assert_eq!(found.weights().len(), wanted.len(), "{found:?}");
+            }
+        }
+        for (other, score) in found.iter().zip(numbers(&expected["lexical"])) {
+            close(found[0].score(other), score, 20.0 * tolerance, "lexical score");
+        }
+    }
+    // A text in several windows has the weights of them all.
+    let encoder = encoder("multi-vector", Precision::F32);
+    let long = texts.join(" ").repeat(20);
+    let [long] = &encoder.lexical(vec![long], Purpose::Passage).await.unwrap()[..] else { panic!() };
+    assert!(long.weights().len() > 3 && long.weights().is_sorted_by_key(|(id, _)| *id), "{long:?}");
+    let none = self::encoder("tiny-e5-small", Precision::F32).lexical(texts, Purpose::Query).await;
+    assert!(matches!(none, Err(rag_core::Error::Unsupported { .. })));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
     pip install torch transformers==4.57.6 tokenizers && python make.py
 
-Writes `multi-vector/` (XLM-RoBERTa, first-token pooling, multi-vector head, PyTorch file), `cross/` (XLM-RoBERTa with one
+Writes `multi-vector/` (XLM-RoBERTa, first-token pooling, multi-vector and lexical heads, PyTorch file), `cross/` (XLM-RoBERTa with one
 label, safetensors), `tiny-e5-small/` (BERT with one label and two token types, mean pooling) and `expected.json`.
 """
 import json
@@ -133,6 +133,35 @@ def mean(tokenizer):
     return {"texts": rows, "pairs": scores(model, tokenizer)}
 
 
+def lexical(model, head, ids):
+    """What bge-m3's authors call sparse: the largest weight of each token that is no special or unknown one."""
+    weights = torch.relu(head(model(torch.tensor([[0, *ids, 2]])).last_hidden_state[0]))[1:-1, 0]
+    best = {}
+    for id, weight in zip(ids, weights.tolist()):
+        if weight > 0 and id > 3:
+            best[id] = max(weight, best.get(id, 0))
+    return best
+
+
+@torch.no_grad()
+def add_lexical(result):
+    """After everything else, so that nothing else changes: only this and `expected.json` can be made anew by it."""
+    torch.manual_seed(2)
+    path = HERE / "multi-vector"
+    model = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**json.loads((path / "config.json").read_text())), add_pooling_layer=False)
+    state = torch.load(path / "pytorch_model.bin")
+    model.load_state_dict({name: value for name, value in state.items() if "position_ids" not in name}, strict=False)
+    head = randomise(torch.nn.Linear(32, 1))
+    # So that most tokens weigh something, and some nothing.
+    head.bias.data += 1
+    torch.save(head.state_dict(), path / "sparse_linear.pt")
+    found = [lexical(model.eval(), head, row["ids"]) for row in result["texts"]]
+    for row, weights in zip(result["texts"], found):
+        row["lexical"] = [[id, round(weights[id], 6)] for id in sorted(weights)]
+    result["lexical"] = [round(sum(weight * other[id] for id, weight in found[0].items() if id in other), 6) for other in found]
+
+
 torch.manual_seed(1)
 result = {"multi-vector": multi_vector(unigram()), "cross": cross(unigram()), "tiny-e5-small": mean(word_pieces())}
+add_lexical(result["multi-vector"])
 (HERE / "expected.json").write_text(json.dumps(result, ensure_ascii=False, indent=1))

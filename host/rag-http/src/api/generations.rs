@@ -11,7 +11,7 @@ use rag_core::ports::{Generation, GenerationState, PluginInfo, Role, SwapHit, Sw
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::kbs::PluginView;
+use super::kbs::{PluginView, given};
 use super::plugins::InstalledPlugin;
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult, ErrorBody};
@@ -32,6 +32,10 @@ pub(crate) struct BoundPlugins {
     previous: Option<u64>,
     /// One for each part, fixed parsers last.
     slots: Vec<SlotView>,
+    /// Encoder of the registry; none: the one for all.
+    encoder: Option<String>,
+    /// The embedding model whose vectors it holds, by name and hash; none while it is empty.
+    embedder: Option<String>,
     /// The generation that is being made or waits to be published.
     staged: Option<GenerationView>,
     /// While the live generation is on probation: until when, in milliseconds since 1970 (UTC).
@@ -69,6 +73,10 @@ pub(crate) struct SwapBody {
     /// Parsers whose version is to be fixed.
     #[serde(default)]
     parsers: Vec<PluginView>,
+    /// An online encoder of the registry; null takes the one for all. Every document is embedded anew.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    encoder: Option<Option<String>>,
     /// Whether it is published as soon as it is ready. Left out, it waits with its comparison.
     #[serde(default)]
     publish: bool,
@@ -95,6 +103,10 @@ pub(crate) struct GenerationView {
     store: PluginView,
     retriever: PluginView,
     parsers: Vec<PluginView>,
+    /// Encoder of the registry; none: the one for all.
+    encoder: Option<String>,
+    /// What the vectors of its index are, by name and hash; none while it is empty or after it went.
+    embedder: Option<String>,
     /// Name of its index.
     index: String,
     /// Whether it is published as soon as it is ready.
@@ -210,12 +222,14 @@ pub(crate) async fn bound(
         generation: kb.generation,
         previous,
         slots,
+        encoder: settings.encoder.map(|encoder| encoder.name),
+        embedder: kb.embedder.map(|held| held.identity),
         staged: staged.map(GenerationView::from),
         probation_until_ms: probation.filter(|until| *until > now),
     }))
 }
 
-/// Bind other plugins. Answers with the new generation: live or ready, or being built while the present one answers.
+/// Bind other plugins or another encoder. Answers with the new generation: live or ready, or being built while the present one answers.
 #[utoipa::path(post, path = "/api/v1/kbs/{kb}/plugins/swap", tag = "plugins", operation_id = "swap_plugins",
     params(("kb" = String, Path,)), request_body = SwapBody,
     responses((status = 202, body = GenerationView), (status = "default", body = ErrorBody)))]
@@ -233,6 +247,7 @@ pub(crate) async fn swap(
         store: choice(body.store)?,
         retriever: choice(body.retriever)?,
         parsers: body.parsers.into_iter().map(PluginChoice::try_from).collect::<ApiResult<_>>()?,
+        encoder: body.encoder,
         publish: body.publish,
     };
     let staged = state.rag.swap(kb.as_str(), request).await?;
@@ -375,6 +390,8 @@ impl From<Generation> for GenerationView {
             store: parts.store.into(),
             retriever: parts.retriever.into(),
             parsers: parts.parsers.into_iter().map(PluginView::from).collect(),
+            encoder: parts.encoder.map(|encoder| encoder.name),
+            embedder: generation.embedder.map(|held| held.identity),
             index: generation.collection,
             publish: generation.publish,
             job: generation.job.map(|job| job.0),

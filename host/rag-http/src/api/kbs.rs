@@ -3,7 +3,7 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
-use rag_core::kb::{AnswerSettings, Kb, KbSettings, PluginChoice};
+use rag_core::kb::{AnswerSettings, EncoderChoice, Kb, KbSettings, PluginChoice};
 use rag_core::ports::{ModelKind, Role, Variant};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -22,8 +22,10 @@ pub(crate) struct KbView {
     settings: SettingsView,
     /// Of its plugins: counts up with every swap.
     generation: u64,
-    /// The embedding model whose vectors it holds; none while it is empty.
+    /// The embedding model whose vectors it holds, by name and hash; none while it is empty.
     embedder: Option<String>,
+    /// Values of each vector; none while it is empty, or where nobody wrote it down.
+    dim: Option<usize>,
     documents: u64,
     chunks: u64,
     /// Milliseconds since 1970 (UTC).
@@ -35,7 +37,11 @@ pub(crate) struct SettingsView {
     chunker: PluginView,
     store: PluginView,
     retriever: PluginView,
+    /// Encoder of the registry that it is embedded with; none: the one for all.
+    encoder: Option<String>,
     rerank: bool,
+    /// Model of the registry that reranks; none: the one for all.
+    reranker: Option<String>,
     /// Languages of text in pictures, as tesseract names them.
     ocr_languages: Vec<String>,
     answer: AnswerView,
@@ -78,8 +84,17 @@ pub(crate) struct SettingsChange {
     chunker: Option<PluginView>,
     store: Option<PluginView>,
     retriever: Option<PluginView>,
+    /// An online encoder; null takes the one for all. Another one embeds every document anew, in the background.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    encoder: Option<Option<String>>,
     /// Whether candidates are reranked before they reach the prompt.
     rerank: Option<bool>,
+    /// An online reranker, or an online encoder that reranks with its token vectors; null takes the one for all. Counts
+    /// from the next question on.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    reranker: Option<Option<String>>,
     /// Languages of text in pictures and scanned pages, as tesseract names them: `chi_sim`, `chi_tra`, `eng`, `jpn`, …
     ocr_languages: Option<Vec<String>>,
     answer: Option<AnswerChange>,
@@ -176,8 +191,9 @@ pub(crate) async fn get(
     Ok(Answer(state.rag.kb(kb.as_str()).await?.into()))
 }
 
-/// Change a knowledge base's settings. Another retriever answers at once; for another chunker or vector store a job
-/// fills a second index, and the present one answers until that is complete (see the plugins of a knowledge base).
+/// Change a knowledge base's settings. Another retriever answers at once; for another chunker, vector store or encoder
+/// a job fills a second index, and the present one answers until that is complete (see the plugins of a knowledge
+/// base).
 #[utoipa::path(patch, path = "/api/v1/kbs/{kb}", tag = "knowledge bases", operation_id = "update_kb",
     params(("kb" = String, Path,)), request_body = SettingsChange,
     responses((status = 200, body = KbView), (status = "default", body = ErrorBody)))]
@@ -236,7 +252,13 @@ impl SettingsChange {
                 *current = plugin.try_into()?;
             }
         }
+        if let Some(encoder) = self.encoder {
+            // The same name stays the very model that it was.
+            let held = settings.encoder.take().filter(|held| encoder.as_ref() == Some(&held.name));
+            settings.encoder = held.or_else(|| encoder.map(EncoderChoice::named));
+        }
         settings.rerank = self.rerank.unwrap_or(settings.rerank);
+        settings.reranker = self.reranker.unwrap_or(settings.reranker);
         if let Some(languages) = self.ocr_languages {
             let word = |name: &String| {
                 (2..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -334,7 +356,9 @@ impl From<Kb> for KbView {
                 chunker: kb.settings.chunker.into(),
                 store: kb.settings.store.into(),
                 retriever: kb.settings.retriever.into(),
+                encoder: kb.settings.encoder.map(|encoder| encoder.name),
                 rerank: kb.settings.rerank,
+                reranker: kb.settings.reranker,
                 ocr_languages: kb.settings.ocr_languages,
                 answer: AnswerView {
                     template: answer.template,
@@ -350,7 +374,8 @@ impl From<Kb> for KbView {
                 },
             },
             generation: kb.generation,
-            embedder: kb.embedder,
+            dim: kb.embedder.as_ref().map(|held| held.dim).filter(|dim| *dim > 0),
+            embedder: kb.embedder.map(|held| held.identity),
             documents: kb.documents,
             chunks: kb.chunks,
             created_ms: kb.created_ms,

@@ -17,7 +17,7 @@ use rag_core::document::{
     BlobHash, Block, BlockKind, Chunk, ChunkId, ChunkSpan, DocumentId, Location, ParsedSummary, Section,
     Vectors,
 };
-use rag_core::kb::{Kb, KbName, KbSettings, PluginChoice};
+use rag_core::kb::{Embedded, Kb, KbName, KbSettings, PluginChoice};
 use rag_core::ports::*;
 use rag_core::search::{
     Evidence, Filter, Hit, Passage, RankedChunk, Retrieval, RetrieveRequest, TraceStep, Turn,
@@ -126,9 +126,9 @@ impl Catalog for Fake {
         kb.settings = settings.clone().with_parts(kb.settings.parts());
         Ok(kb.clone())
     }
-    async fn set_embedder(&self, name: &KbName, embedder: &str) -> Result<()> {
+    async fn set_embedder(&self, name: &KbName, _: &str, embedder: &Embedded) -> Result<()> {
         if let Some(kb) = self.catalog()?.kbs.get_mut(name) {
-            kb.embedder = Some(embedder.to_owned());
+            kb.embedder = Some(embedder.clone());
         }
         Ok(())
     }

@@ -252,6 +252,34 @@ async fn the_floor_of_relevance_goes_back_to_the_default() {
 }
 
 #[tokio::test]
+async fn encoder_and_reranker_are_named_changed_and_given_up() {
+    let world = World::new().await;
+    let models = |kb: &Value| (kb["settings"]["encoder"].clone(), kb["settings"]["reranker"].clone());
+    let settings = json!({"encoder": "bge-m3", "reranker": "重排"});
+    let new = json!({"name": "little", "settings": settings});
+    let created = world.post(ADMIN, "/api/v1/kbs", new).await.is(201).json();
+    assert_eq!(models(&created), (json!("bge-m3"), json!("重排")));
+    for wrong in [json!({"encoder": "missing"}), json!({"reranker": "missing"})] {
+        let refused = world.json("PATCH", ADMIN, KB, wrong.clone()).await.is(404).json();
+        assert!(refused["error"]["message"].as_str().unwrap().contains("missing"), "{refused}");
+        let new = json!({"name": "other_one", "settings": wrong});
+        world.post(ADMIN, "/api/v1/kbs", new).await.is(404);
+    }
+
+    let swap = format!("{KB}/plugins/swap");
+    let live = world.post(ADMIN, &swap, json!({"encoder": "bge-m3", "publish": true})).await.is(202).json();
+    assert_eq!((&live["state"], &live["encoder"]), (&json!("live"), &json!("bge-m3")), "{live}");
+    let bound = world.get(READER, &format!("{KB}/plugins")).await.is(200).json();
+    assert_eq!(bound["encoder"], "bge-m3");
+    world.post(ADMIN, &swap, json!({"encoder": "bge-m3"})).await.is(409);
+    let changed = world.json("PATCH", ADMIN, KB, json!({"reranker": "重排"})).await.is(200).json();
+    assert_eq!(models(&changed), (json!("bge-m3"), json!("重排")), "what is left out stays");
+    world.json("PATCH", ADMIN, KB, json!({"encoder": null, "reranker": null})).await.is(200);
+    let last = world.get(READER, KB).await.is(200).json();
+    assert_eq!(models(&last), (json!(null), json!(null)));
+}
+
+#[tokio::test]
 async fn an_original_is_served_so_that_nothing_of_it_runs() {
     let world = World::new().await;
     let id = world.ingest("initial", "a.md", "<script>alert(1)</script>").await;

@@ -9,7 +9,6 @@ use futures_util::StreamExt as _;
 use rag_core::kb::KbName;
 use rag_core::ports::{Catalog as _, Keys as _, Role};
 use rag_core::rag::Rag;
-use rag_core::relevance::{Floor, RelevanceMin};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -85,7 +84,6 @@ impl World {
             outside: rag_core::ports::Outside::none(),
             archives: Arc::new(rag_core::ports::NoUnpack),
             models: fake.clone(),
-            relevance_min: RelevanceMin { rerank: Floor::same(1.0), dense: Floor::same(0.5) },
             strikes: rag_core::generations::Strikes::default(),
             wake_jobs: Box::new(|| {}),
             pause: Box::new(|_| Box::pin(async {})),

@@ -294,7 +294,10 @@ fn code(state: GenerationState) -> i64 {
 
 const SELECT: &str =
     "SELECT number, parent, state, parts, collection, publish, job, report, reason, created_ms,
-    published_ms, probation_until_ms, ended_ms FROM generations";
+    published_ms, probation_until_ms, ended_ms,
+    (SELECT embedder FROM indexes i WHERE i.kb = generations.kb AND i.collection = generations.collection),
+    (SELECT dim FROM indexes i WHERE i.kb = generations.kb AND i.collection = generations.collection)
+    FROM generations";
 
 struct Fields {
     parts: String,
@@ -313,6 +316,7 @@ fn fields(row: &Row<'_>) -> rusqlite::Result<Fields> {
             state: STATES.get(row.get::<_, usize>(2)?).copied().unwrap_or(GenerationState::Failed),
             parts: KbSettings::default().parts(),
             collection: row.get(4)?,
+            embedder: kbs::embedded_in(row, 13)?,
             publish: row.get(5)?,
             job: row.get::<_, Option<String>>(6)?.map(JobId),
             report: None,

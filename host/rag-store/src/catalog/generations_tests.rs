@@ -2,7 +2,7 @@
 
 use rag_core::Error;
 use rag_core::document::{DocumentId, ParsedSummary};
-use rag_core::kb::PluginChoice;
+use rag_core::kb::{Embedded, EncoderChoice, PluginChoice};
 use rag_core::ports::{
     Catalog as _, Curation as _, Generation, GenerationState, Generations as _, Job, JobKind, JobState,
     NewGeneration, SwapHit, SwapQuestion, SwapReport,
@@ -254,4 +254,32 @@ async fn a_comparison_survives_and_recent_questions_come_once() {
     }
     assert_eq!(store.recent_questions(&kb(), 9).await.unwrap(), ["first?", "second?"]);
     assert_eq!(store.recent_questions(&kb(), 1).await.unwrap(), ["first?"]);
+}
+
+#[tokio::test]
+async fn each_index_has_an_encoder_of_its_own() {
+    let store = TestStore::with_kb().await;
+    Sample::ingested(&store, "a.txt", &["一\n"]).await;
+    let embedded = |identity: &str, dim| Embedded { identity: identity.to_owned(), dim };
+    store.set_embedder(&kb(), "initial-g1", &embedded("e5@1", 384)).await.unwrap();
+    let mut anew = new(&store, "chunk-sentence", true).await;
+    let choice = EncoderChoice { name: "bge-m3".to_owned(), identity: Some("bge-m3@2".to_owned()) };
+    anew.parts.encoder = Some(choice.clone());
+    let staged = store.stage_generation(&kb(), &anew).await.unwrap();
+    let job = store.enqueue(&kb(), &JobKind::Reindex(staged.number)).await.unwrap();
+    assert_eq!(staged.embedder, None);
+    store.set_embedder(&kb(), &staged.collection, &embedded("bge-m3@2", 1024)).await.unwrap();
+    fill(&store, &staged, &job).await;
+    assert_eq!(store.kb(&kb()).await.unwrap().embedder, Some(embedded("e5@1", 384)));
+    ready(&store, &staged).await;
+    store.publish_generation(&kb(), staged.number, 0).await.unwrap();
+    let live = store.kb(&kb()).await.unwrap();
+    assert_eq!(live.embedder, Some(embedded("bge-m3@2", 1024)));
+    assert_eq!(live.settings.encoder, Some(choice));
+    let held = store.generation(&kb(), 1).await.unwrap().embedder;
+    assert_eq!(held, Some(embedded("e5@1", 384)));
+
+    store.roll_back(&kb(), live.generation, "back", false).await.unwrap();
+    let back = store.kb(&kb()).await.unwrap();
+    assert_eq!((back.embedder, back.settings.encoder), (Some(embedded("e5@1", 384)), None));
 }

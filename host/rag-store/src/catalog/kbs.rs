@@ -2,7 +2,7 @@
 
 use rag_core::Error;
 use rag_core::document::BlobHash;
-use rag_core::kb::{Kb, KbName, KbSettings};
+use rag_core::kb::{Embedded, Kb, KbName, KbSettings};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{generations, indexes, retire};
@@ -51,28 +51,50 @@ pub(super) fn update(transaction: &Transaction<'_>, name: &KbName, settings: &Kb
     get(transaction, name)
 }
 
-/// A collection without documents, half-written ones included, may change its model.
-pub(super) fn set_embedder(transaction: &Transaction<'_>, name: &KbName, embedder: &str) -> Step<()> {
+/// An index without documents, half-written ones included, may change its model.
+pub(super) fn set_embedder(
+    transaction: &Transaction<'_>,
+    name: &KbName,
+    collection: &str,
+    embedder: &Embedded,
+) -> Step<()> {
     let kb = row_of(transaction, name)?;
-    let held: Option<String> =
-        transaction.query_row("SELECT embedder FROM kbs WHERE row = ?1", [kb], |row| row.get(0))?;
+    let held: Option<String> = transaction
+        .query_row(
+            "SELECT embedder FROM indexes WHERE kb = ?1 AND collection = ?2",
+            params![kb, collection],
+            |row| row.get(0),
+        )
+        .optional()?
+        .ok_or_else(|| Error::NotFound { what: "index", name: collection.to_owned() })?;
     let documents: i64 = transaction.query_row(
-        "SELECT count(*) FROM documents WHERE kb = ?1 AND (ready = 1 OR chunks > 0)",
-        [kb],
+        "SELECT count(*) FROM documents WHERE kb = ?1 AND collection = ?2 AND (ready = 1 OR chunks > 0)",
+        params![kb, collection],
         |row| row.get(0),
     )?;
+    let Embedded { identity, dim } = embedder;
     match held {
-        Some(held) if held != embedder && documents > 0 => Err(Error::Conflict {
+        Some(held) if held != *identity && documents > 0 => Err(Error::Conflict {
             message: format!(
-                "knowledge base '{name}' holds vectors of the embedding model {held}; they cannot be mixed with those of {embedder}: ingest into a new knowledge base, or delete its documents first"
+                "knowledge base '{name}' holds vectors of the embedding model {held}; they cannot be mixed with those of {identity}: embed its documents anew (`rwkv-rag kb encoder --kb {name} NAME`), or delete them first"
             ),
         }
         .into()),
         _ => {
-            transaction.execute("UPDATE kbs SET embedder = ?2 WHERE row = ?1", params![kb, embedder])?;
+            transaction.execute(
+                "UPDATE indexes SET embedder = ?3, dim = ?4 WHERE kb = ?1 AND collection = ?2",
+                params![kb, collection, identity, dim],
+            )?;
             Ok(())
         }
     }
+}
+
+/// What the vectors of an index are, in two columns of a result.
+pub(super) fn embedded_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Embedded>> {
+    let identity: Option<String> = row.get(column)?;
+    let dim = row.get(column + 1).unwrap_or_default();
+    Ok(identity.map(|identity| Embedded { identity, dim }))
 }
 
 /// Returns the originals that nothing refers to any more, and the host's own collections that went along.
@@ -132,12 +154,13 @@ pub(super) fn all(connection: &Connection) -> Step<Vec<Kb>> {
     rows.map(|row| of_fields(row?)).collect()
 }
 
-const SELECT: &str = "SELECT name, settings, collection, embedder, created_ms,
+const SELECT: &str = "SELECT name, settings, kbs.collection, created_ms,
     (SELECT count(*) FROM documents WHERE kb = kbs.row AND ready = 1 AND collection = kbs.collection),
     (SELECT coalesce(sum(chunks), 0) FROM documents WHERE kb = kbs.row AND ready = 1
-        AND collection = kbs.collection), generation FROM kbs";
+        AND collection = kbs.collection), generation, i.embedder, i.dim
+    FROM kbs LEFT JOIN indexes i ON i.kb = kbs.row AND i.collection = kbs.collection";
 
-type Fields = (KbName, String, String, Option<String>, i64, u64, u64, u64);
+type Fields = (KbName, String, String, i64, u64, u64, u64, Option<Embedded>);
 
 fn fields(row: &Row<'_>) -> rusqlite::Result<Fields> {
     Ok((
@@ -148,12 +171,12 @@ fn fields(row: &Row<'_>) -> rusqlite::Result<Fields> {
         row.get(4)?,
         row.get(5)?,
         row.get(6)?,
-        row.get(7)?,
+        embedded_in(row, 7)?,
     ))
 }
 
 fn of_fields(fields: Fields) -> Step<Kb> {
-    let (name, json, collection, embedder, created_ms, documents, chunks, generation) = fields;
+    let (name, json, collection, created_ms, documents, chunks, generation, embedder) = fields;
     Ok(Kb {
         name,
         settings: settings::from_json(&json)?,

@@ -12,10 +12,11 @@ use crate::words;
 
 /// Removes a document, pending or committed, and lists its vectors as garbage.
 pub(super) fn remove(transaction: &Transaction<'_>, document: i64) -> Step<()> {
-    let (kb, ready): (i64, bool) =
-        transaction.query_row("SELECT kb, ready FROM documents WHERE row = ?1", [document], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+    let (kb, ready, collection): (i64, bool, String) = transaction.query_row(
+        "SELECT kb, ready, collection FROM documents WHERE row = ?1",
+        [document],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
     if ready {
         words::table::remove_document(transaction, document)?;
     }
@@ -29,8 +30,9 @@ pub(super) fn remove(transaction: &Transaction<'_>, document: i64) -> Step<()> {
     transaction.execute("DELETE FROM sections WHERE document = ?1", [document])?;
     transaction.execute("DELETE FROM documents WHERE row = ?1", [document])?;
     transaction.execute(
-        "UPDATE kbs SET embedder = NULL WHERE row = ?1 AND NOT EXISTS (SELECT 1 FROM documents WHERE kb = ?1)",
-        [kb],
+        "UPDATE indexes SET embedder = NULL, dim = 0 WHERE kb = ?1 AND collection = ?2
+         AND NOT EXISTS (SELECT 1 FROM documents WHERE kb = ?1 AND collection = ?2)",
+        params![kb, collection],
     )?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use rag_core::Error;
 use rag_core::document::{ChunkId, DocumentId, ParsedSummary, Span};
-use rag_core::kb::{KbName, KbSettings};
+use rag_core::kb::{Embedded, KbName, KbSettings};
 use rag_core::ports::{
     BlobStore, Catalog, DocumentState, JobKind, JobState, Opened, Progress, Stage, VectorGarbage,
 };
@@ -34,7 +34,7 @@ async fn knowledge_bases_are_created_changed_listed_and_deleted() {
     for missing in [
         store.kb(&name("abc")).await.err(),
         store.update_kb(&name("abc"), &settings).await.err(),
-        store.set_embedder(&name("abc"), "e5").await.err(),
+        store.set_embedder(&name("abc"), "abc-g1", &embedded("e5")).await.err(),
         store.delete_kb(&name("abc")).await.err(),
         store.lexical(&name("abc"), "abc-g1", "x", 1, None).await.err(),
         store.documents(&name("abc"), None, 1).await.err(),
@@ -49,17 +49,26 @@ async fn knowledge_bases_are_created_changed_listed_and_deleted() {
 #[tokio::test]
 async fn a_collection_holds_one_models_vectors() {
     let store = TestStore::with_kb().await;
-    store.set_embedder(&kb(), "e5").await.unwrap();
-    store.set_embedder(&kb(), "bge").await.unwrap();
+    let set = async |model: &str| store.set_embedder(&kb(), "initial-g1", &embedded(model)).await;
+    set("e5").await.unwrap();
+    set("bge").await.unwrap();
     let sample = Sample::ingested(&store, "a.txt", &["一\n"]).await;
-    store.set_embedder(&kb(), "bge").await.unwrap();
-    let mixed = store.set_embedder(&kb(), "e5").await;
+    set("bge").await.unwrap();
+    assert_eq!(store.kb(&kb()).await.unwrap().embedder, Some(embedded("bge")));
+    let mixed = set("e5").await;
     assert!(
         matches!(mixed, Err(Error::Conflict { message }) if message.contains("bge") && message.contains("e5"))
     );
     store.delete_document(sample.id()).await.unwrap();
     assert_eq!(store.kb(&kb()).await.unwrap().embedder, None);
-    store.set_embedder(&kb(), "e5").await.unwrap();
+    set("e5").await.unwrap();
+    let nowhere = store.set_embedder(&kb(), "initial-g9", &embedded("e5")).await;
+    assert!(matches!(nowhere, Err(Error::NotFound { what: "index", .. })));
+}
+
+/// Of as many values as its name has bytes.
+fn embedded(model: &str) -> Embedded {
+    Embedded { identity: model.to_owned(), dim: model.len() }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use super::{cell, escape, list};
 use crate::cli::Kb;
 use crate::client::Client;
-use crate::commands::ingest;
+use crate::commands::{ingest, swap};
 use crate::output;
 
 /// File that describes an exported knowledge base; originals stand in `ORIGINALS` beside it.
@@ -27,17 +27,29 @@ pub(crate) async fn run(client: &Client, command: Kb, json: bool) -> Result<()> 
             retriever_settings,
             store,
             store_settings,
+            encoder,
+            reranker,
             no_rerank,
         } => {
             let mut settings = json!({});
             choose(&mut settings, "chunker", chunker, chunker_settings)?;
             choose(&mut settings, "retriever", retriever, retriever_settings)?;
             choose(&mut settings, "store", store, store_settings)?;
+            settings["encoder"] = json!(encoder);
+            settings["reranker"] = json!(reranker);
             if no_rerank {
                 settings["rerank"] = json!(false);
             }
             let kb = client.post("/api/v1/kbs", &json!({"name": name, "settings": settings})).await?;
             show(&kb, json);
+        }
+        Kb::Encoder(args) => swap::encoder(client, args, json).await?,
+        Kb::Reranker { model, kb } => {
+            let mut change = json!({"reranker": model});
+            if model.is_some() {
+                change["rerank"] = json!(true);
+            }
+            show(&client.patch(&path(&kb), &change).await?, json);
         }
         Kb::List => list_all(client, json).await?,
         Kb::Show { name } => show(&client.get(&path(&name)).await?, json),
@@ -106,11 +118,14 @@ fn show(kb: &Value, json: bool) {
         ("name", cell(&kb["name"])),
         ("documents", cell(&kb["documents"])),
         ("chunks", cell(&kb["chunks"])),
-        ("embedder", cell(&kb["embedder"])),
+        ("encoder", cell(&settings["encoder"])),
+        ("embedded with", cell(&kb["embedder"])),
+        ("dimension", cell(&kb["dim"])),
         ("chunker", plugin("chunker")),
         ("vector store", plugin("store")),
         ("retriever", plugin("retriever")),
         ("rerank", cell(&settings["rerank"])),
+        ("reranker", cell(&settings["reranker"])),
         ("answer", settings["answer"].to_string()),
     ]
     .map(|(name, value)| vec![name.to_owned(), value])

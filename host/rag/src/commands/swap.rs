@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::Digest as _;
 
 use super::{cell, escape, list};
-use crate::cli::{PluginSwap, PluginSwapped};
+use crate::cli::{KbEncoder, PluginSwap, PluginSwapped};
 use crate::client::Client;
 use crate::output::{self, Progress};
 
@@ -83,9 +83,27 @@ pub(crate) async fn swap(client: &Client, args: PluginSwap, json: bool) -> Resul
         Some("parser") => json!({"parsers": [choice]}),
         other => bail!("a {} is not bound by a knowledge base", other.unwrap_or("plugin of this kind")),
     };
-    let mut staged = client.post(&format!("{}/swap", path(&args.kb)), &body).await?;
+    let when = When { yes: args.yes, hold: args.hold };
+    stage(client, &args.kb, &body, when, json).await
+}
+
+/// Likewise with another encoder.
+pub(crate) async fn encoder(client: &Client, args: KbEncoder, json: bool) -> Result<()> {
+    let when = When { yes: args.yes, hold: args.hold };
+    stage(client, &args.kb, &json!({"encoder": args.model}), when, json).await
+}
+
+/// Whether a generation that is ready is published: always, never, or when somebody agrees.
+#[derive(Clone, Copy)]
+struct When {
+    yes: bool,
+    hold: bool,
+}
+
+async fn stage(client: &Client, kb: &str, body: &Value, when: When, json: bool) -> Result<()> {
+    let mut staged = client.post(&format!("{}/swap", path(kb)), body).await?;
     if staged["state"] == "building" {
-        staged = follow(client, &args.kb, &staged).await?;
+        staged = follow(client, kb, &staged).await?;
     }
     if staged["state"] == "failed" || staged["state"] == "abandoned" {
         bail!("{}", cell(&staged["reason"]));
@@ -93,15 +111,15 @@ pub(crate) async fn swap(client: &Client, args: PluginSwap, json: bool) -> Resul
     if !json {
         report(&staged["report"]);
     }
-    if args.hold || !(args.yes || agreed(&staged)?) {
+    if when.hold || !(when.yes || agreed(&staged)?) {
         let text = format!(
-            "generation {0} is ready; let it answer with `rwkv-rag plugin publish --kb {1} {0}`, or give it up with `rwkv-rag plugin abandon --kb {1} {0}`",
-            staged["number"], args.kb
+            "generation {0} is ready; let it answer with `rwkv-rag plugin publish --kb {kb} {0}`, or give it up with `rwkv-rag plugin abandon --kb {kb} {0}`",
+            staged["number"]
         );
         told(json, &staged, &text);
         return Ok(());
     }
-    publish(client, &args.kb, staged["number"].as_u64().unwrap_or_default(), json).await
+    publish(client, kb, staged["number"].as_u64().unwrap_or_default(), json).await
 }
 
 pub(crate) async fn run(client: &Client, command: PluginSwapped, json: bool) -> Result<()> {
@@ -124,7 +142,7 @@ pub(crate) async fn run(client: &Client, command: PluginSwapped, json: bool) -> 
                 return Ok(());
             }
             let rows: Vec<_> = list(&answer, "generations").iter().map(row).collect();
-            output::table(&["", "state", "chunker", "store", "retriever", "index", "why"], &rows);
+            output::table(&["", "state", "chunker", "store", "retriever", "encoder", "index", "why"], &rows);
             Ok(())
         }
     }
@@ -231,6 +249,7 @@ fn row(generation: &Value) -> Vec<String> {
         plugin("chunker"),
         plugin("store"),
         plugin("retriever"),
+        cell(&generation["encoder"]),
         cell(&generation["index"]),
         cell(&generation["reason"]),
     ]

@@ -4,21 +4,24 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::Result;
-use rag_bus::remote::{self, RemoteEmbed, RemoteGenerate, RemoteRerank};
+use rag_bus::calls::EncoderInfo;
+use rag_bus::remote::{self, CountTokens, RemoteEmbed, RemoteEncoders, RemoteGenerate, RemoteRerank};
 use rag_bus::{Client, ClientSettings};
-use rag_core::ports::{Embed, Generate, ModelRegistry, NoRegistry, Rerank};
+use rag_core::ports::{Embed, Encoders, Generate, ModelRegistry, NoRegistry, Rerank};
 use rag_engine::encoder::{CrossEncoder, Encoder, MaxSim};
 use rag_engine::tokenizer::Tokenizer;
 
 use crate::assemble;
 use crate::config::Config;
-use crate::models::{Registry, Start};
+use crate::models::{Pool, Registry, Start};
 
 /// What the flows ask, wherever it runs.
 #[derive(Clone)]
 pub(crate) struct Engines {
     pub(crate) embedder: Arc<dyn Embed>,
     pub(crate) reranker: Arc<dyn Rerank>,
+    /// Those that knowledge bases choose instead.
+    pub(crate) encoders: Arc<dyn Encoders>,
     pub(crate) generator: Arc<dyn Generate>,
     pub(crate) models: Arc<dyn ModelRegistry>,
 }
@@ -29,6 +32,7 @@ pub(crate) struct LocalEngines {
     pub(crate) encoder: Arc<Encoder>,
     pub(crate) reranker: Arc<dyn Rerank>,
     pub(crate) registry: Registry,
+    pub(crate) pool: Pool,
 }
 
 impl LocalEngines {
@@ -36,6 +40,7 @@ impl LocalEngines {
         Engines {
             embedder: self.encoder.clone(),
             reranker: self.reranker.clone(),
+            encoders: Arc::new(self.pool.clone()),
             generator: self.registry.switch(),
             models: Arc::new(self.registry.clone()),
         }
@@ -55,7 +60,8 @@ pub(crate) fn load(config: &Config) -> Result<LocalEngines> {
     };
     let reranker = reranker(config, &mut start, &encoder)?;
     let registry = start.load(config)?;
-    Ok(LocalEngines { reranker, encoder, registry })
+    let pool = Pool::new(config, &registry, &encoder, &reranker);
+    Ok(LocalEngines { reranker, encoder, registry, pool })
 }
 
 /// The chosen cross-encoder, else the encoder's token vectors.
@@ -101,17 +107,20 @@ pub(crate) async fn remote(config: &Config) -> Result<(Engines, Client)> {
     let words = Tokenizer::load(&assemble::model_file(config, &config.models.vocabulary)?)?;
     let now = Arc::new(RwLock::new(info.clone()));
     tokio::spawn(remote::follow(client.clone(), Arc::downgrade(&now)));
+    let count: CountTokens = Arc::new(move |text| pieces.encode(text).len() as u32);
+    let for_all = EncoderInfo { identity: info.embedder, dim: info.dim, tokens_max: info.tokens_max };
+    let embedder: Arc<dyn Embed> =
+        Arc::new(RemoteEmbed { client: client.clone(), info: for_all, count: count.clone() });
+    let reranker: Arc<dyn Rerank> =
+        Arc::new(RemoteRerank { client: client.clone(), identity: info.reranker, name: None });
     let engines = Engines {
-        embedder: Arc::new(RemoteEmbed {
-            client: client.clone(),
-            info: info.clone(),
-            count: Box::new(move |text| pieces.encode(text).len() as u32),
-        }),
-        reranker: Arc::new(RemoteRerank { client: client.clone(), info: info.clone() }),
+        encoders: Arc::new(RemoteEncoders::new(client.clone(), embedder.clone(), reranker.clone(), count)),
+        embedder,
+        reranker,
         generator: Arc::new(RemoteGenerate {
             client: client.clone(),
             info: now,
-            count: Box::new(move |text| words.count(text) as u32),
+            count: Arc::new(move |text| words.count(text) as u32),
         }),
         models: Arc::new(NoRegistry),
     };

@@ -46,6 +46,57 @@ impl Rerank for Engines {
     }
 }
 
+/// One further encoder, `more`, and one further reranker of that name.
+#[async_trait]
+impl Encoders for Engines {
+    async fn encoder(&self, name: Option<&str>) -> Result<Arc<dyn Embed>> {
+        match name {
+            Some("more") => Ok(Arc::new(More)),
+            other => Err(Error::NotFound { what: "encoder", name: other.unwrap_or_default().to_owned() }),
+        }
+    }
+    async fn of_identity(&self, identity: &str) -> Result<Option<Arc<dyn Embed>>> {
+        Ok((identity == "more@1").then(|| Arc::new(More) as Arc<dyn Embed>))
+    }
+    async fn reranker(&self, name: Option<&str>) -> Result<Arc<dyn Rerank>> {
+        match name {
+            Some("more") => Ok(Arc::new(More)),
+            other => Err(Error::NotFound { what: "reranker", name: other.unwrap_or_default().to_owned() }),
+        }
+    }
+}
+
+struct More;
+
+#[async_trait]
+impl Embed for More {
+    fn identity(&self) -> &str {
+        "more@1"
+    }
+    fn dim(&self) -> usize {
+        2
+    }
+    fn tokens_max(&self) -> usize {
+        9
+    }
+    fn count_tokens(&self, texts: &[String]) -> Vec<u32> {
+        vec![0; texts.len()]
+    }
+    async fn embed(&self, texts: Vec<String>, _: Purpose) -> Result<Vectors> {
+        Ok(Vectors { dim: 2, data: vec![0.5; 2 * texts.len()] })
+    }
+}
+
+#[async_trait]
+impl Rerank for More {
+    fn identity(&self) -> &str {
+        "cross:more@1"
+    }
+    async fn rerank(&self, _: &str, passages: &[String]) -> Result<Vec<f32>> {
+        Ok(vec![0.25; passages.len()])
+    }
+}
+
 struct Answer(Option<GenerationEvent>);
 
 impl futures_core::Stream for Answer {
@@ -110,8 +161,14 @@ struct Bench {
 fn bench() -> Bench {
     let fake = Arc::new(Fake::default());
     let part = || Arc::new(Engines(fake.clone()));
-    let service =
-        LlmService { name: "t".into(), capacity: 1, embedder: part(), reranker: part(), models: part() };
+    let service = LlmService {
+        name: "t".into(),
+        capacity: 1,
+        embedder: part(),
+        reranker: part(),
+        encoders: part(),
+        models: part(),
+    };
     Bench { service, fake }
 }
 
@@ -201,3 +258,35 @@ async fn the_other_commands_answer_too() {
 }
 
 const UNSUPPORTED: &str = crate::wire::UNSUPPORTED_COMMAND;
+
+#[tokio::test]
+async fn what_is_embedded_and_scored_is_by_the_very_model_that_is_asked_for() {
+    let bench = bench();
+    let service = &bench.service;
+    let asked = async |field: &'static str, value: &str| {
+        calls::encoder(&*service.encoders, &Value::map([(field, value.into())])).await
+    };
+    let found = asked("name", "more").await.unwrap();
+    let info = calls::encoder_info_of(&found).unwrap();
+    assert_eq!((info.identity.as_str(), info.dim, info.tokens_max), ("more@1", 2, 9));
+    assert_eq!(asked("identity", "gone@1").await.unwrap(), Value::Nil);
+    assert!(asked("name", "gone").await.is_err());
+
+    let texts = || vec!["abc".to_owned()];
+    let dim = async |encoder: &str| {
+        let arguments = calls::embed_arguments(texts(), Purpose::Passage, encoder);
+        let answer = calls::embed(&service.embedder, &*service.encoders, &arguments).await;
+        answer.map(|vectors| calls::vectors_of(&vectors).unwrap().dim)
+    };
+    assert_eq!((dim("fake").await.unwrap(), dim("more@1").await.unwrap()), (1, 2));
+    let refused = dim("gone@1").await.unwrap_err();
+    assert!(matches!(&refused, Error::Unavailable { message } if message.contains("gone@1")), "{refused}");
+
+    let scores = async |reranker: Option<&str>| {
+        let arguments = calls::rerank_arguments("q", &texts(), reranker);
+        calls::scores_of(&calls::rerank(&service.reranker, &*service.encoders, &arguments).await?)
+    };
+    assert_eq!(scores(None).await.unwrap(), [103.0]);
+    assert_eq!(scores(Some("more")).await.unwrap(), [0.25]);
+    assert!(scores(Some("gone")).await.is_err());
+}

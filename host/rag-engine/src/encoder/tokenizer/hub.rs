@@ -9,6 +9,9 @@ use super::Specials;
 /// Text that a vocabulary without an unknown piece cannot cut: a character that no vocabulary has.
 const RARE: &str = "\u{10fffd}";
 
+/// How families write the piece for what they do not know.
+const UNKNOWN: [&str; 2] = ["<unk>", "[UNK]"];
+
 /// Reads a vocabulary and the special tokens that its template puts around one text and between two.
 pub(super) fn read(path: &Path) -> Result<(Tokenizer, Specials), String> {
     let file = path.display();
@@ -35,7 +38,8 @@ pub(super) fn read(path: &Path) -> Result<(Tokenizer, Specials), String> {
     if *first != begin || *last != end || middle.is_empty() {
         return Err(format!("{file} frames two texts otherwise than one"));
     }
-    let specials = Specials { begin, end, middle: middle.to_vec() };
+    let unknown = UNKNOWN.iter().find_map(|piece| tokenizer.token_to_id(piece));
+    let specials = Specials { begin, end, middle: middle.to_vec(), unknown };
     Ok((tokenizer, specials))
 }
 

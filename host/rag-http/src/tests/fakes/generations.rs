@@ -45,6 +45,7 @@ impl Generations for Fake {
             state: GenerationState::Building,
             parts: new.parts.clone(),
             collection: live.collection,
+            embedder: live.embedder,
             publish: new.publish,
             job: None,
             report: None,

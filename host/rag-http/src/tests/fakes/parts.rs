@@ -38,6 +38,7 @@ impl Bindings for Plugins {
             retriever: part("retrieve-hybrid"),
             embedder: Arc::new(Models(self.0.clone())),
             reranker: Some(Arc::new(Models(self.0.clone()))),
+            relevance_min: RelevanceMin { rerank: Floor::same(1.0), dense: Floor::same(0.5) },
         }))
     }
     async fn store_of(&self, kb: &Kb, _: &PluginChoice, _: &str) -> Result<Arc<dyn VectorStore>> {
@@ -48,6 +49,18 @@ impl Bindings for Plugins {
             return Err(missing("plugin", &choice.id));
         }
         Ok(choice.clone())
+    }
+    async fn pin_encoder(&self, name: &str) -> Result<EncoderChoice> {
+        match name.contains("missing") {
+            true => Err(missing("encoder", name)),
+            false => Ok(EncoderChoice { name: name.to_owned(), identity: Some(format!("{name}@1")) }),
+        }
+    }
+    async fn check_reranker(&self, name: &str) -> Result<()> {
+        match name.contains("missing") {
+            true => Err(missing("reranker", name)),
+            false => Ok(()),
+        }
     }
     async fn install(&self, component: Vec<u8>) -> Result<(&'static str, PluginInfo)> {
         match String::from_utf8(component) {

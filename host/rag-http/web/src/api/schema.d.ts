@@ -209,8 +209,9 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Change a knowledge base's settings. Another retriever answers at once; for another chunker or vector store a job
-         *     fills a second index, and the present one answers until that is complete (see the plugins of a knowledge base).
+         * Change a knowledge base's settings. Another retriever answers at once; for another chunker, vector store or encoder
+         *     a job fills a second index, and the present one answers until that is complete (see the plugins of a knowledge
+         *     base).
          */
         patch: operations["update_kb"];
         trace?: never;
@@ -544,7 +545,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Bind other plugins. Answers with the new generation: live or ready, or being built while the present one answers. */
+        /** Bind other plugins or another encoder. Answers with the new generation: live or ready, or being built while the present one answers. */
         post: operations["swap_plugins"];
         delete?: never;
         options?: never;
@@ -1761,6 +1762,10 @@ export interface components {
         };
         /** @description The plugins that a knowledge base binds, with what else could be bound. */
         BoundPlugins: {
+            /** @description The embedding model whose vectors it holds, by name and hash; none while it is empty. */
+            embedder?: string | null;
+            /** @description Encoder of the registry; none: the one for all. */
+            encoder?: string | null;
             /**
              * Format: int64
              * @description The live generation.
@@ -2280,6 +2285,10 @@ export interface components {
             chunker: components["schemas"]["PluginView"];
             /** Format: int64 */
             created_ms: number;
+            /** @description What the vectors of its index are, by name and hash; none while it is empty or after it went. */
+            embedder?: string | null;
+            /** @description Encoder of the registry; none: the one for all. */
+            encoder?: string | null;
             /** Format: int64 */
             ended_ms?: number | null;
             /** @description Name of its index. */
@@ -2497,9 +2506,11 @@ export interface components {
              * @description Milliseconds since 1970 (UTC).
              */
             created_ms: number;
+            /** @description Values of each vector; none while it is empty, or where nobody wrote it down. */
+            dim?: number | null;
             /** Format: int64 */
             documents: number;
-            /** @description The embedding model whose vectors it holds; none while it is empty. */
+            /** @description The embedding model whose vectors it holds, by name and hash; none while it is empty. */
             embedder?: string | null;
             /**
              * Format: int64
@@ -3262,19 +3273,30 @@ export interface components {
         SettingsChange: {
             answer?: null | components["schemas"]["AnswerChange"];
             chunker?: null | components["schemas"]["PluginView"];
+            /** @description An online encoder; null takes the one for all. Another one embeds every document anew, in the background. */
+            encoder?: string | null;
             /** @description Languages of text in pictures and scanned pages, as tesseract names them: `chi_sim`, `chi_tra`, `eng`, `jpn`, … */
             ocr_languages?: string[] | null;
             /** @description Whether candidates are reranked before they reach the prompt. */
             rerank?: boolean | null;
+            /**
+             * @description An online reranker, or an online encoder that reranks with its token vectors; null takes the one for all. Counts
+             *     from the next question on.
+             */
+            reranker?: string | null;
             retriever?: null | components["schemas"]["PluginView"];
             store?: null | components["schemas"]["PluginView"];
         };
         SettingsView: {
             answer: components["schemas"]["AnswerView"];
             chunker: components["schemas"]["PluginView"];
+            /** @description Encoder of the registry that it is embedded with; none: the one for all. */
+            encoder?: string | null;
             /** @description Languages of text in pictures, as tesseract names them. */
             ocr_languages: string[];
             rerank: boolean;
+            /** @description Model of the registry that reranks; none: the one for all. */
+            reranker?: string | null;
             retriever: components["schemas"]["PluginView"];
             store: components["schemas"]["PluginView"];
         };
@@ -3338,6 +3360,8 @@ export interface components {
         /** @description What to bind instead; what is left out stays. */
         SwapBody: {
             chunker?: null | components["schemas"]["PluginView"];
+            /** @description An online encoder of the registry; null takes the one for all. Every document is embedded anew. */
+            encoder?: string | null;
             /**
              * Format: int64
              * @description The generation that must be live, as it was when this was decided; any when left out.

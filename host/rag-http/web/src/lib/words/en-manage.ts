@@ -29,6 +29,7 @@ export const manage: Record<keyof typeof zh, string> = {
   "swap.abandon": "Give up",
   "swap.abandoned": "Given up",
   "swap.title": "Use other plugins",
+  "swap.encoderHelp": "A registered encoder that is online. All documents are embedded anew in the background; the present index answers until then.",
   "swap.help": "Others pass a self-test first and are compared with the present ones on recent questions; no request fails during the change, and there is a way back.",
   "swap.now": "(now)",
   "swap.publishAtOnce": "Let them answer as soon as they are ready, without waiting for my look",

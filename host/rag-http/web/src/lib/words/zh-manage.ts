@@ -27,6 +27,7 @@ export const manage = {
   "swap.abandon": "放弃",
   "swap.abandoned": "已放弃",
   "swap.title": "换用其他插件",
+  "swap.encoderHelp": "登记在册、在线的向量模型。所有文档会在后台重新计算向量，完成前由现有索引回答。",
   "swap.help": "新插件先通过自检，再用最近的问题与现在的插件比较；换用时没有请求会失败，随时可以退回。",
   "swap.now": "（现用）",
   "swap.publishAtOnce": "准备好后立即启用，不等待比较",
