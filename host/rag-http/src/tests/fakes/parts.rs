@@ -1,5 +1,8 @@
 //! Plugins and models in memory.
 
+use rag_core::kb::EncoderChoice;
+use rag_core::relevance::{Floor, RelevanceMin};
+
 use super::*;
 
 /// Parser, chunker and retriever of every knowledge base: paragraphs of UTF-8, found by shared words.
