@@ -37,6 +37,7 @@ pub(crate) const ENTRIES: &[(&str, Kind)] = &[
     ("parse-markdown", Kind::Parser),
     ("parse-office", Kind::Parser),
     ("parse-pdf", Kind::Parser),
+    ("parse-remote", Kind::Parser),
     ("parse-rtf", Kind::Parser),
     ("parse-sheet", Kind::Parser),
     ("parse-text", Kind::Parser),

@@ -26,6 +26,8 @@ async fn use_settings(id: &str, kind: Kind, settings: &Value) -> Result<()> {
             match parser.open(MemoryBlob::new(b"plain words.", "text/plain")).await {
                 // Words are no PDF or archive, but the settings were read before that was seen.
                 Err(error) if error.code() == ErrorCode::Unsupported => {}
+                // Or they were before a server was asked that is not there.
+                Err(error) if id == "parse-remote" && error.code() == ErrorCode::Unavailable => {}
                 opened => drop(opened?),
             }
         }

@@ -206,6 +206,15 @@ async fn entities_and_depth_are_refused_by_a_typed_error() {
 
 /// A workbook of one sheet.
 fn workbook() -> Vec<u8> {
+    let cell = |place: &str, text: &str| format!("<c r='{place}' t='inlineStr'><is><t>{text}</t></is></c>");
+    let rows = [("A1", "姓名"), ("B1", "部门"), ("A2", "张三"), ("B2", "研发")]
+        .map(|(place, text)| cell(place, text));
+    let [a1, b1, a2, b2] = rows;
+    workbook_of(&format!("<row r='1'>{a1}{b1}</row><row r='2'>{a2}{b2}</row>"))
+}
+
+/// The same with these rows.
+fn workbook_of(rows: &str) -> Vec<u8> {
     let main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main";
     let relation = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
     let package = "http://schemas.openxmlformats.org/package/2006/relationships";
@@ -214,10 +223,6 @@ fn workbook() -> Vec<u8> {
             "<Relationships xmlns='{package}'><Relationship Id='a' Type='{relation}/{kind}' Target='{target}'/></Relationships>"
         )
     };
-    let cell = |place: &str, text: &str| format!("<c r='{place}' t='inlineStr'><is><t>{text}</t></is></c>");
-    let rows = [("A1", "姓名"), ("B1", "部门"), ("A2", "张三"), ("B2", "研发")]
-        .map(|(place, text)| cell(place, text));
-    let [a1, b1, a2, b2] = rows;
     zip(&[
         ("_rels/.rels", &link("officeDocument", "xl/workbook.xml")),
         (
@@ -229,9 +234,7 @@ fn workbook() -> Vec<u8> {
         ("xl/_rels/workbook.xml.rels", &link("worksheet", "worksheets/sheet1.xml")),
         (
             "xl/worksheets/sheet1.xml",
-            &format!(
-                "<worksheet xmlns='{main}'><sheetData><row r='1'>{a1}{b1}</row><row r='2'>{a2}{b2}</row></sheetData></worksheet>"
-            ),
+            &format!("<worksheet xmlns='{main}'><sheetData>{rows}</sheetData></worksheet>"),
         ),
     ])
 }
@@ -311,4 +314,37 @@ fn checksum(bytes: &[u8]) -> u32 {
         }
     }
     !sum
+}
+
+/// Cells of a sheet that is large as real ones get, and the text that may come of it at once.
+const CELLS: usize = 1_000_000;
+
+#[tokio::test]
+async fn a_sheet_of_a_million_cells_is_read_piece_by_piece() {
+    let mut rows = String::with_capacity(32 * CELLS);
+    for row in 0..CELLS / 100 {
+        rows.push_str("<row>");
+        for column in 0..100 {
+            let value = ((row * 100 + column) * 2_654_435_761) % 1_000_000_007;
+            rows.push_str(&format!("<c><v>{value}</v></c>"));
+        }
+        rows.push_str("</row>");
+    }
+    let bytes = workbook_of(&rows);
+    let parser = host().parser("parse-sheet", "{}", Default::default()).unwrap();
+    let mut session = parser.open(MemoryBlob::new(&bytes, XLSX)).await.unwrap();
+    let mut last = String::new();
+    let (mut cells, mut largest) = (0, 0);
+    while let Some(blocks) = session.next(64 << 10).await.unwrap() {
+        largest = largest.max(blocks.iter().map(|block| block.text.len()).sum::<usize>());
+        for block in &blocks {
+            // Every piece repeats the header and the line below it.
+            let body = block.text.lines().skip(2);
+            cells += body.clone().map(|line| line.matches('|').count() - 1).sum::<usize>();
+            last = body.last().unwrap_or_default().to_owned();
+        }
+    }
+    assert_eq!(cells, CELLS - 100, "the first row is the header");
+    assert!(last.contains(&(((CELLS - 1) * 2_654_435_761) % 1_000_000_007).to_string()), "{last}");
+    assert!(largest < 1 << 20, "{largest} bytes of text at once");
 }

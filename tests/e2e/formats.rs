@@ -96,6 +96,88 @@ async fn an_archive_becomes_its_files_each_a_document_of_its_own() {
     assert!(job["document"].is_string(), "{job}");
 }
 
+/// Base64 in lines, as mails have it.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for (at, three) in bytes.chunks(3).enumerate() {
+        let value =
+            three.iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
+        for digit in 0..4 {
+            let place = (value >> (18 - 6 * digit)) & 63;
+            text.push(if digit <= three.len() { char::from(DIGITS[place as usize]) } else { '=' });
+        }
+        if at % 19 == 18 {
+            text.push_str("\r\n");
+        }
+    }
+    text
+}
+
+/// A mail with files attached: name, media type, content.
+fn mail_with(files: &[(&str, &str, &[u8])]) -> Vec<u8> {
+    let mut mail = "From: wang@example.com\r\nSubject: tides\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n大潮的表格见附件。\r\n"
+        .to_owned();
+    for (name, media_type, bytes) in files {
+        mail.push_str(&format!(
+            "--b\r\nContent-Type: {media_type}; name=\"{name}\"\r\nContent-Disposition: attachment; filename=\"{name}\"\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+            base64(bytes)
+        ));
+    }
+    (mail + "--b--\r\n").into_bytes()
+}
+
+#[tokio::test]
+async fn what_is_attached_to_a_mail_is_a_document_of_its_own() {
+    let mut data =
+        Data::new().set("DATA", "ARCHIVE_BYTES_MAX", 40 << 20).set("DATA", "ARCHIVE_FILES_MAX", 20);
+    let host = data.start();
+    let rtf = br"{\rtf1\ansi\ansicpg936 \'b5\'c6\'cb\'fe\par}";
+    let inner = zip_of(&[("data.jsonl", "{\"港口\": \"北港\", \"水深\": 12}\n".as_bytes())]);
+    let mail = mail_with(&[
+        ("../../tides.rtf", "application/rtf", rtf),
+        ("tides.rtf", "application/rtf", b"{\\rtf1 Spring tides follow the full moon.\\par}"),
+        ("inner.zip", "application/zip", &inner),
+        ("broken.zip", "application/zip", b"PK\x03\x04 and then nothing"),
+    ]);
+    let job = host.ingest("initial", "潮汐.eml", mail.clone()).await;
+    assert!(job["document"].is_string(), "the mail itself is one: {job}");
+    let jobs = settled(&host).await;
+    let failed: Vec<&Value> = jobs.iter().filter(|job| job["state"] == "failed").collect();
+    assert_eq!(failed.len(), 1, "{jobs:?}");
+    assert_eq!(failed[0]["name"], "潮汐.eml/broken.zip");
+    let attached = ["inner.zip/data.jsonl", "tides (2).rtf", "tides.rtf"];
+    let expected = |prefix: &str| {
+        let mut names = vec![prefix.to_owned()];
+        names.extend(attached.iter().map(|name| format!("{prefix}/{name}")));
+        names
+    };
+    assert_eq!(names(&host).await, expected("潮汐.eml"));
+    let body = json!({"question": "When are spring tides?"});
+    let found = host.post("/api/v1/kbs/initial/search", &body).await;
+    assert_eq!(found["hits"][0]["document"], "潮汐.eml/tides (2).rtf", "{found}");
+
+    // A mail in an archive, whose limits count what is attached as well.
+    host.ingest("initial", "box.zip", zip_of(&[("a/潮汐.eml", &mail)])).await;
+    settled(&host).await;
+    let all = names(&host).await;
+    assert!(expected("box.zip/a/潮汐.eml").iter().all(|name| all.contains(name)), "{all:?}");
+    let bomb = zip_of(&[("bomb.txt", &vec![b' '; 36 << 20])]);
+    let many: Vec<String> = (0..21).map(|at| format!("{at}.rtf")).collect();
+    let many: Vec<(&str, &str, &[u8])> =
+        many.iter().map(|name| (name.as_str(), "application/rtf", &rtf[..])).collect();
+    for (name, mail, words) in [
+        ("bomb.eml", mail_with(&[("bomb.zip", "application/zip", &bomb)]), "bomb"),
+        ("many.eml", mail_with(&many), "archive_files_max"),
+    ] {
+        let job = host.ingest("initial", name, mail).await;
+        assert!(job["error"].as_str().is_some_and(|error| error.contains(words)), "{name}: {job}");
+    }
+}
+
 #[tokio::test]
 async fn archives_that_lead_elsewhere_explode_or_nest_without_end_are_refused() {
     let mut data =

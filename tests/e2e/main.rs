@@ -6,6 +6,7 @@ mod compile;
 mod crash;
 mod dropin;
 mod encoders;
+mod folders;
 mod formats;
 mod host;
 mod main_job;

@@ -60,6 +60,7 @@ pub fn open_with(dir: &Path, fault: &Arc<Fault>, models: Models) -> (Rag, Arc<St
         records: store.clone(),
         outside: rag_core::ports::Outside::none(),
         archives: Arc::new(rag_core::ports::NoUnpack),
+        bundles: Arc::new(rag_core::ports::NoBundles),
         models: Arc::new(NoRegistry),
         strikes: Strikes::default(),
         wake_jobs: Box::new(|| {}),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::jobs::report;
 use crate::limits;
-use crate::ports::{Blob, CrawlOrder, Job, JobKind, JobState, Stage, WebPage};
+use crate::ports::{Blob, CrawlOrder, Job, JobKind, JobState, Origin, Stage, WebPage};
 use crate::rag::Rag;
 
 /// Addresses that a crawl remembers, and tries for each page that it may save: dead links end it as well.
@@ -160,7 +160,8 @@ async fn save(rag: &Rag, job: &Job, page: WebPage) -> Result<()> {
     let mut writer = rag.upload().await?;
     writer.write(Bytes::from(page.body)).await?;
     let kb = job.kb.as_str();
-    rag.submit_from(kb, &page.name, Some(&page.media_type), writer, Some(page.url)).await.map(|_| ())
+    let origin = Origin { url: Some(page.url), folder: None };
+    rag.submit_from(kb, &page.name, Some(&page.media_type), writer, origin).await.map(|_| ())
 }
 
 /// A page before anything is kept.

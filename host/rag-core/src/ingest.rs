@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::kb::{KbName, PluginChoice};
 use crate::limits;
 use crate::ports::{
-    Binding, DocumentInfo, IngestSource, Job, NewDocument, Opened, Parse, Progress, Purpose, Stage,
+    Binding, DocumentInfo, IngestSource, Job, NewDocument, Opened, Origin, Parse, Progress, Purpose, Stage,
     StoreBatch, VectorCollection,
 };
 use crate::rag::Rag;
@@ -30,14 +30,15 @@ const URL_ATTRIBUTE: &str = "url";
 
 /// What reads a document of the catalogue anew. Where it was found on the web is kept with it as every attribute.
 pub(crate) fn source_of(document: &DocumentInfo, chunker: Option<PluginChoice>) -> IngestSource {
-    let origin = document.attributes.iter().find(|(key, _)| key == URL_ATTRIBUTE);
+    let url = document.attributes.iter().find(|(key, _)| key == URL_ATTRIBUTE);
     IngestSource {
         blob: document.blob.clone(),
         size: document.size,
         name: document.name.clone(),
         media_type: document.media_type.clone(),
         chunker,
-        origin: origin.map(|(_, url)| url.clone()),
+        origin: Origin { url: url.map(|(_, url)| url.clone()), folder: document.folder.clone() },
+        alone: true,
     }
 }
 
@@ -97,7 +98,7 @@ pub(crate) async fn ingest_with(
         }
     }
     let mut summary = session.summary().await?;
-    if let Some(url) = &source.origin {
+    if let Some(url) = &source.origin.url {
         summary.attributes.retain(|(key, _)| key != URL_ATTRIBUTE);
         summary.attributes.push((URL_ATTRIBUTE.to_owned(), url.clone()));
     }
@@ -162,6 +163,7 @@ fn new_document(binding: &Binding, parser: &dyn Parse, source: &IngestSource) ->
         media_type: source.media_type.clone(),
         pipeline,
         collection: kb.collection.clone(),
+        folder: source.origin.folder.clone(),
     }
 }
 

@@ -141,6 +141,10 @@ async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<JobSt
             Err(error) => Err(error),
         }
     } else {
+        if unpack::is_mail(source) {
+            // First: the commit of the mail ends the job.
+            unpack::attachments(rag, job, source).await?;
+        }
         ingest(rag, job, source).await
     };
     match outcome {

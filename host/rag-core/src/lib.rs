@@ -5,6 +5,7 @@
 //! where they enter.
 
 pub mod ask;
+pub mod bundle;
 mod compare;
 pub mod crawl;
 mod curate;
@@ -12,6 +13,7 @@ pub mod document;
 pub mod encoders;
 pub mod error;
 pub mod evaluate;
+pub mod folder_sync;
 pub mod generations;
 pub mod ingest;
 pub mod jobs;

@@ -48,6 +48,8 @@ pub const METADATA_BYTES_MAX: usize = 512;
 pub const CRAWL_DEPTH_MAX: u32 = 5;
 /// See `CRAWL_DEPTH_MAX`.
 pub const CRAWL_PAGES_MAX: u32 = 1_000;
+/// Files below a folder of the server that is brought in.
+pub const FOLDER_FILES_MAX: u32 = 20_000;
 /// Bytes of text shown of a page before it is ingested.
 pub const PREVIEW_BYTES: usize = 16 << 10;
 /// Archives within archives that are unpacked.

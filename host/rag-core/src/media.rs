@@ -25,7 +25,8 @@ const XLSM: &str = "application/vnd.ms-excel.sheet.macroenabled.12";
 const XLS: &str = "application/vnd.ms-excel";
 const ODS: &str = "application/vnd.oasis.opendocument.spreadsheet";
 const EPUB: &str = "application/epub+zip";
-const MAIL: &str = "message/rfc822";
+/// Mails, which files may be attached to.
+pub const MAIL: &str = "message/rfc822";
 const RTF: &str = "application/rtf";
 const JSON: &str = "application/json";
 const JSON_LINES: &str = "application/jsonl";

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod archive;
+mod bundle;
 mod catalog;
 mod conversations;
 mod curation;
@@ -25,9 +26,13 @@ mod tuning;
 pub use accounts::{Accounts, AuditEntry, AuditQuery, Rights, User, UserChange};
 
 pub use archive::{NoUnpack, PackedFile, Unpack, UnpackLimits, Unpacked};
+pub use bundle::{
+    BundleBytes, BundleChunk, BundleDocument, BundleHead, BundlePart, BundleReader, BundleUpload,
+    BundleWriter, Bundles, NoBundles,
+};
 pub use catalog::{
     Catalog, CrawlOrder, DocumentInfo, DocumentState, IngestSource, Job, JobId, JobKind, JobState,
-    NewDocument, Opened, Progress, Stage, Stored, VectorGarbage,
+    NewDocument, Opened, Origin, Progress, Stage, Stored, VectorGarbage,
 };
 pub use conversations::{
     Conversation, ConversationKey, ConversationQuery, Conversations, Mark, NewRound, Round,

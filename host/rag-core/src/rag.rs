@@ -16,9 +16,9 @@ use crate::kb::{Kb, KbName, KbSettings, PluginChoice};
 use crate::limits;
 use crate::media;
 use crate::ports::{
-    Binding, Bindings, BlobStore, BlobWriter, Catalog, Embed, Generate, GenerationState, IngestSource, Job,
-    JobId, JobKind, JobState, Keys, ModelRegistry, Outside, Records, Rerank, Run, RunSettings, Stored,
-    Unpack,
+    Binding, Bindings, BlobStore, BlobWriter, Bundles, Catalog, Embed, Generate, GenerationState,
+    IngestSource, Job, JobId, JobKind, JobState, Keys, ModelRegistry, Origin, Outside, Records, Rerank, Run,
+    RunSettings, Stored, Unpack,
 };
 use crate::prompt;
 use crate::recall::{self, Recall, SearchRequest};
@@ -41,6 +41,7 @@ pub struct Rag {
     pub models: Arc<dyn ModelRegistry>,
     pub outside: Outside,
     pub archives: Arc<dyn Unpack>,
+    pub bundles: Arc<dyn Bundles>,
     pub strikes: Strikes,
     /// Tells the job loop that there is work.
     pub wake_jobs: Box<dyn Fn() + Send + Sync>,
@@ -128,17 +129,17 @@ impl Rag {
         media_type: Option<&str>,
         writer: Box<dyn BlobWriter>,
     ) -> Result<Job> {
-        self.submit_from(kb, name, media_type, writer, None).await
+        self.submit_from(kb, name, media_type, writer, Origin::default()).await
     }
 
-    /// Likewise for what was found on the web at `origin`.
-    pub(crate) async fn submit_from(
+    /// Likewise for what was found on the web, or is kept in step with a folder.
+    pub async fn submit_from(
         &self,
         kb: &str,
         name: &str,
         media_type: Option<&str>,
         writer: Box<dyn BlobWriter>,
-        origin: Option<String>,
+        origin: Origin,
     ) -> Result<Job> {
         let kb = self.kb(kb).await?;
         let source = self.received(name, media_type, writer, origin).await?;
@@ -151,7 +152,7 @@ impl Rag {
         name: &str,
         media_type: Option<&str>,
         writer: Box<dyn BlobWriter>,
-        origin: Option<String>,
+        origin: Origin,
     ) -> Result<IngestSource> {
         let name = media::document_name(name)?;
         let (blob, size) = writer.finish().await?;
@@ -162,7 +163,7 @@ impl Rag {
                 media::sniff(&name, &original.read_at(0, media::SNIFF_BYTES).await?).to_owned()
             }
         };
-        Ok(IngestSource { blob, size, name, media_type, chunker: None, origin })
+        Ok(IngestSource { blob, size, name, media_type, chunker: None, origin, alone: false })
     }
 
     /// Queues a job and tells the runner.

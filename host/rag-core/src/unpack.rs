@@ -1,16 +1,15 @@
 //! An archive becomes documents: each file in it is queued as an ingest of its own, called `archive.zip/its/path`.
+//! So does what is attached to a mail, called `mail.eml/its name`; the mail is a document as well.
 //!
 //! Everything is counted over the whole upload, archives within archives included, and names are looked at before
 //! anything is queued.
 
-use std::sync::Arc;
-
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::ingest::{Ingested, ingest};
 use crate::jobs::report;
 use crate::limits;
 use crate::media;
-use crate::ports::{Blob, IngestSource, Job, JobKind, PackedFile, Stage, UnpackLimits, Unpacked};
+use crate::ports::{IngestSource, Job, JobKind, Origin, PackedFile, Stage, UnpackLimits, Unpacked};
 use crate::rag::Rag;
 
 /// What became of an archive.
@@ -30,6 +29,32 @@ pub(crate) async fn is_archive(rag: &Rag, job: &Job, source: &IngestSource) -> R
     Ok(!binding.parsers.iter().any(|parser| parser.accepts().iter().any(|read| read == media::ZIP)))
 }
 
+/// Whether an original is a mail whose attachments are still to be queued.
+pub(crate) fn is_mail(source: &IngestSource) -> bool {
+    source.media_type == media::MAIL && !source.alone
+}
+
+/// Queues what is attached to a mail. What cannot be opened as one is left to the parser, which says why.
+pub(crate) async fn attachments(rag: &Rag, job: &Job, source: &IngestSource) -> Result<()> {
+    let blob = rag.blobs.open(&source.blob, &source.name, &source.media_type).await?;
+    let archive = match rag.archives.open(blob).await {
+        Ok(archive) => archive,
+        Err(error) if is_no_mail(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut work = Work::new(rag, job, source);
+    work.all(&source.name, archive).await?;
+    for (inner, _) in std::mem::take(&mut work.damaged) {
+        // A job of its own fails with the reason, and the mail is a document all the same.
+        rag.enqueue(&job.kb, &JobKind::Ingest(inner)).await?;
+    }
+    Ok(())
+}
+
+fn is_no_mail(error: &Error) -> bool {
+    matches!(error.code(), ErrorCode::InvalidInput | ErrorCode::Unsupported)
+}
+
 /// Queues the files of an archive. Running it again queues the same files, whose ingest then finds nothing to do.
 pub(crate) async fn unpack(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Opened> {
     let blob = rag.blobs.open(&source.blob, &source.name, &source.media_type).await?;
@@ -39,55 +64,67 @@ pub(crate) async fn unpack(rag: &Rag, job: &Job, source: &IngestSource) -> Resul
         let source = IngestSource { media_type: media_type.to_owned(), ..source.clone() };
         return ingest(rag, job, &source).await.map(Opened::Document);
     }
-    let mut work = Work { rag, job, left: rag.archives.limits(), limits: rag.archives.limits(), queued: 0 };
-    let mut waiting = vec![Waiting { prefix: source.name.clone(), depth: 0, archive }];
-    let mut failure = None;
-    while let Some(Waiting { prefix, depth, archive }) = waiting.pop() {
-        for (name, inner) in work.archive(&prefix, archive).await? {
-            if depth + 1 >= limits::ARCHIVE_DEPTH_MAX {
-                let depth = limits::ARCHIVE_DEPTH_MAX;
-                return Err(Error::invalid(format!("'{name}' lies more than {depth} archives deep")));
-            }
-            match rag.archives.open(inner).await {
-                Ok(archive) => waiting.push(Waiting { prefix: name, depth: depth + 1, archive }),
-                Err(error) => failure = failure.or(Some((name, error))),
-            }
-        }
-    }
-    match failure {
-        Some((name, error)) => Err(Error::invalid(format!(
-            "'{name}' could not be unpacked: {error}; {} other files were queued",
-            work.queued
+    let mut work = Work::new(rag, job, source);
+    work.all(&source.name, archive).await?;
+    match work.damaged.first() {
+        Some((inner, error)) => Err(Error::invalid(format!(
+            "'{}' could not be unpacked: {error}; {} other files were queued",
+            inner.name, work.queued
         ))),
         None if work.queued == 0 => Err(Error::invalid(format!("'{}' holds no files", source.name))),
         None => Ok(Opened::Queued),
     }
 }
 
-/// An archive whose files are still to be queued.
-struct Waiting {
-    prefix: String,
-    /// Archives around it.
-    depth: usize,
-    archive: Box<dyn Unpacked>,
-}
-
 /// What is done, and what may still be.
 struct Work<'a> {
     rag: &'a Rag,
     job: &'a Job,
+    /// Of every file.
+    origin: Origin,
     left: UnpackLimits,
     limits: UnpackLimits,
     queued: u64,
+    /// Archives within that could not be opened.
+    damaged: Vec<(IngestSource, Error)>,
 }
 
-impl Work<'_> {
-    /// Queues the files of one archive; returns the archives in it with their names.
-    async fn archive(
-        &mut self,
-        prefix: &str,
-        mut archive: Box<dyn Unpacked>,
-    ) -> Result<Vec<(String, Arc<dyn Blob>)>> {
+impl<'a> Work<'a> {
+    fn new(rag: &'a Rag, job: &'a Job, source: &IngestSource) -> Self {
+        let limits = rag.archives.limits();
+        let origin = Origin { url: None, folder: source.origin.folder.clone() };
+        Work { rag, job, origin, left: limits, limits, queued: 0, damaged: Vec::new() }
+    }
+
+    /// Queues the files of an archive and of those within it.
+    async fn all(&mut self, name: &str, archive: Box<dyn Unpacked>) -> Result<()> {
+        let mut waiting = Vec::new();
+        let mut open = Some((name.to_owned(), 0, archive));
+        while let Some((name, depth, archive)) = open.take() {
+            for inner in self.archive(&name, archive).await? {
+                if depth + 1 >= limits::ARCHIVE_DEPTH_MAX {
+                    let (name, depth) = (inner.name, limits::ARCHIVE_DEPTH_MAX);
+                    return Err(Error::invalid(format!("'{name}' lies more than {depth} archives deep")));
+                }
+                waiting.push((inner, depth + 1));
+            }
+            // One is open at a time: a mail lies in memory then.
+            while let (None, Some((inner, depth))) = (&open, waiting.pop()) {
+                let blob = self.rag.blobs.open(&inner.blob, &inner.name, &inner.media_type).await?;
+                match self.rag.archives.open(blob).await {
+                    Ok(archive) => open = Some((inner.name, depth, archive)),
+                    // A mail is a document of its own, whose parser says what is wrong with it.
+                    Err(error) if inner.media_type == media::MAIL && is_no_mail(&error) => {}
+                    Err(error) if inner.media_type == media::MAIL => return Err(error),
+                    Err(error) => self.damaged.push((inner, error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues the files of one archive; returns those in it that hold files themselves.
+    async fn archive(&mut self, prefix: &str, mut archive: Box<dyn Unpacked>) -> Result<Vec<IngestSource>> {
         let wanted = self.wanted(prefix, archive.files())?;
         let mut archives = Vec::new();
         for (at, name) in wanted {
@@ -96,10 +133,15 @@ impl Work<'_> {
             let size = archive.copy(at, self.left.bytes, writer.as_mut()).await?;
             self.left.bytes = self.left.bytes.saturating_sub(size);
             self.left.files = self.left.files.saturating_sub(1);
-            let source = self.rag.received(&name, None, writer, None).await?;
+            let mut source = self.rag.received(&name, None, writer, self.origin.clone()).await?;
             if source.media_type == media::ZIP {
-                archives.push((name, self.rag.blobs.open(&source.blob, &source.name, media::ZIP).await?));
+                archives.push(source);
             } else if size > 0 {
+                if source.media_type == media::MAIL {
+                    archives.push(source.clone());
+                    // What is attached to it counts here.
+                    source.alone = true;
+                }
                 self.rag.enqueue(&self.job.kb, &JobKind::Ingest(source)).await?;
                 self.queued += 1;
             }

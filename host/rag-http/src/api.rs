@@ -1,6 +1,7 @@
 //! The own API under `/api/v1`: one file a resource.
 
 pub(crate) mod ask;
+pub(crate) mod bundle;
 pub(crate) mod conversations;
 pub(crate) mod curate;
 pub(crate) mod documents;

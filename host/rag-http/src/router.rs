@@ -17,8 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    ask, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, models, overview,
-    plugins, pulls, questions, resumable, search, status, tuning, upload, users, web,
+    ask, bundle, conversations, curate, documents, folders, generations, jobs, kbs, keys, login, models,
+    overview, plugins, pulls, questions, resumable, search, status, tuning, upload, users, web,
 };
 use crate::auth::require_key;
 use crate::error::ApiError;
@@ -82,11 +82,13 @@ fn keyed() -> OpenApiRouter<AppState> {
     let uploads = OpenApiRouter::new()
         .routes(routes!(documents::list, upload::upload))
         .routes(routes!(resumable::get, resumable::send, resumable::drop_upload))
+        .routes(routes!(bundle::import))
         // Counted piece by piece instead, so that a document is never held in memory.
         .layer(DefaultBodyLimit::disable());
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(kbs::list, kbs::create))
         .routes(routes!(kbs::get, kbs::update, kbs::delete))
+        .routes(routes!(bundle::export))
         .merge(uploads)
         .routes(routes!(upload::text))
         .routes(routes!(resumable::begin))

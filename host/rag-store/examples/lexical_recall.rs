@@ -40,7 +40,8 @@ async fn main() -> Result<(), Failure> {
         name: "all".into(),
         media_type: "text/plain".into(),
         chunker: None,
-        origin: None,
+        origin: rag_core::ports::Origin::default(),
+        alone: false,
     };
     let job = store.enqueue(&kb, &JobKind::Ingest(source)).await?;
 
@@ -94,6 +95,7 @@ async fn ingest(
         media_type: "text/plain".to_owned(),
         pipeline: String::new(),
         collection: format!("{kb}-g1"),
+        folder: None,
     };
     let chunk = Chunk {
         id: ChunkId::of(&document.id, 0, text),

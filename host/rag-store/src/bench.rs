@@ -161,7 +161,15 @@ impl Bench<'_> {
         writer.write(bytes::Bytes::from_static(b"original")).await?;
         let (blob, size) = writer.finish().await?;
         let (name, media_type) = ("bench".to_owned(), "text/plain".to_owned());
-        let source = IngestSource { blob: blob.clone(), size, name, media_type, chunker: None, origin: None };
+        let source = IngestSource {
+            blob: blob.clone(),
+            size,
+            name,
+            media_type,
+            chunker: None,
+            origin: rag_core::ports::Origin::default(),
+            alone: false,
+        };
         let job = self.store.enqueue(self.kb, &JobKind::Ingest(source)).await?;
         Ok((blob, job.id))
     }
@@ -183,6 +191,7 @@ impl Bench<'_> {
             media_type: "text/plain".to_owned(),
             pipeline: String::new(),
             collection: COLLECTION.to_owned(),
+            folder: None,
         };
         let mut chunks = Vec::with_capacity(texts.len());
         let mut start = 0;

@@ -23,4 +23,5 @@ mod users;
 mod vectors;
 mod words;
 
+pub use settings::{settings_from_json, settings_to_json};
 pub use store::{Store, StoreConfig};

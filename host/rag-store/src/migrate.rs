@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_generations.sql"),
     include_str!("migrations/0005_web.sql"),
     include_str!("migrations/0006_encoders.sql"),
+    include_str!("migrations/0007_folders.sql"),
 ];
 
 /// Marks the file as ours ("RWKR").

@@ -1,12 +1,24 @@
 //! A knowledge base's settings as the catalogue writes them: JSON, in which missing fields take their defaults.
 
-use rag_core::Error;
 use rag_core::kb::{AnswerSettings, EncoderChoice, KbParts, KbSettings, PluginChoice};
 use rag_core::ports::{CrawlOrder, Variant};
+use rag_core::{Error, Result};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Step;
+
+/// A knowledge base's settings as JSON, for files that carry them elsewhere.
+pub fn settings_to_json(settings: &KbSettings) -> Result<String> {
+    Ok(to_json(settings)?)
+}
+
+/// What `settings_to_json` wrote; `InvalidInput` for anything else.
+pub fn settings_from_json(json: &str) -> Result<KbSettings> {
+    let settings: SettingsJson = serde_json::from_str(json)
+        .map_err(|error| Error::invalid(format!("these are no settings of a knowledge base: {error}")))?;
+    Ok(settings.into())
+}
 
 pub(crate) fn to_json(settings: &KbSettings) -> Step<String> {
     let json = serde_json::to_string(&SettingsJson::from(settings));

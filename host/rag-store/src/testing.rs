@@ -88,7 +88,8 @@ impl Sample {
             name: name.to_owned(),
             media_type: "text/plain".to_owned(),
             chunker: None,
-            origin: None,
+            origin: rag_core::ports::Origin::default(),
+            alone: false,
         };
         let queued = store.enqueue(&kb(), &JobKind::Ingest(source)).await.unwrap();
         loop {
@@ -111,6 +112,7 @@ impl Sample {
             media_type: source.media_type.clone(),
             pipeline: "p1".to_owned(),
             collection: "initial-g1".to_owned(),
+            folder: None,
         };
         Sample { sections: cut(&new.id, sections), new, job }
     }

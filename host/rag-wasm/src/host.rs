@@ -84,6 +84,8 @@ pub struct Loaded {
 #[derive(Clone, Default)]
 pub struct ParserImports {
     pub ocr: Option<Arc<dyn Ocr>>,
+    /// What the operator granted.
+    pub http: Option<Arc<dyn Http>>,
 }
 
 /// What a vector store may reach: the host's own vectors, and what the operator granted.
@@ -250,7 +252,7 @@ impl PluginHost {
         let Component::Parser(plugin) = component else { return Err(absent(id, Kind::Parser)) };
         // One that never asks for text recognition is bound by the time of any parser.
         let ocr = imports.ocr.filter(|_| loaded.asks.iter().any(|ask| ask.interface == "ocr"));
-        let setup = self.setup(&loaded, settings, Grants { ocr, ..Grants::default() })?;
+        let setup = self.setup(&loaded, settings, Grants { ocr, http: imports.http, ..Grants::default() })?;
         Ok(Arc::new(WasmParser { plugin, setup, accepts: loaded.accepts }))
     }
 

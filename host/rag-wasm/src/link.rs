@@ -41,7 +41,7 @@ pub(crate) const FREE: [&str; 4] = ["log", "config", "blob", "ocr"];
 /// Host interfaces by kind, as the worlds in `wit/plugin.wit` list them.
 pub(crate) fn granted(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Parser => &["log", "config", "blob", "ocr"],
+        Kind::Parser => &["log", "config", "blob", "ocr", "http"],
         Kind::Chunker => &["log", "config", "tokens", "embed"],
         Kind::VectorStore => &["log", "config", "http", "sql", "kv", "vector-index"],
         Kind::Connector => &["log", "config", "http"],

@@ -66,10 +66,9 @@ struct Document {
 
 async fn open(plugin: Arc<Plugin<ParserPlugin>>, setup: &Setup, blob: Arc<dyn Blob>) -> Result<Document> {
     let budget = Budget::of_document(&plugin.limits);
-    let mut budget = match setup.grants.ocr {
-        Some(_) => budget.within(plugin.runner.limits.ocr_wall_ms_max),
-        None => budget,
-    };
+    // Others work meanwhile.
+    let waits = setup.grants.ocr.is_some() || setup.grants.http.is_some();
+    let mut budget = if waits { budget.within(plugin.runner.limits.ocr_wall_ms_max) } else { budget };
     let mut instance = Instance::new(&plugin, setup, &mut budget).await?;
     let bytes_left = blob.size().saturating_mul(READS_MAX).saturating_add(READ_BYTES_EXTRA);
     let source = instance.state().table.push(OpenBlob { blob, bytes_left });

@@ -1,4 +1,6 @@
-//! Zip archives taken apart in memory, a piece at a time: directories and sizes are believed only as far as they hold.
+//! Zip archives, and mails with what is attached: taken apart in memory, a piece at a time: directories and sizes are believed only as far as they hold.
+
+mod mail;
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rag_core::ports::{Blob, BlobWriter, PackedFile, Unpack, UnpackLimits, Unpacked};
 use rag_core::unpack::{bomb, is_bomb};
-use rag_core::{Error, Result};
+use rag_core::{Error, Result, media};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use zip::ZipArchive;
@@ -23,7 +25,7 @@ const PIECES_WAITING: usize = 4;
 /// Bytes of a directory: what names and their places may take in memory.
 const NAMES_BYTES_MAX: usize = 16 << 20;
 
-/// Opens zip archives.
+/// Opens zip archives and mails.
 #[derive(Debug)]
 pub(crate) struct ZipArchives {
     limits: UnpackLimits,
@@ -45,6 +47,9 @@ impl Unpack for ZipArchives {
 
     async fn open(&self, archive: Arc<dyn Blob>) -> Result<Box<dyn Unpacked>> {
         let (name, files_max) = (archive.name().to_owned(), self.limits.files);
+        if archive.media_type() == media::MAIL {
+            return mail::open(archive, files_max).await;
+        }
         let runtime = Handle::current();
         let opened = tokio::task::spawn_blocking(move || Opened::read(archive, runtime, name, files_max));
         Ok(Box::new(opened.await.map_err(|error| Error::internal(error.to_string()))??))

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use crate::archive::ZipArchives;
 use crate::bindings::PluginBindings;
+use crate::bundle::BundleFiles;
 use crate::compile;
 use crate::config::{Config, TrackerKind};
 use crate::egress::{Egress, SystemLookup};
@@ -88,6 +89,7 @@ pub(crate) async fn build(config: &Config, engines: Engines) -> Result<Parts> {
         models,
         outside,
         archives: Arc::new(ZipArchives::new(&config.data)),
+        bundles: Arc::new(BundleFiles::new(data_dir, &config.data)),
         strikes: Strikes::default(),
         wake_jobs: Box::new(move || waker.notify_one()),
         pause: Box::new(|time: Duration| Box::pin(tokio::time::sleep(time))),

@@ -9,11 +9,11 @@ use rag_core::kb::{EncoderChoice, Kb, KbParts, PluginChoice};
 use rag_core::kb_search::BoundSearch;
 use rag_core::ports::{
     Binding, Bindings, Catalog, Chunk, Embed, Encoders, Generate, GenerateRequest, GenerationStream, Grants,
-    Http, KbSearch, Parse, PluginAsk, PluginInfo, Rerank, Retrieve, Sql, VectorStore,
+    Http, KbSearch, Parse, PluginAsk, PluginInfo, Rerank, Retrieve, Sql, VectorIndex, VectorStore,
 };
 use rag_core::{Error, ErrorCode, Result};
 use rag_store::Store;
-use rag_wasm::{Kind, ParserImports, PluginHost, RetrieverImports, StoreImports};
+use rag_wasm::{Kind, Loaded, ParserImports, PluginHost, RetrieverImports, StoreImports};
 
 use crate::config::Retrieval;
 use crate::egress::Egress;
@@ -155,16 +155,29 @@ impl PluginBindings {
         })
     }
 
-    /// Every parser in the version that the host offers first, or in the one that the knowledge base fixed.
+    /// Every parser in the version that the host offers first, or in the one that the knowledge base fixed. One that
+    /// sends documents elsewhere is asked where the knowledge base names it, before all others, and nowhere else.
     fn parsers(&self, kb: &Kb, parts: &KbParts) -> Result<Vec<Arc<dyn Parse>>> {
         let ocr = self.ocr.as_ref().map(|ocr| ocr.for_languages(&kb.settings.ocr_languages));
-        let imports = || ParserImports { ocr: ocr.clone() };
-        let first = self.plugins.first_of(Kind::Parser).into_iter();
-        let of = |id: &str| match parts.parsers.iter().find(|fixed| fixed.id == id) {
-            Some(fixed) => self.meant(fixed, |key| self.plugins.parser(key, &fixed.settings, imports())),
-            None => self.plugins.parser(id, "{}", imports()),
+        let fixed = |id: &str| parts.parsers.iter().find(|fixed| fixed.id == id);
+        let sends = |parser: &Loaded| parser.imports.iter().any(|import| import == "http");
+        let mut used = self.plugins.first_of(Kind::Parser);
+        used.retain(|parser| !sends(parser) || fixed(&parser.info.id).is_some());
+        used.sort_by_key(|parser| !sends(parser));
+        let of = |parser: &Loaded| {
+            let id = &parser.info.id;
+            let imports = |version: &str| -> Result<ParserImports> {
+                let http = if sends(parser) { self.outside(id, version)?.0 } else { None };
+                Ok(ParserImports { ocr: ocr.clone(), http })
+            };
+            match fixed(id) {
+                Some(fixed) => {
+                    self.meant(fixed, |key| self.plugins.parser(key, &fixed.settings, imports(key)?))
+                }
+                None => self.plugins.parser(id, "{}", imports(id)?),
+            }
         };
-        first.map(|parser| of(&parser.info.id)).collect()
+        used.iter().map(of).collect()
     }
 
     /// What a plugin is granted outside, none of a kind where the very version (by id or digest) asks for none or is
@@ -293,6 +306,10 @@ impl Bindings for PluginBindings {
                 .map(|one| one.store.clone())
         };
         known.map_or_else(|| self.store(kb, store), Ok)
+    }
+
+    fn vectors_of(&self, kb: &Kb) -> Option<Arc<dyn VectorIndex>> {
+        Some(self.store.vector_index(&kb.name))
     }
 
     async fn pin(&self, kind: &str, choice: &PluginChoice) -> Result<PluginChoice> {

@@ -188,11 +188,12 @@ pub(crate) enum Kb {
         #[arg(long)]
         yes: bool,
     },
-    /// Write one with its originals to a folder
-    Export { name: String, dir: PathBuf },
-    /// Create one from an exported folder
+    /// Write one into a single zip file: originals, texts, chunks, vectors, settings, and SHA256SUMS of them all
+    Export { name: String, file: PathBuf },
+    /// Create one from such a file; every hash is checked first, and nothing is embedded again by the same encoder
     Import {
-        dir: PathBuf,
+        /// What `kb export` wrote (or the folder that its first version wrote)
+        file: PathBuf,
         /// Another name than the exported one
         #[arg(long)]
         name: Option<String>,
@@ -207,6 +208,13 @@ pub(crate) struct Ingest {
     /// Files, folders (searched recursively), and addresses of the web (http://… or https://…)
     #[arg(required_unless_present = "text")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Keep folders in step: upload what is new or changed, skip what is unchanged, delete documents that came from the
+    /// folder and whose file is there no more
+    #[arg(long, conflicts_with_all = ["text", "no_wait"])]
+    pub(crate) sync: bool,
+    /// With --sync: only list what would happen
+    #[arg(long, requires = "sync")]
+    pub(crate) dry_run: bool,
     /// For addresses: links followed one after the other; 0 reads the one page
     #[arg(long, default_value_t = 0)]
     pub(crate) depth: u32,

@@ -12,6 +12,7 @@ pub(crate) mod model;
 pub(crate) mod plugin;
 pub(crate) mod pull;
 pub(crate) mod swap;
+pub(crate) mod sync;
 pub(crate) mod tune;
 pub(crate) mod user;
 

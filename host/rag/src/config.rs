@@ -58,6 +58,8 @@ pub(crate) struct Data {
     /// Files of an uploaded archive, and what they unpack to in bytes, archives within it included.
     pub(crate) archive_files_max: u64,
     pub(crate) archive_bytes_max: u64,
+    /// Bytes of a knowledge base's file that is imported, and of what it unpacks to.
+    pub(crate) bundle_bytes_max: u64,
     pub(crate) jobs_queued_max: usize,
     /// Ingest stops below this much free space, in bytes.
     pub(crate) disk_free_min_bytes: u64,
@@ -229,6 +231,7 @@ impl Default for Data {
             document_bytes_max: 256 << 20,
             archive_files_max: 5_000,
             archive_bytes_max: 2 << 30,
+            bundle_bytes_max: 64 << 30,
             jobs_queued_max: 10_000,
             disk_free_min_bytes: 256 << 20,
             readers: 4,

@@ -4,6 +4,7 @@ mod archive;
 mod assemble;
 mod bench;
 mod bindings;
+mod bundle;
 mod child;
 mod cli;
 mod client;

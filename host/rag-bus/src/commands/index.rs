@@ -159,6 +159,7 @@ impl IndexService {
             media_type: MEDIA_TYPE.to_owned(),
             pipeline,
             collection: binding.kb.collection.clone(),
+            folder: None,
         };
         if rag.catalog.open_document(&document).await? == Opened::Unchanged {
             return Ok(());
@@ -170,7 +171,8 @@ impl IndexService {
             name: text.key.to_owned(),
             media_type: MEDIA_TYPE.to_owned(),
             chunker: None,
-            origin: None,
+            origin: rag_core::ports::Origin::default(),
+            alone: false,
         };
         let job = rag.catalog.begin(&binding.kb.name, &JobKind::Ingest(source)).await?;
         match self.commit(binding, &document, &text, &job).await {

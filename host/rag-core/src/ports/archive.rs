@@ -24,11 +24,11 @@ pub struct PackedFile {
     pub packed: u64,
 }
 
-/// Takes archives apart.
+/// Takes archives apart, and mails, whose attachments are their files.
 #[async_trait]
 pub trait Unpack: Send + Sync {
     fn limits(&self) -> UnpackLimits;
-    /// Reads the directory. `InvalidInput` for a damaged archive, `Unsupported` for one with a password.
+    /// Reads the directory; the blob's media type says of what. `InvalidInput` for a damaged archive, `Unsupported` for one with a password.
     async fn open(&self, archive: Arc<dyn Blob>) -> Result<Box<dyn Unpacked>>;
 }
 

@@ -61,8 +61,18 @@ pub struct IngestSource {
     pub media_type: String,
     /// Cuts this document instead of the knowledge base's chunker.
     pub chunker: Option<PluginChoice>,
+    pub origin: Origin,
+    /// What it holds, such as a mail's attachments, is queued already.
+    pub alone: bool,
+}
+
+/// Where a document came from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
     /// Where it was found on the web.
-    pub origin: Option<String>,
+    pub url: Option<String>,
+    /// The folder that it is kept in step with, as whoever reads that folder calls it.
+    pub folder: Option<String>,
 }
 
 /// Where an ingest stands; the order of the variants is the order of the work.
@@ -139,12 +149,14 @@ pub struct NewDocument {
     pub pipeline: String,
     /// The collection that its vectors go to.
     pub collection: String,
+    /// See `Origin::folder`.
+    pub folder: Option<String>,
 }
 
 /// What `open_document` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// The same document is committed: nothing to do.
+    /// The same document is committed: nothing to do. A folder that is named now is its folder from now on.
     Unchanged,
     /// Write it; chunks of an unfinished attempt are gone from the catalogue (their vectors are garbage unless the
     /// same chunk ids are written again).
@@ -180,6 +192,10 @@ pub struct DocumentInfo {
     pub attributes: Vec<(String, String)>,
     /// What people noted.
     pub metadata: Vec<(String, String)>,
+    /// See `Origin::folder`.
+    pub folder: Option<String>,
+    /// See `DocumentId::of`.
+    pub pipeline: String,
     pub created_ms: i64,
 }
 

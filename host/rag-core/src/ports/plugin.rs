@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::engine::{Embed, Rerank};
-use super::host::Blob;
+use super::host::{Blob, VectorIndex};
 use crate::document::{Block, ChunkId, ChunkSpan, ParsedSummary, Section, Vectors};
 use crate::error::Result;
 use crate::kb::{EncoderChoice, Kb, PluginChoice};
@@ -207,6 +207,12 @@ pub trait Bindings: Send + Sync {
     /// id the version that is
     /// offered first comes first.
     fn installed(&self) -> Vec<(&'static str, PluginInfo)>;
+
+    /// The vectors that the host itself keeps for a knowledge base; none where another store does.
+    fn vectors_of(&self, kb: &Kb) -> Option<Arc<dyn VectorIndex>> {
+        let _ = kb;
+        None
+    }
 
     /// What a plugin asks for; empty when there is no such plugin.
     fn asks(&self, plugin: &str) -> Vec<PluginAsk>;

@@ -48,6 +48,8 @@ pub(crate) struct DocumentView {
     attributes: Vec<Pair>,
     /// What people noted; filters find both.
     metadata: Vec<Pair>,
+    /// The folder that it is kept in step with.
+    folder: Option<String>,
     /// Milliseconds since 1970 (UTC).
     created_ms: i64,
 }
@@ -360,6 +362,7 @@ impl From<DocumentInfo> for DocumentView {
             disabled: document.disabled,
             attributes: pairs(document.attributes),
             metadata: pairs(document.metadata),
+            folder: document.folder,
             created_ms: document.created_ms,
         }
     }

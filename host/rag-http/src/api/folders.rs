@@ -3,17 +3,18 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
+use rag_core::folder_sync::{FolderOrder, FolderReport, Refused};
 use rag_core::ports::{FolderEntry, Role};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::jobs::{JobList, JobView};
+use super::jobs::JobView;
 use crate::auth::Caller;
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiResult, ErrorBody};
 use crate::extract::{InPath, InQuery, Json};
 use crate::state::AppState;
 
-/// Entries shown of a folder, and files ingested by one request.
+/// Entries shown of a folder.
 const ENTRIES_MAX: u32 = 1_000;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -42,8 +43,57 @@ pub(crate) struct FolderQuery {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewPath {
-    /// A file, or a folder with all below it (at most 1000 files), as `folders` shows it.
+    /// A file, or a folder with all below it (at most 20000 files), as `folders` shows it.
     path: String,
+    /// Whether documents go that came from there and whose file is there no more; they stay when left out.
+    #[serde(default)]
+    delete_missing: bool,
+    /// Only tells what would happen.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What became of a folder's files, or would become.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FolderReportView {
+    /// One for each file that is read; none of a dry run.
+    jobs: Vec<JobView>,
+    added: Vec<String>,
+    changed: Vec<String>,
+    /// Archives, whose files are documents of their own: looked into again.
+    archives: Vec<String>,
+    /// Files that are documents already, word for word: they cost nothing.
+    unchanged: u64,
+    /// Documents that came from there and whose file is there no more.
+    vanished: Vec<String>,
+    /// Whether those were deleted.
+    deleted: bool,
+    /// Files that found no place in the queue; send the same again once it is shorter.
+    postponed: u64,
+    refused: Vec<RefusedView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RefusedView {
+    name: String,
+    reason: String,
+}
+
+impl From<FolderReport> for FolderReportView {
+    fn from(report: FolderReport) -> Self {
+        let refused = |Refused { name, reason }| RefusedView { name, reason };
+        FolderReportView {
+            jobs: report.jobs.into_iter().map(JobView::from).collect(),
+            added: report.added,
+            changed: report.changed,
+            archives: report.archives,
+            unchanged: report.unchanged,
+            vanished: report.vanished,
+            deleted: report.deleted,
+            postponed: report.postponed,
+            refused: report.refused.into_iter().map(refused).collect(),
+        }
+    }
 }
 
 /// Look into the server's folders that may be ingested.
@@ -68,31 +118,19 @@ pub(crate) async fn list(
     Ok(Answer(FolderList { entries: entries.into_iter().map(view).collect() }))
 }
 
-/// Ingest a file or folder of the server.
+/// Ingest a file or folder of the server, and again: what changed is replaced, what is unchanged costs nothing.
 #[utoipa::path(post, path = "/api/v1/kbs/{kb}/paths", tag = "documents", operation_id = "add_path",
     params(("kb" = String, Path,)), request_body = NewPath,
-    responses((status = 202, body = JobList), (status = "default", body = ErrorBody)))]
+    responses((status = 202, body = FolderReportView), (status = "default", body = ErrorBody)))]
 pub(crate) async fn add(
     State(state): State<AppState>,
     caller: Caller,
     InPath(kb): InPath<String>,
     Json(new): Json<NewPath>,
-) -> ApiResult<(StatusCode, Answer<JobList>)> {
+) -> ApiResult<(StatusCode, Answer<FolderReportView>)> {
     let kb = caller.kb(Role::Editor, &kb)?;
-    state.rag.kb(kb.as_str()).await?;
-    let files = state.rag.records.files_under(new.path.trim_end_matches('/'), ENTRIES_MAX).await?;
-    if files.is_empty() {
-        return Err(ApiError::invalid("there is no file below that path"));
-    }
-    let mut jobs = Vec::with_capacity(files.len());
-    for found in files {
-        let mut file = state.rag.records.open_file(&found.path).await?;
-        let mut writer = state.rag.upload().await?;
-        while let Some(bytes) = file.read().await? {
-            writer.write(bytes).await?;
-        }
-        let job = state.rag.submit(kb.as_str(), &found.path, None, writer).await?;
-        jobs.push(JobView::from(job));
-    }
-    Ok((StatusCode::ACCEPTED, Answer(JobList { jobs })))
+    let NewPath { path, delete_missing, dry_run } = new;
+    let order = FolderOrder { path, delete_missing, dry_run };
+    let report = state.rag.sync_folder(kb.as_str(), &order).await?;
+    Ok((StatusCode::ACCEPTED, Answer(report.into())))
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use futures_util::StreamExt as _;
 use rag_core::kb::KbName;
 use rag_core::media::document_name;
-use rag_core::ports::{BlobWriter, Role};
+use rag_core::ports::{BlobWriter, Origin, Role};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -21,6 +21,8 @@ use crate::state::AppState;
 
 /// Files in one multipart request.
 const FILES_MAX: usize = 64;
+/// Bytes of a folder's name.
+const FOLDER_BYTES_MAX: usize = 4_096;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +32,9 @@ pub(crate) struct UploadQuery {
     name: Option<String>,
     /// The media type; found from the name and the content when left out.
     media_type: Option<String>,
+    /// The folder that the document is kept in step with, as the client calls it: told with the document, so that the
+    /// client finds what vanished there.
+    folder: Option<String>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -55,6 +60,7 @@ pub(crate) struct UploadForm {
 struct Received {
     name: String,
     media_type: Option<String>,
+    folder: Option<String>,
     writer: Box<dyn BlobWriter>,
 }
 
@@ -100,7 +106,7 @@ pub(crate) async fn text(
     let mut writer = state.rag.upload().await?;
     writer.write(Bytes::from(new.text)).await?;
     let media_type = new.media_type.or_else(|| Some("text/plain".to_owned()));
-    submit(&state, &kb, vec![Received { name, media_type, writer }]).await
+    submit(&state, &kb, vec![Received { name, media_type, folder: None, writer }]).await
 }
 
 async fn submit(
@@ -110,7 +116,9 @@ async fn submit(
 ) -> ApiResult<(StatusCode, Answer<JobList>)> {
     let mut jobs = Vec::with_capacity(files.len());
     for file in files {
-        let job = state.rag.submit(kb.as_str(), &file.name, file.media_type.as_deref(), file.writer).await?;
+        let Received { name, media_type, folder, writer } = file;
+        let origin = Origin { url: None, folder };
+        let job = state.rag.submit_from(kb.as_str(), &name, media_type.as_deref(), writer, origin).await?;
         jobs.push(JobView::from(job));
     }
     Ok((StatusCode::ACCEPTED, Answer(JobList { jobs })))
@@ -119,6 +127,9 @@ async fn submit(
 async fn receive_raw(state: &AppState, query: UploadQuery, request: Request) -> ApiResult<Received> {
     let name = query.name.ok_or_else(|| ApiError::invalid("say the document's name: ?name=manual.md"))?;
     let name = document_name(&name)?;
+    if query.folder.as_ref().is_some_and(|folder| folder.is_empty() || folder.len() > FOLDER_BYTES_MAX) {
+        return Err(ApiError::invalid(format!("a folder's name has 1 to {FOLDER_BYTES_MAX} bytes")));
+    }
     let mut received = 0;
     let mut writer = state.rag.upload().await?;
     let mut body = request.into_body().into_data_stream();
@@ -127,7 +138,7 @@ async fn receive_raw(state: &AppState, query: UploadQuery, request: Request) -> 
         count(state, &mut received, bytes.len())?;
         writer.write(bytes).await?;
     }
-    Ok(Received { name, media_type: query.media_type, writer })
+    Ok(Received { name, media_type: query.media_type, folder: query.folder, writer })
 }
 
 async fn receive_form(state: &AppState, request: Request) -> ApiResult<Vec<Received>> {
@@ -148,7 +159,7 @@ async fn receive_form(state: &AppState, request: Request) -> ApiResult<Vec<Recei
             count(state, &mut received, bytes.len())?;
             writer.write(bytes).await?;
         }
-        files.push(Received { name, media_type: None, writer });
+        files.push(Received { name, media_type: None, folder: None, writer });
     }
     if files.is_empty() {
         return Err(ApiError::invalid("the form holds no file"));

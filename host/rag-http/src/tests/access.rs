@@ -71,6 +71,8 @@ fn of_knowledge_bases() -> Vec<(&'static str, &'static str, Needs, Option<Value>
         ("get", "/api/v1/kbs/{kb}", Kb(Reader), None),
         ("patch", "/api/v1/kbs/{kb}", Kb(Admin), Some(json!({"rerank": true}))),
         ("delete", "/api/v1/kbs/{kb}", Kb(Admin), None),
+        ("get", "/api/v1/kbs/{kb}/export", Kb(Admin), None),
+        ("post", "/api/v1/imports", UnscopedAdmin, None),
         ("post", "/api/v1/kbs/{kb}/search", Kb(Reader), Some(question.clone())),
         ("post", "/api/v1/kbs/{kb}/ask", Kb(Reader), Some(question)),
         ("get", "/api/v1/kbs/{kb}/conversations/{id}", Kb(Reader), None),

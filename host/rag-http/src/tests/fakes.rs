@@ -50,6 +50,10 @@ pub(crate) struct Kept {
     pub(crate) sets: Vec<(QuestionSet, Vec<Question>)>,
     pub(crate) runs: Vec<(Run, Vec<Outcome>)>,
     pub(crate) swaps: Vec<Generation>,
+    /// Files of the server, by path below the root `papers`.
+    pub(crate) files: BTreeMap<String, String>,
+    /// Passages that were embedded.
+    pub(crate) embedded: usize,
     /// Every call of the catalogue fails with this.
     pub(crate) broken: Option<Error>,
 }
@@ -141,6 +145,9 @@ impl Catalog for Fake {
     async fn open_document(&self, document: &NewDocument) -> Result<Opened> {
         let mut kept = self.catalog()?;
         if kept.documents.get(&document.id).is_some_and(|found| found.state == DocumentState::Ready) {
+            if let (Some(folder), Some(found)) = (&document.folder, kept.documents.get_mut(&document.id)) {
+                found.folder = Some(folder.clone());
+            }
             return Ok(Opened::Unchanged);
         }
         let info = DocumentInfo {
@@ -158,6 +165,8 @@ impl Catalog for Fake {
             disabled: false,
             attributes: Vec::new(),
             metadata: Vec::new(),
+            folder: document.folder.clone(),
+            pipeline: document.pipeline.clone(),
             created_ms: 1_700_000_000_000,
         };
         kept.documents.insert(document.id.clone(), info);
@@ -182,7 +191,8 @@ impl Catalog for Fake {
         document.title = summary.title.clone();
         document.chunks = kept.chunks.iter().filter(|(owner, _)| owner == id).count() as u64;
         document.text_bytes = kept.texts.get(id).map_or(0, |text| text.len() as u64);
-        let (kb, chunks) = (document.kb.clone(), document.chunks);
+        let (kb, chunks, name) = (document.kb.clone(), document.chunks, document.name.clone());
+        kept.documents.retain(|other, found| other == id || found.kb != kb || found.name != name);
         if let Some(kb) = kept.kbs.get_mut(&kb) {
             kb.documents += 1;
             kb.chunks += chunks;

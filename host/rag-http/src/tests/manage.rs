@@ -228,15 +228,87 @@ async fn a_large_upload_goes_on_where_it_broke_off() {
     world.post(EDITOR, &format!("{KB}/uploads"), json!({"name": "c.md", "size": u64::MAX})).await.is(413);
 }
 
+/// What a sync of `papers` tells, with every job that it queued done.
+async fn synced(world: &World, flags: Value) -> Value {
+    let mut body = json!({"path": "papers/"});
+    body.as_object_mut().unwrap().extend(flags.as_object().unwrap().clone());
+    let mut told = world.post(EDITOR, &format!("{KB}/paths"), body).await.is(202).json();
+    let jobs = told["jobs"].as_array().unwrap().iter().map(|job| job["name"].clone()).collect();
+    told["jobs"] = Value::Array(jobs);
+    world.run_jobs().await;
+    told
+}
+
+async fn names(world: &World) -> Vec<String> {
+    let listed = world.get(EDITOR, &format!("{KB}/documents")).await.is(200).json();
+    let documents = listed["documents"].as_array().unwrap().iter();
+    documents.map(|document| document["name"].as_str().unwrap().to_owned()).collect()
+}
+
 #[tokio::test]
-async fn folders_of_the_server_are_ingested_under_their_roots_only() {
+async fn folders_of_the_server_are_kept_in_step_under_their_roots_only() {
     let world = World::new().await;
+    let put = |name: &str, text: &str| {
+        world.fake.kept().files.insert(format!("papers/{name}"), text.to_owned());
+    };
+    world.post(EDITOR, &format!("{KB}/paths"), json!({"path": "papers"})).await.is(400);
+    put("一.md", "灯塔每十二秒闪一次。");
+    put("two.md", "A knot that never slips.");
     let roots = world.get(EDITOR, "/api/v1/folders").await.is(200).json();
     assert_eq!(roots["entries"], json!([{"path": "papers", "folder": true, "size": 0}]));
-    let jobs = world.post(EDITOR, &format!("{KB}/paths"), json!({"path": "papers/"})).await.is(202).json();
-    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 2);
-    assert_eq!(jobs["jobs"][0]["name"], "papers/一.md");
     world.post(EDITOR, &format!("{KB}/paths"), json!({"path": "/etc/passwd"})).await.is(403);
+
+    let both = json!(["papers/two.md", "papers/一.md"]);
+    let told = synced(&world, json!({"dry_run": true})).await;
+    assert_eq!((&told["added"], &told["jobs"]), (&both, &json!([])), "{told}");
+    assert_eq!((names(&world).await.len(), world.fake.kept().blobs.len()), (0, 0), "a dry run keeps nothing");
+    let told = synced(&world, json!({})).await;
+    assert_eq!((&told["added"], &told["jobs"]), (&both, &both), "{told}");
+    let embedded = world.fake.kept().embedded;
+    assert!(embedded > 0);
+
+    // The same folder twice: no job, no embedding.
+    let told = synced(&world, json!({"delete_missing": true})).await;
+    assert_eq!(
+        (&told["unchanged"], &told["jobs"], &told["vanished"]),
+        (&json!(2), &json!([]), &json!([])),
+        "{told}"
+    );
+    assert_eq!(world.fake.kept().embedded, embedded);
+
+    // Changed, new and gone; what somebody uploaded under such a name stays.
+    world.ingest("initial", "papers/mine.md", "uploaded by hand").await;
+    world.ingest("initial", "papers2/一.md", "another folder").await;
+    put("一.md", "灯塔每十五秒闪一次。");
+    put("三.md", "新的文件。");
+    world.fake.kept().files.remove("papers/two.md");
+    let told = synced(&world, json!({"delete_missing": true, "dry_run": true})).await;
+    let said = |told: &Value| [&told["added"], &told["changed"], &told["vanished"]].map(Value::to_string);
+    let expected = [r#"["papers/三.md"]"#, r#"["papers/一.md"]"#, r#"["papers/two.md"]"#];
+    assert_eq!((said(&told), &told["deleted"]), (expected.map(str::to_owned), &json!(false)));
+    assert_eq!(names(&world).await.len(), 4, "a dry run deletes nothing");
+    let told = synced(&world, json!({})).await;
+    assert_eq!((said(&told), &told["deleted"]), (expected.map(str::to_owned), &json!(false)));
+    assert_eq!(names(&world).await.len(), 5, "nothing goes unless that was asked for");
+    let told = synced(&world, json!({"delete_missing": true})).await;
+    assert_eq!((&told["vanished"], &told["deleted"]), (&json!(["papers/two.md"]), &json!(true)), "{told}");
+    assert_eq!(names(&world).await, ["papers/mine.md", "papers/一.md", "papers/三.md", "papers2/一.md"]);
+    assert_eq!(found(&world, "十五").await, ["灯塔每十五秒闪一次。"]);
+}
+
+#[tokio::test]
+async fn what_lay_in_an_archive_stays_as_long_as_the_archive() {
+    let world = World::new().await;
+    world.fake.kept().files.insert("papers/a.md".to_owned(), "alpha".to_owned());
+    world.fake.kept().files.insert("papers/b.zip".to_owned(), "not one, but called so".to_owned());
+    let inner = format!("{KB}/documents?name=papers%2Fb.zip%2Finner.md&folder=server%3Apapers");
+    world.send(request("POST", EDITOR, &inner).body(Body::from("inner")).unwrap()).await.is(202);
+    world.run_jobs().await;
+    let told = synced(&world, json!({"delete_missing": true})).await;
+    assert_eq!((&told["archives"], &told["vanished"]), (&json!(["papers/b.zip"]), &json!([])), "{told}");
+    world.fake.kept().files.remove("papers/b.zip");
+    let told = synced(&world, json!({"delete_missing": true})).await;
+    assert!(told["vanished"].as_array().unwrap().contains(&json!("papers/b.zip/inner.md")), "{told}");
 }
 
 #[tokio::test]

@@ -83,6 +83,7 @@ impl World {
             records: fake.clone(),
             outside: rag_core::ports::Outside::none(),
             archives: Arc::new(rag_core::ports::NoUnpack),
+            bundles: Arc::new(rag_core::ports::NoBundles),
             models: fake.clone(),
             strikes: rag_core::generations::Strikes::default(),
             wake_jobs: Box::new(|| {}),

@@ -25,13 +25,19 @@ pub(super) fn row_of(connection: &Connection, id: &DocumentId) -> Step<Option<(i
 pub(super) fn open(transaction: &Transaction<'_>, new: &NewDocument) -> Step<Opened> {
     let kb = kbs::row_of(transaction, &new.kb)?;
     match row_of(transaction, &new.id)? {
-        Some((_, true)) => return Ok(Opened::Unchanged),
+        Some((row, true)) => {
+            if new.folder.is_some() {
+                transaction
+                    .execute("UPDATE documents SET folder = ?2 WHERE row = ?1", params![row, new.folder])?;
+            }
+            return Ok(Opened::Unchanged);
+        }
         Some((row, false)) => retire::remove(transaction, row)?,
         None => {}
     }
     transaction.execute(
-        "INSERT INTO documents (id, kb, name, blob, size, media_type, pipeline, collection, created_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO documents (id, kb, name, blob, size, media_type, pipeline, collection, folder, created_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             new.id.0,
             kb,
@@ -41,6 +47,7 @@ pub(super) fn open(transaction: &Transaction<'_>, new: &NewDocument) -> Step<Ope
             new.media_type,
             new.pipeline,
             new.collection,
+            new.folder,
             now_ms()
         ],
     )?;
@@ -126,7 +133,7 @@ pub(super) fn list(
 
 pub(super) const SELECT: &str =
     "SELECT d.id, k.name, d.name, d.title, d.language, d.blob, d.size, d.media_type, d.ready,
-    d.chunks, d.text_bytes, d.created_ms, d.disabled, d.attributes, d.metadata FROM documents d JOIN kbs k ON k.row = d.kb";
+    d.chunks, d.text_bytes, d.created_ms, d.disabled, d.attributes, d.metadata, d.folder, d.pipeline FROM documents d JOIN kbs k ON k.row = d.kb";
 
 pub(super) fn info(row: &Row<'_>) -> rusqlite::Result<DocumentInfo> {
     Ok(DocumentInfo {
@@ -144,6 +151,8 @@ pub(super) fn info(row: &Row<'_>) -> rusqlite::Result<DocumentInfo> {
         disabled: row.get(12)?,
         attributes: pairs_in(row, 13)?,
         metadata: pairs_in(row, 14)?,
+        folder: row.get(15)?,
+        pipeline: row.get(16)?,
         created_ms: row.get(11)?,
     })
 }

@@ -46,7 +46,8 @@ fn source_of(job: &Job, document: &rag_core::ports::DocumentInfo) -> Job {
         name: document.name.clone(),
         media_type: document.media_type.clone(),
         chunker: None,
-        origin: None,
+        origin: rag_core::ports::Origin::default(),
+        alone: false,
     };
     Job { kind: JobKind::Ingest(source), ..job.clone() }
 }

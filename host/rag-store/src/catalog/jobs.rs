@@ -4,7 +4,7 @@
 use rag_core::Error;
 use rag_core::document::{BlobHash, DocumentId};
 use rag_core::kb::KbName;
-use rag_core::ports::{IngestSource, Job, JobId, JobKind, JobState, Progress, Stage};
+use rag_core::ports::{IngestSource, Job, JobId, JobKind, JobState, Origin, Progress, Stage};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{kbs, retire};
@@ -48,8 +48,8 @@ pub(super) fn enqueue(
     let now = now_ms();
     match kind {
         JobKind::Ingest(source) => transaction.execute(
-            "INSERT INTO jobs (kb, kind, blob, size, name, media_type, chunker, origin, created_ms, updated_ms)
-             VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)",
+            "INSERT INTO jobs (kb, kind, blob, size, name, media_type, chunker, origin, folder, alone, created_ms, updated_ms)
+             VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)",
             params![
                 row,
                 source.blob.0,
@@ -57,7 +57,9 @@ pub(super) fn enqueue(
                 source.name,
                 source.media_type,
                 source.chunker.as_ref().map(settings::choice_to_json).transpose()?,
-                source.origin,
+                source.origin.url,
+                source.origin.folder,
+                source.alone,
                 now
             ],
         )?,
@@ -79,9 +81,9 @@ pub(super) fn enqueue(
 /// Queues what an index lacks; it must not be lost to a full queue.
 pub(super) fn enqueue_ingest(transaction: &Transaction<'_>, kb: i64, document: i64) -> Step<()> {
     transaction.execute(
-        "INSERT INTO jobs (kb, kind, blob, size, name, media_type, origin, created_ms, updated_ms)
+        "INSERT INTO jobs (kb, kind, blob, size, name, media_type, origin, folder, alone, created_ms, updated_ms)
          SELECT ?1, 0, blob, size, name, media_type, (SELECT value ->> 1 FROM json_each(attributes) WHERE value ->> 0 = 'url'),
-             ?3, ?3 FROM documents WHERE row = ?2",
+             folder, 1, ?3, ?3 FROM documents WHERE row = ?2",
         params![kb, document, now_ms()],
     )?;
     Ok(())
@@ -287,7 +289,7 @@ pub(super) fn get_row(connection: &Connection, row: i64) -> Step<Job> {
 const SELECT: &str =
     "SELECT j.row, k.name, j.kind, j.blob, j.size, j.name, j.media_type, j.document, j.state,
     j.unchanged, j.message, j.stage, j.done, j.total, j.percent, j.created_ms, j.updated_ms,
-    j.priority, j.attempts, j.reason, j.not_before_ms, j.started_ms, j.chunker, j.origin
+    j.priority, j.attempts, j.reason, j.not_before_ms, j.started_ms, j.chunker, j.origin, j.folder, j.alone
     FROM jobs j JOIN kbs k ON k.row = j.kb";
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
@@ -304,7 +306,8 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
             name: row.get(5)?,
             media_type: row.get(6)?,
             chunker: settings::choice_in(row, 22)?,
-            origin: row.get(23)?,
+            origin: Origin { url: row.get(23)?, folder: row.get(24)? },
+            alone: row.get(25)?,
         }),
     };
     let made = match kind {

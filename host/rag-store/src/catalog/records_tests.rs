@@ -20,7 +20,11 @@ async fn enqueue(store: &TestStore, name: &str) -> Job {
         name: name.into(),
         media_type: "text/plain".into(),
         chunker: (name == "b").then_some(chunker),
-        origin: (name == "b").then(|| "http://example.org/b".to_owned()),
+        origin: rag_core::ports::Origin {
+            url: (name == "b").then(|| "http://example.org/b".to_owned()),
+            folder: (name == "b").then(|| "server:docs".to_owned()),
+        },
+        alone: name == "b",
     };
     store.enqueue(&kb(), &JobKind::Ingest(source)).await.unwrap()
 }

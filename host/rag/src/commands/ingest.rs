@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{cell, escape};
+use super::{cell, escape, sync};
 use crate::cli::Ingest;
 use crate::client::Client;
 use crate::output::{self, Progress};
@@ -17,6 +17,8 @@ pub(crate) enum Source {
         path: PathBuf,
         name: String,
         media_type: Option<String>,
+        /// The folder that it was found in.
+        folder: Option<String>,
     },
     Text {
         text: String,
@@ -34,6 +36,9 @@ pub(crate) struct Crawl {
 }
 
 pub(crate) async fn run(client: &Client, args: Ingest, json: bool) -> Result<()> {
+    if args.sync {
+        return sync::run(client, &args, json).await;
+    }
     let sources = sources(&args)?;
     let mut results = Vec::new();
     let mut failed = 0;
@@ -71,10 +76,15 @@ pub(crate) async fn put(client: &Client, kb: &str, source: Source) -> Result<Val
     let mut last = follow(client, &name, &job).await?;
     if crawl {
         last["pages"] = queued_by(client, kb, &job).await?.into();
-    } else if last["kind"] == "ingest" && last["document"].is_null() {
+    } else if last["kind"] == "ingest" && (last["document"].is_null() || is_mail(&name)) {
         last["files"] = queued_by(client, kb, &job).await?.into();
     }
     Ok(last)
+}
+
+/// What may hold files that are documents of their own, though it is one itself.
+fn is_mail(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|end| end.eq_ignore_ascii_case("eml"))
 }
 
 /// The jobs of the pages that a crawl saved, or of the files of an archive, each followed to its end.
@@ -146,7 +156,10 @@ async fn submit(client: &Client, kb: &str, source: Source) -> Result<Value> {
             });
             return client.post(&format!("/api/v1/kbs/{}/web", escape(kb)), &order).await;
         }
-        Source::File { path, media_type, .. } => {
+        Source::File { path, media_type, folder, .. } => {
+            if let Some(folder) = folder {
+                target.push_str(&format!("&folder={}", escape(&folder)));
+            }
             if let Some(media_type) = media_type {
                 target.push_str(&format!("&media_type={}", escape(&media_type)));
             }
@@ -174,10 +187,10 @@ fn sources(args: &Ingest) -> Result<Vec<Source>> {
                 other_hosts: args.other_hosts,
             }));
         } else if path.is_dir() {
-            folder(path, path, &mut found)?;
+            found.extend(files_below(path)?);
         } else if path.is_file() {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            found.push(file(path, name));
+            found.push(Source::File { path: path.clone(), name, media_type: None, folder: None });
         } else {
             bail!("{} is neither a file, a folder nor an address", path.display());
         }
@@ -189,7 +202,19 @@ fn sources(args: &Ingest) -> Result<Vec<Source>> {
 }
 
 /// Files below a folder in name order, named by their path within it; hidden ones and links are left out.
-fn folder(root: &Path, dir: &Path, found: &mut Vec<Source>) -> Result<()> {
+pub(crate) fn files_below(root: &Path) -> Result<Vec<Source>> {
+    let mut found = Vec::new();
+    folder(root, root, &folder_label(root)?, &mut found)?;
+    Ok(found)
+}
+
+/// What documents say of the folder that they came from: this computer's name and the folder's place.
+pub(crate) fn folder_label(root: &Path) -> Result<String> {
+    let host = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Ok(format!("{}:{}", host.trim(), fs_err::canonicalize(root)?.display()))
+}
+
+fn folder(root: &Path, dir: &Path, label: &str, found: &mut Vec<Source>) -> Result<()> {
     let mut entries: Vec<_> = fs_err::read_dir(dir)?.collect::<std::io::Result<_>>()?;
     entries.sort_by_key(fs_err::DirEntry::file_name);
     for entry in entries {
@@ -199,17 +224,13 @@ fn folder(root: &Path, dir: &Path, found: &mut Vec<Source>) -> Result<()> {
         }
         let path = entry.path();
         if kind.is_dir() {
-            folder(root, &path, found)?;
+            folder(root, &path, label, found)?;
         } else if kind.is_file() {
             let name = path.strip_prefix(root)?.to_string_lossy().into_owned();
-            found.push(file(&path, name));
+            found.push(Source::File { path, name, media_type: None, folder: Some(label.to_owned()) });
         }
     }
     Ok(())
-}
-
-fn file(path: &Path, name: String) -> Source {
-    Source::File { path: path.to_owned(), name, media_type: None }
 }
 
 fn summary(args: &Ingest, results: &[Value]) {
@@ -228,7 +249,7 @@ fn summary(args: &Ingest, results: &[Value]) {
 }
 
 impl Source {
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Source::File { name, .. } | Source::Text { name, .. } => name,
             Source::Web(crawl) => &crawl.url,

@@ -1,7 +1,7 @@
 //! Knowledge bases: create, list, show, delete, export, import.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::commands::{ingest, swap};
 use crate::output;
 
-/// File that describes an exported knowledge base; originals stand in `ORIGINALS` beside it.
+/// File that describes a knowledge base that was exported as a folder; originals stand in `ORIGINALS` beside it.
 const MANIFEST: &str = "kb.json";
 const ORIGINALS: &str = "originals";
 
@@ -61,12 +61,12 @@ pub(crate) async fn run(client: &Client, command: Kb, json: bool) -> Result<()> 
             client.delete(&path(&name)).await?;
             done(json, &json!({"deleted": name}), &format!("{name} is deleted"));
         }
-        Kb::Export { name, dir } => {
-            let documents = export(client, &name, &dir).await?;
-            let text = format!("{documents} documents of {name} are in {}", dir.display());
-            done(json, &json!({"kb": name, "documents": documents}), &text);
+        Kb::Export { name, file } => {
+            let bytes = export(client, &name, &file).await?;
+            let text = format!("{name} is in {} ({bytes} bytes)", file.display());
+            done(json, &json!({"kb": name, "file": file, "bytes": bytes}), &text);
         }
-        Kb::Import { dir, name } => import(client, &dir, name, json).await?,
+        Kb::Import { file, name } => import(client, &file, name, json).await?,
     }
     Ok(())
 }
@@ -147,39 +147,67 @@ fn confirm(name: &str, kb: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Writes settings, the list of documents and every original; originals are named by their place in the list.
-async fn export(client: &Client, name: &str, dir: &Path) -> Result<usize> {
-    if dir.join(MANIFEST).exists() {
-        bail!("{} holds an export already", dir.display());
+/// Writes the host's file beside its place and puts it there once it is whole.
+async fn export(client: &Client, name: &str, file: &Path) -> Result<u64> {
+    if file.exists() {
+        bail!("{} is there already", file.display());
     }
-    fs_err::create_dir_all(dir.join(ORIGINALS))?;
-    let kb = client.get(&path(name)).await?;
-    let mut documents = Vec::new();
-    let mut after = String::new();
-    loop {
-        let page =
-            client.get(&format!("{}/documents?limit=500&after={}", path(name), escape(&after))).await?;
-        let rows = list(&page, "documents");
-        let Some(last) = rows.last() else { break };
-        after = cell(&last["name"]);
-        documents.extend(rows.iter().cloned());
-    }
-    for (at, document) in documents.iter().enumerate() {
-        let id = cell(&document["id"]);
-        let mut body = client.get_stream(&format!("{}/documents/{id}/original", path(name))).await?;
-        let mut file = tokio::fs::File::create(dir.join(ORIGINALS).join(at.to_string())).await?;
-        while let Some(chunk) = body.chunk().await? {
-            file.write_all(&chunk).await?;
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = PathBuf::from(beside);
+    let written = download(client, name, &beside).await;
+    match written {
+        Ok(bytes) => {
+            fs_err::rename(&beside, file)?;
+            Ok(bytes)
         }
-        file.sync_all().await?;
+        Err(error) => {
+            let _ = fs_err::remove_file(&beside);
+            Err(error)
+        }
     }
-    // The manifest comes last: an export without it is not one.
-    let manifest = json!({"format": 1, "kb": kb, "documents": documents});
-    fs_err::write(dir.join(MANIFEST), format!("{manifest:#}"))?;
-    Ok(documents.len())
 }
 
-async fn import(client: &Client, dir: &Path, name: Option<String>, json: bool) -> Result<()> {
+async fn download(client: &Client, name: &str, to: &Path) -> Result<u64> {
+    let mut body = client.get_stream(&format!("{}/export", path(name))).await?;
+    let mut file = tokio::fs::File::create(to).await.with_context(|| to.display().to_string())?;
+    let mut bytes = 0;
+    while let Some(chunk) = body.chunk().await? {
+        bytes += chunk.len() as u64;
+        file.write_all(&chunk).await?;
+    }
+    file.sync_all().await?;
+    Ok(bytes)
+}
+
+async fn import(client: &Client, file: &Path, name: Option<String>, json: bool) -> Result<()> {
+    if file.is_dir() {
+        return import_folder(client, file, name, json).await;
+    }
+    let body = tokio::fs::File::open(file).await.with_context(|| file.display().to_string())?;
+    let target = match name {
+        Some(name) => format!("/api/v1/imports?name={}", escape(&name)),
+        None => "/api/v1/imports".to_owned(),
+    };
+    let answer = client.post_file(&target, reqwest::Body::from(body)).await?;
+    let exchanged: Vec<String> = list(&answer, "exchanged").iter().map(cell).collect();
+    if !exchanged.is_empty() {
+        output::note(format_args!("other versions than in the file: {}", exchanged.join(", ")));
+    }
+    let kb = &answer["kb"];
+    let text = format!(
+        "{} holds {} documents in {} chunks, {} of them embedded anew",
+        cell(&kb["name"]),
+        kb["documents"],
+        kb["chunks"],
+        answer["embedded"]
+    );
+    done(json, &answer, &text);
+    Ok(())
+}
+
+/// A folder as the first version exported it: settings and originals, which are ingested anew.
+async fn import_folder(client: &Client, dir: &Path, name: Option<String>, json: bool) -> Result<()> {
     let text = fs_err::read_to_string(dir.join(MANIFEST))?;
     let manifest: Value =
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", dir.display()))?;
@@ -203,6 +231,7 @@ async fn import(client: &Client, dir: &Path, name: Option<String>, json: bool) -
             path: file,
             name: cell(&document["name"]),
             media_type: document["media_type"].as_str().map(str::to_owned),
+            folder: None,
         };
         ingest::put(client, &name, source).await?;
     }

@@ -216,6 +216,9 @@ impl Embed for Models {
         if texts.iter().any(|text| text.contains("OFFLINE")) {
             return Err(Error::Unavailable { message: "the encoder is offline".to_owned() });
         }
+        if purpose == Purpose::Passage {
+            self.0.kept().embedded += texts.len();
+        }
         let second = if purpose == Purpose::Query { 1.0 } else { 0.5 };
         let data = texts.iter().flat_map(|text| [text.len() as f32, second]).collect();
         Ok(Vectors { dim: 2, data })

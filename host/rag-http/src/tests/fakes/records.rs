@@ -223,10 +223,16 @@ impl Folders for Fake {
         if path != "papers" && !path.starts_with("papers/") {
             return Err(Error::Denied { message: "outside".to_owned() });
         }
-        let entry = |name: &str| FolderEntry { path: format!("papers/{name}"), folder: false, size: 5 };
-        Ok(vec![entry("一.md"), entry("two.md")])
+        let kept = self.kept();
+        let entry = |(path, text): (&String, &String)| FolderEntry {
+            path: path.clone(),
+            folder: false,
+            size: text.len() as u64,
+        };
+        Ok(kept.files.iter().map(entry).collect())
     }
     async fn open_file(&self, path: &str) -> Result<Box<dyn FolderFile>> {
-        Ok(Box::new(Whole(Some(Bytes::copy_from_slice(path.as_bytes())))))
+        let text = self.kept().files.get(path).cloned().ok_or_else(|| missing("file", path))?;
+        Ok(Box::new(Whole(Some(Bytes::from(text)))))
     }
 }
