@@ -27,7 +27,7 @@ async fn answers(host: &Host, kb: &str) -> Vec<Value> {
                 hit["heading"],
                 hit["start"],
                 hit["end"],
-                hit["score"]
+                (hit["score"].as_f64().unwrap() * 1_000.0).round()
             ]));
         }
     }
@@ -86,7 +86,7 @@ async fn a_knowledge_base_moves_as_one_file_and_answers_alike() {
     let mut bent = whole.clone();
     let middle = whole.len() / 2;
     bent[middle] ^= 1;
-    for bytes in [&whole[..middle], &bent, b"no zip file"] {
+    for bytes in [&whole[..middle], &bent[..], &b"no zip file"[..]] {
         let imported = host.request(Method::POST, "/api/v1/imports?name=broken").body(bytes.to_vec());
         let refused = answer(imported).await;
         assert_eq!(refused["status"], 400, "{refused}");

@@ -12,6 +12,7 @@ mod host;
 mod main_job;
 mod pictures;
 mod power_cut;
+mod remote;
 mod rollback;
 mod swap;
 mod tune;

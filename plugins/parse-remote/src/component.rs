@@ -1,19 +1,17 @@
 //! The exports of the component, and HTTP as the host grants it.
 
-#![expect(unsafe_code, reason = "generated bindings call imports")]
-
 use std::rc::Rc;
 
 use guest_doc::{Document, File, HostError, Ocr, Result};
 
 use crate::{Http, Request, Response};
 
-/// What the exports do not bring: requests.
+/// What the world of other parsers lacks: requests.
 mod bindings {
     wit_bindgen::generate!({
-        inline: "package ragkit:remote; world remote { import ragkit:host/http@0.1.0; }",
+        inline: "package ragkit:remote; world requests { import ragkit:host/http@0.1.0; }",
         path: "../../wit",
-        world: "ragkit:remote/remote",
+        world: "ragkit:remote/requests",
         generate_all,
     });
 }

@@ -7,8 +7,8 @@ use guest_settings::Settings;
 
 use crate::answer;
 
-/// Bytes of a document that is sent: it lies in memory meanwhile.
-const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of a document that is sent: what a call of a parser may hand to the host leaves no room for more.
+const DOCUMENT_BYTES_MAX: u64 = 30 << 20;
 const URL_DEFAULT: &str = "http://127.0.0.1:9998/tika";
 /// Characters of a server's own words in an error.
 const SAID_CHARS: usize = 300;

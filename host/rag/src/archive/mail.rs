@@ -70,7 +70,7 @@ impl Attached {
                     };
                     if self.files.len() as u64 >= files_max {
                         return Err(Error::TooLarge {
-                            what: format!("what is attached to '{}'", self.mail).into(),
+                            what: format!("what is attached to '{}'", self.mail),
                             size: files_max + 1,
                             limit: files_max,
                             unit: "files",

@@ -172,6 +172,8 @@ export const en: Record<keyof typeof zh, string> = {
   "kb.templateHelp": "{question}, {context} and {history} are substituted once.",
   "kb.end": "Delete this knowledge base",
   "kb.endHelp": "All documents, chunks and vectors go, for good.",
+  "kb.export": "Download as one file",
+  "kb.exportHelp": "Originals, texts, vectors and settings, with the hashes of all; `rwkv-rag kb import` reads it.",
   "kb.remove": "Delete knowledge base",
   "kb.removeAsk": "{1} {1|document|documents} and {2} {2|chunk|chunks} of “{0}” will be deleted for good.",
   "kb.removed": "Knowledge base “{0}” deleted",

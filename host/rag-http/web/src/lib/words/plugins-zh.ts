@@ -18,6 +18,7 @@ export const pluginsZh: Record<string, string> = {
   "parse-markdown": "读取 Markdown：标题、段落、列表、表格、代码和引用，与文件中一致。",
   "parse-office": "读取 docx 和 pptx：按样式识别标题，以及列表、表格、注释和按顺序的幻灯片。",
   "parse-pdf": "读取 PDF：按阅读顺序的文本与页码、按字号识别的标题、有框线的表格；扫描页经文字识别。",
+  "parse-remote": "把文档交给您自己的解析服务（Apache Tika 的 PUT /tika 或同样应答的服务），读取返回的 HTML、Markdown 或文本；须由知识库选用并经授权。",
   "parse-rtf": "读取 RTF：按样式识别的标题、段落、列表、表格和脚注，支持各种代码页。",
   "parse-sheet": "读取 xlsx、xlsb、xls、ods 和 csv：表头下的各行、公式的值、日期。",
   "parse-text": "逐段读取纯文本，支持 UTF-8、UTF-16、GB18030、Big5 等编码。",

@@ -171,6 +171,8 @@ export const zh = {
   "kb.templateHelp": "{question}、{context}、{history} 会被替换一次。",
   "kb.end": "删除知识库",
   "kb.endHelp": "所有文档、片段、向量都会删除，无法恢复。",
+  "kb.export": "下载为一个文件",
+  "kb.exportHelp": "包含原文件、文本、向量、设置及全部校验值，用 `rwkv-rag kb import` 导入。",
   "kb.remove": "删除知识库",
   "kb.removeAsk": "“{0}”的 {1} 个文档和 {2} 个片段都会被删除，无法恢复。",
   "kb.removed": "已删除知识库“{0}”",
