@@ -6,6 +6,7 @@ mod compile;
 mod crash;
 mod dropin;
 mod encoders;
+mod endurance;
 mod folders;
 mod formats;
 mod host;

@@ -33,7 +33,12 @@ impl Chunk for WasmChunker {
     }
 }
 
-async fn split(plugin: &Plugin<ChunkerPlugin>, setup: &Setup, section: Section) -> Result<Vec<ChunkSpan>> {
+/// In a fresh instance, on the thread that it is called on.
+pub(crate) async fn split(
+    plugin: &Plugin<ChunkerPlugin>,
+    setup: &Setup,
+    section: Section,
+) -> Result<Vec<ChunkSpan>> {
     let mut budget = Budget::of(&plugin.limits);
     let mut instance = Instance::new(plugin, setup, &mut budget).await?;
     let document = to_guest(section);

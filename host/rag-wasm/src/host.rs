@@ -10,6 +10,7 @@ use rag_core::ports::{
     Retrieve, Sql, VectorIndex, VectorStore,
 };
 use rag_core::{Error, Result};
+use wasmtime::component::InstancePre;
 
 use crate::admit;
 use crate::artefact::{Artefacts, Origin};
@@ -28,7 +29,7 @@ use crate::parser::WasmParser;
 use crate::retriever::WasmRetriever;
 use crate::runner::Runner;
 use crate::shelf::{self, Shelf};
-use crate::state::Grants;
+use crate::state::{Grants, State};
 use crate::store::WasmVectorStore;
 use crate::versions::{Came, Installed, Versions};
 
@@ -329,6 +330,14 @@ impl PluginHost {
         let code = self.artefacts.find(&self.runner.engine, digest);
         let code = code.ok_or_else(|| Error::internal("the compiled component is gone"))?;
         admit::link::<W>(&self.runner, &code).map_err(|err| Error::internal(format!("{err:#}")))
+    }
+
+    /// The same before its exports are resolved.
+    pub(crate) fn link_raw(&self, digest: &str, kind: Kind) -> Result<InstancePre<State>> {
+        let code = self.artefacts.find(&self.runner.engine, digest);
+        let code = code.ok_or_else(|| Error::internal("the compiled component is gone"))?;
+        let linked = self.runner.linker(kind).instantiate_pre(&code);
+        linked.map_err(|err| Error::internal(format!("{err:#}")))
     }
 
     fn find(&self, id: &str, kind: Kind) -> Result<(Loaded, Component)> {

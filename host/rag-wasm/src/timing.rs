@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rag_core::Result;
+use rag_core::document::Section;
+use rag_core::ports::Embed;
+use rag_core::{Error, Result};
 
-use crate::PluginHost;
 use crate::host::Component;
 use crate::instance::{Budget, Instance, Plugin, Setup, World};
 use crate::state::Grants;
+use crate::{PluginHost, chunker};
 
 /// A step of the host's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,33 @@ impl PluginHost {
             Component::Retriever(plugin) => self.time_world(&plugin, step, rounds),
             Component::Connector(plugin) => self.time_world(&plugin, step, rounds),
         }
+    }
+
+    /// Cuts a section in a fresh instance each round: made, called and dropped on a plugin thread. Blocks.
+    pub fn time_split(
+        &self,
+        id: &str,
+        section: &Section,
+        embedder: Arc<dyn Embed>,
+        rounds: u32,
+    ) -> Result<Vec<Duration>> {
+        let Component::Chunker(plugin) = self.component(id)? else {
+            return Err(Error::invalid(format!("{id} is no chunker")));
+        };
+        let grants = Grants { embedder: Some(embedder), ..Grants::default() };
+        let setup = Setup { grants: Arc::new(grants), ..setup() };
+        let (timed, section) = (Arc::clone(&plugin), section.clone());
+        plugin.runner.run_blocking(async move {
+            let mut times = Vec::with_capacity(rounds as usize);
+            for _ in 0..rounds {
+                let section = section.clone();
+                let started = Instant::now();
+                let chunks = chunker::split(&timed, &setup, section).await?;
+                times.push(started.elapsed());
+                drop(chunks);
+            }
+            Ok(times)
+        })
     }
 
     fn time_world<W: World>(
@@ -61,7 +90,7 @@ impl PluginHost {
     }
 }
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup { settings: Arc::from("{}"), grants: Arc::new(Grants::default()) }
 }
 

@@ -3,9 +3,13 @@
 mod answers;
 mod corpus;
 mod ingest;
+mod load;
 mod parse;
+mod plugin;
 mod score;
 mod search;
+mod swaps;
+mod toy;
 
 use std::time::Duration;
 
@@ -41,6 +45,9 @@ pub(crate) async fn run(config: &Config, args: &Bench, json: bool) -> Result<()>
         BenchWhat::Ingest => ingest::run(config, args).await?,
         BenchWhat::Search => search::run(config, args).await?,
         BenchWhat::Answers => answers::run(config, args).await?,
+        BenchWhat::Plugin => plugin::run(config, args).await?,
+        BenchWhat::Swaps => swaps::many(config, args).await?,
+        BenchWhat::Reindex => swaps::large(config, args).await?,
     };
     if !matches!(args.what, BenchWhat::Decode | BenchWhat::Prefill) {
         figures.extend(peak_memory().map(|m| Figure::new(m.name, m.value, m.unit)));
@@ -81,6 +88,12 @@ fn encoder(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
     };
     output::note(format_args!("kernels: {}", report.kernels));
     Ok(figures(report.results))
+}
+
+/// A time that this share of sorted times does not exceed.
+pub(crate) fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let at = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(at.saturating_sub(1).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
 fn report(args: &Bench, figures: &[Figure], json: bool) {

@@ -433,7 +433,7 @@ pub(crate) struct TuneMerge {
     pub(crate) output: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Bench {
     /// What to measure
     #[arg(value_enum)]
@@ -481,6 +481,18 @@ pub(crate) struct Bench {
     /// For prefill: tokens of a prompt
     #[arg(long, value_delimiter = ',', default_value = "64,256")]
     pub(crate) tokens: Vec<usize>,
+    /// For swaps: how many
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) swaps: usize,
+    /// For swaps and reindex: questions asked at once
+    #[arg(long, default_value_t = 64)]
+    pub(crate) asks: usize,
+    /// For reindex: documents
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) documents: usize,
+    /// For plugin: the component of the benchmarks, which `cargo xtask guests` builds
+    #[arg(long)]
+    pub(crate) guest: Option<PathBuf>,
     /// Seconds per measurement, about
     #[arg(long, default_value_t = 5)]
     pub(crate) seconds: u64,
@@ -496,4 +508,10 @@ pub(crate) enum BenchWhat {
     Ingest,
     Search,
     Answers,
+    /// What the sandbox of plugins costs
+    Plugin,
+    /// Thousands of swaps under questions and ingests
+    Swaps,
+    /// A chunker's swap on a large knowledge base
+    Reindex,
 }

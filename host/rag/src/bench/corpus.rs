@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::assemble::{self, Parts};
 use crate::cli::Bench;
 use crate::config::Config;
+use crate::roles::Engines;
 
 /// Name of the scratch knowledge base.
 pub(super) const KB: &str = "bench";
@@ -35,10 +36,15 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Starts the system and creates the knowledge base with the strategy asked for.
     pub(super) async fn open(config: &Config, args: &Bench) -> Result<Self> {
+        Self::with(config, args, crate::roles::local(config)?).await
+    }
+
+    /// The same with these engines.
+    pub(super) async fn with(config: &Config, args: &Bench, engines: Engines) -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("rwkv-rag-bench-{}", std::process::id()));
         let mut config = config.clone();
         config.data.dir.clone_from(&dir);
-        let parts = assemble::build(&config, crate::roles::local(&config)?).await?;
+        let parts = assemble::build(&config, engines).await?;
         let mut settings = KbSettings::default();
         if let Some(id) = &args.retriever {
             let own = args.retriever_settings.clone().unwrap_or_else(|| "{}".to_owned());
