@@ -10,6 +10,8 @@ use crate::rag::Rag;
 
 /// Documents asked for at once.
 const BATCH: u32 = 16;
+/// Documents read before it makes way for others, so that it gets on however many come meanwhile.
+const TURN: u64 = 8;
 /// Jobs looked at to see whether somebody waits.
 const JOBS_SEEN: u32 = 50;
 
@@ -41,7 +43,7 @@ pub(crate) async fn reindex(rag: &Rag, job: &Job, number: u64) -> Result<Option<
         for (at, document) in (0_u64..).zip(&missing) {
             let left = count - at.min(count);
             report(rag, &job.id, Stage::Embed, kb.documents.saturating_sub(left), kb.documents).await?;
-            if at > 0 && somebody_waits(rag, job).await? {
+            if at >= TURN && somebody_waits(rag, job).await? {
                 return Ok(None);
             }
             read_anew(rag, job, &next, document).await?;
