@@ -33,7 +33,7 @@ pub struct Fault {
 
 impl Fault {
     /// Two places where a call may fail: before it, and after it took effect.
-    async fn step<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn step<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.pass().await?;
         let value = call.await?;
         self.pass().await?;

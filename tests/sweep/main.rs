@@ -2,6 +2,8 @@
 
 mod encoders;
 mod fault;
+mod records;
+mod swaps;
 mod system;
 
 use std::path::Path;
@@ -32,9 +34,13 @@ struct Index {
 }
 
 async fn submit(rag: &Rag, text: &str) -> Result<()> {
+    submit_as(rag, NAME, text).await
+}
+
+async fn submit_as(rag: &Rag, name: &str, text: &str) -> Result<()> {
     let mut writer = rag.upload().await?;
     writer.write(Bytes::copy_from_slice(text.as_bytes())).await?;
-    rag.submit(KB, NAME, Some("text/plain"), writer).await.map(|_| ())
+    rag.submit(KB, name, Some("text/plain"), writer).await.map(|_| ())
 }
 
 /// What a host does after its start: runs every job; failed ones are queued again until `retries` are used up.

@@ -13,8 +13,8 @@ use rag_core::kb::{EncoderChoice, Kb, PluginChoice};
 use rag_core::ports::{
     Binding, Bindings, Blob, BlobStore, Catalog, Chunk, Embed, Encoders, FinishReason, Generate,
     GenerateRequest, GenerationEvent, GenerationStream, KbSearch, NoRegistry, Parse, ParseSession,
-    PluginInfo, Purpose, Rerank, Retrieve, StoreBatch, StoredVectors, Usage, VectorCollection, VectorIndex,
-    VectorStore,
+    PluginInfo, Purpose, Records, Rerank, Retrieve, StoreBatch, StoredVectors, Usage, VectorCollection,
+    VectorIndex, VectorStore,
 };
 use rag_core::relevance::{Floor, RelevanceMin};
 use rag_core::search::{Evidence, Filter, Hit, RankedChunk, Retrieval, RetrieveRequest};
@@ -44,6 +44,7 @@ pub fn open_with(dir: &Path, fault: &Arc<Fault>, models: Models) -> (Rag, Arc<St
         .expect("the store opens");
     let catalog: Arc<dyn Catalog> = store.clone();
     let blobs: Arc<dyn BlobStore> = store.clone();
+    let records: Arc<dyn Records> = store.clone();
     let encoders = ToyEncoders { models, fault: fault.clone() };
     let embedder = encoders.named(encoders.models.for_all.unwrap_or("toy")).expect("an encoder");
     let catalog: Arc<dyn Catalog> = Arc::new(Faulty { inner: catalog, fault: fault.clone() });
@@ -57,7 +58,7 @@ pub fn open_with(dir: &Path, fault: &Arc<Fault>, models: Models) -> (Rag, Arc<St
         reranker: Arc::new(Toy::default()),
         generator: Arc::new(Toy::default()),
         keys: store.clone(),
-        records: store.clone(),
+        records: Arc::new(Faulty { inner: records, fault: fault.clone() }),
         outside: rag_core::ports::Outside::none(),
         archives: Arc::new(rag_core::ports::NoUnpack),
         bundles: Arc::new(rag_core::ports::NoBundles),

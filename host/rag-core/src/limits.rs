@@ -75,5 +75,5 @@ pub const STRIKES_MAX: usize = 2;
 pub const STRIKE_WINDOW_MS: u64 = 60_000;
 /// Generations of a knowledge base that its history shows.
 pub const GENERATIONS_SHOWN: u32 = 100;
-/// Priority of a job that fills a second index: after everything that people wait for.
+/// Priority of a job that fills a second index: after everything that people wait for, whose jobs it has its turns between.
 pub const PRIORITY_REINDEX: i32 = -10;

@@ -10,8 +10,9 @@ use crate::rag::Rag;
 
 /// Documents asked for at once.
 const BATCH: u32 = 16;
-/// Documents read before it makes way for others, so that it gets on however many come meanwhile.
-const TURN: u64 = 8;
+/// Documents read before it makes way for one other job (`Catalog::claim`). That brings one document at most, so that
+/// the index is complete some day however many come meanwhile.
+const TURN: u64 = 2;
 /// Jobs looked at to see whether somebody waits.
 const JOBS_SEEN: u32 = 50;
 

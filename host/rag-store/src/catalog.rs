@@ -31,7 +31,11 @@ mod model_tests;
 #[cfg(test)]
 mod records_tests;
 #[cfg(test)]
+mod swap_crash_tests;
+#[cfg(test)]
 mod tests;
+
+use std::sync::atomic::Ordering::Relaxed;
 
 use async_trait::async_trait;
 use rag_core::Result;
@@ -224,7 +228,12 @@ impl Catalog for Store {
     }
 
     async fn claim(&self) -> Result<Option<Job>> {
-        self.write(jobs::claim).await
+        let turn = self.index_turn.load(Relaxed);
+        let job = self.write(move |transaction| jobs::claim(transaction, turn)).await?;
+        if let Some(job) = &job {
+            self.index_turn.store(!matches!(job.kind, JobKind::Reindex(_)), Relaxed);
+        }
+        Ok(job)
     }
 
     async fn progress(&self, id: &JobId, progress: Progress) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rag_core::kb::KbName;
@@ -74,6 +75,8 @@ pub struct Store {
     pub(crate) config: Arc<StoreConfig>,
     pub(crate) folder: Arc<Folder>,
     pub(crate) vector_cache: Arc<vectors::Cache>,
+    /// Whether a job that fills an index is claimed before others: after each other job, so that neither waits forever.
+    pub(crate) index_turn: AtomicBool,
 }
 
 impl std::fmt::Debug for Store {
@@ -129,6 +132,7 @@ impl Store {
             readers: Workers::start("catalogue reader", readers, inbox_max, |_| None)?,
             writer: Workers::start("catalogue writer", vec![writer], inbox_max, Writer::idle)?,
             vector_cache: Arc::new(vectors::Cache::new(config.vector_cache_bytes_max)),
+            index_turn: AtomicBool::new(true),
             config: Arc::new(config),
             folder,
         }))

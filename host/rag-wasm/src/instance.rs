@@ -154,10 +154,20 @@ pub(crate) fn new_store(
     store.set_hostcall_fuel(limits.crossing_bytes_max);
     store.set_max_component_handles(limits.handles_max);
     store.set_epoch_deadline(1);
-    // Tokio's own yield: the default one would put the guest before tasks that wait longer.
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+    let least = Duration::from_millis(runner.limits.tick_ms) / LEAST_OF_A_TICK;
+    store.epoch_deadline_callback(move |state| {
+        if state.data().call_began.elapsed() < least {
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        // Tokio's own yield: the default one would put the guest before tasks that wait longer.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
     store
 }
+
+/// A call that began less than this part of a tick ago runs on when the tick comes: most end sooner than that, and would
+/// wait for another guest's whole turn.
+const LEAST_OF_A_TICK: u32 = 8;
 
 /// Runs guest code until it ends, its processor time is used or its wall-clock time has passed.
 pub(crate) async fn guarded<W: World, T>(

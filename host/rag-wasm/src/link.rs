@@ -104,8 +104,13 @@ pub(crate) fn check_imports(engine: &Engine, component: &Component, kind: Kind) 
     if refused.is_empty() {
         return Ok(());
     }
-    Err(format!("it imports {}, which a {} is not granted", refused.join(", "), kind.name()))
+    let hint = if refused.iter().any(|import| import.starts_with("wasi:http/")) { HTTP_HINT } else { "" };
+    Err(format!("it imports {}, which a {} is not granted{hint}", refused.join(", "), kind.name()))
 }
+
+/// One way out is enough: WASI's own would need the same grants, addresses and limits a second time.
+const HTTP_HINT: &str =
+    "; for HTTP use ragkit:host/http, which vector stores and connectors may import and an operator grants";
 
 fn is_granted(import: &str, kind: Kind) -> bool {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));

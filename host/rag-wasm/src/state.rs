@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Instant;
 
 use rag_core::Error;
 use rag_core::ports::{Blob, Embed, Generate, Http, KbSearch, KeyValue, Ocr, Rerank, Sql, VectorIndex};
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub(crate) limits: Arc<KindLimits>,
     /// Time that host functions spent in the present call.
     pub(crate) host_nanos: HostNanos,
+    /// When the present call, or the making of the instance, began.
+    pub(crate) call_began: Instant,
     host_calls: u64,
     denials: u64,
     pub(crate) generated_tokens: u32,
@@ -99,6 +102,7 @@ impl State {
             grants: Arc::clone(grants),
             limits: Arc::clone(limits),
             host_nanos: Arc::new(AtomicU64::new(0)),
+            call_began: Instant::now(),
             host_calls: 0,
             denials: 0,
             generated_tokens: 0,
@@ -113,6 +117,7 @@ impl State {
 
     /// Renews what is counted for each exported function.
     pub(crate) fn begin_call(&mut self) {
+        self.call_began = Instant::now();
         self.host_calls = 0;
         self.denials = 0;
         self.generated_tokens = 0;

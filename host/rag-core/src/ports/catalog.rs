@@ -286,7 +286,8 @@ pub trait Catalog: Send + Sync {
     /// As `enqueue`, for a job that its caller does at once: it is running, and `claim` never gives it out.
     async fn begin(&self, kb: &KbName, kind: &JobKind) -> Result<Job>;
     /// Takes the oldest of the queued jobs with the highest priority whose wait is over, and marks it running; jobs
-    /// left running by a dead process were queued again when the catalogue was opened.
+    /// left running by a dead process were queued again when the catalogue was opened. One that fills an index is taken
+    /// before the others, but never twice in a row while others wait.
     async fn claim(&self) -> Result<Option<Job>>;
     async fn progress(&self, id: &JobId, progress: Progress) -> Result<()>;
     /// Ends a job in `Done`, `Failed` or `Cancelled`, taking out what it left pending; `Queued` reopens a failed or

@@ -5,20 +5,20 @@ use rag_core::document::{DocumentId, ParsedSummary};
 use rag_core::kb::{Embedded, EncoderChoice, PluginChoice};
 use rag_core::ports::{
     Catalog as _, Curation as _, Generation, GenerationState, Generations as _, Job, JobKind, JobState,
-    NewGeneration, SwapHit, SwapQuestion, SwapReport,
+    NewGeneration, Queue as _, SwapHit, SwapQuestion, SwapReport,
 };
 use rag_core::search::Turn;
 
 use crate::testing::{Sample, TestStore, kb};
 
-async fn new(store: &TestStore, chunker: &str, new_index: bool) -> NewGeneration {
+pub(super) async fn new(store: &TestStore, chunker: &str, new_index: bool) -> NewGeneration {
     let live = store.kb(&kb()).await.unwrap();
     let mut parts = live.settings.parts();
     parts.chunker = PluginChoice { digest: Some("d1".into()), ..PluginChoice::any(chunker, "{}") };
     NewGeneration { parent: live.generation, parts, new_index, publish: false }
 }
 
-async fn staged(store: &TestStore, chunker: &str) -> (Generation, Job) {
+pub(super) async fn staged(store: &TestStore, chunker: &str) -> (Generation, Job) {
     let staged = store.stage_generation(&kb(), &new(store, chunker, true).await).await.unwrap();
     let job = store.enqueue(&kb(), &JobKind::Reindex(staged.number)).await.unwrap();
     assert_eq!(store.claim().await.unwrap().unwrap().id, job.id);
@@ -26,7 +26,7 @@ async fn staged(store: &TestStore, chunker: &str) -> (Generation, Job) {
 }
 
 /// What the job of a staged generation would write for each live document: one chunk, told by its text.
-async fn fill(store: &TestStore, generation: &Generation, job: &Job) {
+pub(super) async fn fill(store: &TestStore, generation: &Generation, job: &Job) {
     for document in store.index_gaps(&kb(), &generation.collection, 99).await.unwrap().0 {
         let mut anew = Sample::of_job(source_of(job, &document), &["anew 重新切分\n"]);
         anew.new.id = DocumentId(format!("{}-{}", document.id, generation.collection));
@@ -56,11 +56,11 @@ async fn words(store: &TestStore, collection: &str, query: &str) -> usize {
     store.lexical(&kb(), collection, query, 99, None).await.unwrap().len()
 }
 
-async fn ready(store: &TestStore, generation: &Generation) {
+pub(super) async fn ready(store: &TestStore, generation: &Generation) {
     store.ready_generation(&kb(), generation.number, &SwapReport::default()).await.unwrap();
 }
 
-async fn flipped(store: &TestStore, chunker: &str) -> Generation {
+pub(super) async fn flipped(store: &TestStore, chunker: &str) -> Generation {
     let (generation, job) = staged(store, chunker).await;
     fill(store, &generation, &job).await;
     ready(store, &generation).await;
@@ -119,6 +119,28 @@ async fn documents_that_came_meanwhile_send_it_back_to_its_job() {
     assert_eq!(store.index_counts(&kb(), "initial-g2").await.unwrap().0, 1);
     ready(&store, &generation).await;
     assert_eq!(store.publish_generation(&kb(), 2, 0).await.unwrap().state, GenerationState::Live);
+}
+
+#[tokio::test]
+async fn an_index_and_other_jobs_take_turns_whatever_their_priority() {
+    let store = TestStore::with_kb().await;
+    let delete = |id: &str| JobKind::DeleteDocument(DocumentId(id.to_owned()));
+    let mut others = Vec::new();
+    for id in ["a", "b", "c"] {
+        others.push(store.enqueue(&kb(), &delete(id)).await.unwrap().id);
+    }
+    let index = store.enqueue(&kb(), &JobKind::Reindex(2)).await.unwrap().id;
+    store.set_priority(&index, rag_core::limits::PRIORITY_REINDEX).await.unwrap();
+    for other in &others {
+        assert_eq!(store.claim().await.unwrap().unwrap().id, index);
+        // It makes way.
+        store.interrupted(&index).await.unwrap();
+        assert_eq!(store.claim().await.unwrap().unwrap().id, *other);
+    }
+    for _ in 0..2 {
+        assert_eq!(store.claim().await.unwrap().unwrap().id, index, "nobody else waits");
+        store.interrupted(&index).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -12,21 +12,26 @@ const READ_BYTES_MAX: u32 = 1 << 20;
 
 impl log::Host for State {
     async fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
-        Ok(match level {
-            log::Level::Trace => tracing::enabled!(target: "plugin", tracing::Level::TRACE),
-            log::Level::Debug => tracing::enabled!(target: "plugin", tracing::Level::DEBUG),
-            log::Level::Info => tracing::enabled!(target: "plugin", tracing::Level::INFO),
-            log::Level::Warn => tracing::enabled!(target: "plugin", tracing::Level::WARN),
-            log::Level::Error => tracing::enabled!(target: "plugin", tracing::Level::ERROR),
-        })
+        Ok(is_kept(level))
     }
 
     async fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         // A refused message is dropped: there is nobody to tell.
-        if self.count_call()?.is_ok() {
+        if self.count_call()?.is_ok() && is_kept(level) {
             self.sink.log(level, &message);
         }
         Ok(())
+    }
+}
+
+/// Whether anybody keeps what plugins log on this level.
+fn is_kept(level: log::Level) -> bool {
+    match level {
+        log::Level::Trace => tracing::enabled!(target: "plugin", tracing::Level::TRACE),
+        log::Level::Debug => tracing::enabled!(target: "plugin", tracing::Level::DEBUG),
+        log::Level::Info => tracing::enabled!(target: "plugin", tracing::Level::INFO),
+        log::Level::Warn => tracing::enabled!(target: "plugin", tracing::Level::WARN),
+        log::Level::Error => tracing::enabled!(target: "plugin", tracing::Level::ERROR),
     }
 }
 

@@ -22,6 +22,8 @@ const INGEST_PAUSE: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(5);
 /// Documents that do not change have names that begin so; only their passages tell generations apart.
 pub(super) const STABLE: &str = "stable-";
+/// The arm of a retriever that `retrieve-dense` has not.
+const WORDS: &str = "lexical";
 
 /// What happened meanwhile.
 #[derive(Debug, Default)]
@@ -115,8 +117,10 @@ async fn ask(rag: &Rag, seen: &Seen, round: usize) -> Result<()> {
         .map(|hit| hit.passage.chunk.clone())
         .collect();
     passages.sort_by(|a, b| a.0.cmp(&b.0));
-    let by = answering.steps.iter().find(|step| step.name == "retrieve").map_or("", |step| &step.detail);
-    let words = answering.recall.iter().flat_map(|hit| &hit.evidence).any(|evidence| evidence.arm != "dense");
+    let found = answering.recall.len();
+    let by = answering.steps.iter().find(|step| step.name == "retrieve").map(|step| step.detail.clone());
+    let by = by.unwrap_or_default();
+    let words = answering.recall.iter().flat_map(|hit| &hit.evidence).any(|evidence| evidence.arm == WORDS);
     if by.ends_with("retrieve-dense") && words {
         seen.torn.fetch_add(1, Relaxed);
     }
@@ -124,8 +128,8 @@ async fn ask(rag: &Rag, seen: &Seen, round: usize) -> Result<()> {
     while let Some(event) = stream.next().await {
         event?;
     }
-    if passages.is_empty() {
-        bail!("an answer without passages");
+    if found == 0 {
+        bail!("an answer without passages, by {by}");
     }
     seen.passages.lock().unwrap_or_else(PoisonError::into_inner).insert(passages);
     seen.answers.fetch_add(1, Relaxed);

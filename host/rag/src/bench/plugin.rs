@@ -19,7 +19,7 @@ use crate::config::Config;
 const GUEST: &str = "bench-guest";
 const CHUNKER: &str = "chunk-fixed";
 /// Of about 300 KB, for loading.
-const LOADED: &str = "parse-html";
+const LOADED: &str = "retrieve-multi-query";
 const MIB: usize = 1 << 20;
 /// Calls before the first that counts.
 const WARM: u32 = 200;

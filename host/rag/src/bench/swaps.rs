@@ -189,7 +189,7 @@ async fn made(rag: &Rag, staged: Generation) -> Result<Generation> {
 
 /// A swap of the chunker of a large knowledge base, looked at, published and taken back.
 pub(super) async fn large(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
-    let scratch = Scratch::open(config, args).await?;
+    let scratch = Scratch::with(config, args, toy::engines()).await?;
     let rag = scratch.parts.rag.clone();
     let seconds = scratch.ingest(&documents(args.documents)).await?;
     for n in 0..20 {
