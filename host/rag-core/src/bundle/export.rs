@@ -45,7 +45,7 @@ async fn write(rag: &Rag, kb: &Kb, to: &mut dyn BundleWriter) -> Result<()> {
     let head = BundleHead {
         kb: kb.name.clone(),
         settings: kb.settings.clone(),
-        embedder: kb.embedder.clone(),
+        embedder: kb.embedder.as_ref().map(|embedded| embedded.identity.clone()),
         documents: kb.documents,
         created_ms: kb.created_ms,
     };

@@ -7,7 +7,7 @@ use crate::document::{BlobHash, Chunk, ChunkId, DocumentId, ParsedSummary, Span,
 use crate::error::{Error, Result};
 use crate::ingest::{embed_text, store_fields};
 use crate::jobs::collect_garbage;
-use crate::kb::{Kb, KbName, KbSettings};
+use crate::kb::{Embedded, Kb, KbName, KbSettings};
 use crate::limits;
 use crate::ports::{
     Binding, BlobWriter, BundleChunk, BundleDocument, BundleHead, BundlePart, BundleReader, BundleUpload,
@@ -70,7 +70,9 @@ impl Rag {
     async fn fill(&self, kb: &Kb, head: &BundleHead, reader: &mut dyn BundleReader) -> Result<u64> {
         let binding = self.binding(kb.name.as_str()).await?;
         let same = head.embedder.as_deref() == Some(binding.embedder.identity());
-        self.catalog.set_embedder(&kb.name, binding.embedder.identity()).await?;
+        let embedded =
+            Embedded { identity: binding.embedder.identity().to_owned(), dim: binding.embedder.dim() };
+        self.catalog.set_embedder(&kb.name, &kb.collection, &embedded).await?;
         let shape = VectorCollection {
             name: kb.collection.clone(),
             dim: binding.embedder.dim(),

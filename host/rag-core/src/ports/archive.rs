@@ -34,7 +34,7 @@ pub trait Unpack: Send + Sync {
 
 /// An archive that was opened.
 #[async_trait]
-pub trait Unpacked: Send {
+pub trait Unpacked: Send + Sync {
     /// Its files without folders, in the order of its directory.
     fn files(&self) -> &[PackedFile];
     /// Unpacks the file at a place of `files`; returns its bytes. `InvalidInput` for more than `bytes_max`, for what

@@ -6,10 +6,7 @@ use async_trait::async_trait;
 use futures_util::stream;
 use rag_core::Result;
 use rag_core::document::Vectors;
-use rag_core::ports::{
-    Embed, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, NoRegistry, Purpose,
-    Rerank, Usage,
-};
+use rag_core::ports::{Embed, Encoders, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, NoRegistry, Purpose, Rerank, Usage};
 
 use crate::roles::Engines;
 
@@ -20,6 +17,7 @@ pub(super) fn engines() -> Engines {
     Engines {
         embedder: Arc::new(Toy),
         reranker: Arc::new(Toy),
+        encoders: Arc::new(Toy),
         generator: Arc::new(Toy),
         models: Arc::new(NoRegistry),
     }
@@ -27,6 +25,21 @@ pub(super) fn engines() -> Engines {
 
 #[derive(Debug)]
 pub(super) struct Toy;
+
+#[async_trait]
+impl Encoders for Toy {
+    async fn encoder(&self, _: Option<&str>) -> Result<Arc<dyn Embed>> {
+        Ok(Arc::new(Toy))
+    }
+
+    async fn of_identity(&self, identity: &str) -> Result<Option<Arc<dyn Embed>>> {
+        Ok((identity == Toy.identity()).then(|| Arc::new(Toy) as Arc<dyn Embed>))
+    }
+
+    async fn reranker(&self, _: Option<&str>) -> Result<Arc<dyn Rerank>> {
+        Ok(Arc::new(Toy))
+    }
+}
 
 #[async_trait]
 impl Embed for Toy {
