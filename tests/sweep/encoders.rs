@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use rag_core::generations::SwapRequest;
 use rag_core::kb::{EncoderChoice, KbName, KbSettings};
-use rag_core::ports::{GenerationState, Generations as _, JobState};
+use rag_core::ports::{GenerationState, JobState};
 use rag_core::recall::SearchRequest;
 use rag_core::{Error, Rag, Result};
 use rag_store::Store;
