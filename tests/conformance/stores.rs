@@ -16,8 +16,8 @@ use rag_wasm::StoreImports;
 use rag_kit::doubles::{MemoryIndex, MemoryKeys};
 
 use crate::host;
-use rag_kit::random::Random;
 use crate::store_kit::{self, METRICS, Subject, batch, collection, one};
+use rag_kit::random::Random;
 
 /// The native reference: an index behind the interface of a store.
 struct Direct(PluginInfo, MemoryIndex);

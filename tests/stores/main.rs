@@ -242,7 +242,10 @@ async fn typesense() {
             for (id, row) in &rows {
                 let hits = store.query(name, &one(row), 12, None).await.unwrap().remove(0);
                 let own = hits.iter().find(|hit| hit.chunk.0 == *id).unwrap();
-                assert!((own.score - rag_kit::doubles::score(metric, row, row)).abs() < 1e-4, "{round}: {own:?}");
+                assert!(
+                    (own.score - rag_kit::doubles::score(metric, row, row)).abs() < 1e-4,
+                    "{round}: {own:?}"
+                );
                 assert!(own.score >= hits[0].score - 1e-4, "{round}: {hits:?}");
             }
         }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rag_core::ports::VectorStore;
 use rag_core::search::Metric;
 
-use rag_kit::random::Random;
 use crate::store_kit::{batch, collection, one};
 use crate::{adapter, host};
+use rag_kit::random::Random;
 
 const ROWS: usize = 10_000;
 const QUESTIONS: usize = 200;

@@ -1,5 +1,7 @@
 //! How a knowledge base gets its parts: components by id, bound to the host's store and engines.
 
+mod kept;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,11 +21,10 @@ use crate::config::Retrieval;
 use crate::egress::Egress;
 use crate::ocr::Tesseract;
 use crate::sql::Databases;
+use kept::{Held, Kept};
 
 /// Knowledge bases whose parts are kept bound; the rest is bound again when asked.
 const BOUND_MAX: usize = 256;
-/// Generations and tries of one knowledge base that are kept bound.
-const GENERATIONS_MAX: usize = 4;
 
 /// Binds components of one plugin host to one store and one set of engines.
 pub(crate) struct PluginBindings {
@@ -37,7 +38,7 @@ pub(crate) struct PluginBindings {
     pub(crate) ocr: Option<Arc<Tesseract>>,
     /// Of one statement of a plugin, in milliseconds.
     pub(crate) sql_timeout_ms: u64,
-    pub(crate) bound: Mutex<HashMap<String, Vec<Bound>>>,
+    pub(crate) bound: Mutex<HashMap<String, Kept<Bound>>>,
 }
 
 /// Parts of one generation of a knowledge base, or of one like it for a try: a vector store's or retriever's actor lives
@@ -83,7 +84,7 @@ impl PluginBindings {
         let parts = kb.settings.parts();
         let alike = |same: &dyn Fn(&Bound) -> bool| {
             let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-            bound.get(kb.name.as_str()).and_then(|all| all.iter().rev().find(|one| same(one)).cloned())
+            bound.get(kb.name.as_str()).and_then(|kept| kept.all.iter().rev().find(|one| same(one)).cloned())
         };
         let grants = self.grants.version();
         let store_like = |one: &Bound| {
@@ -232,7 +233,7 @@ impl PluginBindings {
         let (revision, grants) = (self.plugins.revision(), self.grants.version());
         let parts = kb.settings.parts();
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = bound.get_mut(kb.name.as_str())?;
+        let all = &mut bound.get_mut(kb.name.as_str())?.all;
         let same = |one: &Bound| {
             one.parts == parts
                 && one.collection == kb.collection
@@ -256,32 +257,13 @@ impl PluginBindings {
     fn keep(&self, kb: &Kb, parts: &Bound) {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         if bound.len() >= BOUND_MAX {
-            bound.clear();
+            bound.retain(|_, kept| kept.any_in_use());
         }
-        let all = bound.entry(kb.name.as_str().to_owned()).or_default();
-        if all.len() >= GENERATIONS_MAX {
-            all.remove(0);
-        }
-        all.push(parts.clone());
+        bound.entry(kb.name.as_str().to_owned()).or_default().keep(parts.clone());
     }
-}
 
-#[async_trait]
-impl Bindings for PluginBindings {
-    async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>> {
-        let models = Models {
-            encoder: encoders::encoder_of(&*self.encoders, kb).await,
-            reranker: encoders::reranker_of(&*self.encoders, kb).await,
-        };
-        let parts = match self.cached(kb, &models) {
-            Some(parts) => parts,
-            None => {
-                let parts = self.make(kb, models.clone())?;
-                self.keep(kb, &parts);
-                parts
-            }
-        };
-        Ok(Arc::new(Binding {
+    fn binding(&self, kb: &Kb, parts: Bound, models: Models) -> Arc<Binding> {
+        Arc::new(Binding {
             kb: kb.clone(),
             parsers: parts.parsers,
             chunker: parts.chunker,
@@ -290,7 +272,41 @@ impl Bindings for PluginBindings {
             relevance_min: self.retrieval.floors(models.encoder.identity(), models.reranker.identity()),
             embedder: models.encoder,
             reranker: kb.settings.rerank.then_some(models.reranker),
-        }))
+        })
+    }
+
+    fn is_gone(&self, kb: &Kb) -> bool {
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.get(kb.name.as_str()).is_some_and(|kept| kept.is_gone(&kb.collection))
+    }
+
+    async fn models(&self, kb: &Kb) -> Models {
+        Models {
+            encoder: encoders::encoder_of(&*self.encoders, kb).await,
+            reranker: encoders::reranker_of(&*self.encoders, kb).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Bindings for PluginBindings {
+    async fn bind(&self, kb: &Kb) -> Result<Arc<Binding>> {
+        let mut models = self.models(kb).await;
+        if let Some(parts) = self.cached(kb, &models) {
+            return Ok(self.binding(kb, parts, models));
+        }
+        let live;
+        let kb = if self.is_gone(kb) {
+            // It was read before two swaps, and nobody held its index then.
+            live = self.store.kb(&kb.name).await?;
+            models = self.models(&live).await;
+            &live
+        } else {
+            kb
+        };
+        let parts = self.make(kb, models.clone())?;
+        self.keep(kb, &parts);
+        Ok(self.binding(kb, parts, models))
     }
 
     async fn store_of(
@@ -301,7 +317,7 @@ impl Bindings for PluginBindings {
     ) -> Result<Arc<dyn VectorStore>> {
         let known = {
             let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut all = bound.get(kb.name.as_str()).into_iter().flatten();
+            let mut all = bound.get(kb.name.as_str()).into_iter().flat_map(|kept| &kept.all);
             all.find(|one| one.parts.store == *store && one.collection == collection)
                 .map(|one| one.store.clone())
         };
@@ -362,17 +378,8 @@ impl Bindings for PluginBindings {
 
     fn retire(&self, kb: &Kb, collection: &str) -> bool {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(all) = bound.get_mut(kb.name.as_str()) else { return true };
-        // Every request that began with these parts holds one more than are kept here.
-        let used = |one: &Bound| {
-            let kept = all.iter().filter(|other| Arc::ptr_eq(&other.retriever, &one.retriever)).count();
-            one.collection == collection && Arc::strong_count(&one.retriever) > kept
-        };
-        if all.iter().any(used) {
-            return false;
-        }
-        all.retain(|one| one.collection != collection);
-        true
+        // Also one that nothing of is bound is told to those who come too late.
+        bound.entry(kb.name.as_str().to_owned()).or_default().retire(collection)
     }
 
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {

@@ -31,24 +31,27 @@ impl Options {
 /// would only repeat the end of the one before (RWKV-RAG keeps both; neither can answer a question).
 pub fn windows(text: &str, options: Options) -> Vec<(usize, usize)> {
     let step = options.size - options.overlap;
-    // Byte offset of every character and of the end.
-    let offsets: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-    let chars = offsets.len() - 1;
     let mut windows = Vec::new();
-    let mut first = 0;
-    while first < chars {
-        let last = (first + options.size).min(chars);
-        if let (Some(&start), Some(&end)) = (offsets.get(first), offsets.get(last))
-            && text.get(start..end).is_some_and(|window| !window.trim().is_empty())
-        {
+    let mut start = 0;
+    while start < text.len() {
+        let end = after(text, start, options.size);
+        if text.get(start..end).is_some_and(|window| !window.trim().is_empty()) {
             windows.push((start, end));
         }
-        if last == chars {
+        if end == text.len() {
             break;
         }
-        first += step;
+        start = if step == options.size { end } else { after(text, start, step) };
     }
     windows
+}
+
+/// Where `count` characters after byte `start` are over, or the end of the text. At least one character on.
+fn after(text: &str, start: usize, count: usize) -> usize {
+    let mut chars = text.get(start..).unwrap_or_default().chars();
+    // Skips many at a time.
+    chars.nth(count.saturating_sub(1));
+    text.len() - chars.as_str().len()
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use futures_util::stream;
 use rag_core::Result;
 use rag_core::document::Vectors;
-use rag_core::ports::{Embed, Encoders, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, NoRegistry, Purpose, Rerank, Usage};
+use rag_core::ports::{
+    Embed, Encoders, FinishReason, Generate, GenerateRequest, GenerationEvent, GenerationStream, NoRegistry,
+    Purpose, Rerank, Usage,
+};
 
 use crate::roles::Engines;
 
