@@ -60,6 +60,18 @@ pub(crate) struct Bound {
     retriever: Arc<dyn Retrieve>,
 }
 
+impl Held for Bound {
+    type Used = dyn Retrieve;
+
+    fn used(&self) -> &Arc<dyn Retrieve> {
+        &self.retriever
+    }
+
+    fn index(&self) -> &str {
+        &self.collection
+    }
+}
+
 /// What embeds and reranks for a knowledge base now.
 #[derive(Clone)]
 struct Models {

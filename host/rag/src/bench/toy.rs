@@ -36,7 +36,7 @@ impl Encoders for Toy {
     }
 
     async fn of_identity(&self, identity: &str) -> Result<Option<Arc<dyn Embed>>> {
-        Ok((identity == Toy.identity()).then(|| Arc::new(Toy) as Arc<dyn Embed>))
+        Ok((identity == Embed::identity(&Toy)).then(|| Arc::new(Toy) as Arc<dyn Embed>))
     }
 
     async fn reranker(&self, _: Option<&str>) -> Result<Arc<dyn Rerank>> {
