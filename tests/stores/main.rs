@@ -8,7 +8,6 @@
 mod host;
 mod outside;
 mod program;
-mod recall;
 mod servers;
 // The very code that lends databases to plugins.
 #[path = "../../host/rag/src/sql.rs"]
@@ -30,10 +29,9 @@ use outside::Loopback;
 use store_kit::{Subject, batch, collection, one};
 
 /// Adapters that are tried here.
-const ADAPTERS: [&str; 8] = [
+const ADAPTERS: [&str; 7] = [
     "store-chroma",
     "store-elastic",
-    "store-hora",
     "store-local",
     "store-milvus",
     "store-pgvector",
