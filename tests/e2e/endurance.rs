@@ -11,7 +11,7 @@ const PLUGINS: [&str; 6] =
     ["chunk-fixed", "chunk-sentence", "parse-text", "retrieve-dense", "retrieve-hybrid", "store-local"];
 
 #[test]
-fn forty_swaps_under_questions_and_ingests() {
+fn twenty_swaps_under_questions_and_ingests() {
     let folder = tempfile::tempdir().unwrap();
     for id in PLUGINS {
         for file in [format!("{id}.wasm"), format!("{id}.toml")] {
@@ -20,8 +20,8 @@ fn forty_swaps_under_questions_and_ingests() {
     }
     let mut command = Command::new(binary());
     command.current_dir(root()).env("RWKV_RAG__PLUGINS__DIR", folder.path());
-    // The long one: --swaps 10000 --asks 64.
-    let output = command.args(["bench", "swaps", "--swaps", "40", "--asks", "8", "--json"]).output().unwrap();
+    // The long one: --swaps 10000 --asks 64, which keeps two cores busy for an hour where other work runs too.
+    let output = command.args(["bench", "swaps", "--swaps", "20", "--asks", "2", "--json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let value = |name: &str| {
@@ -31,7 +31,7 @@ fn forty_swaps_under_questions_and_ingests() {
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert_eq!(value("failed requests"), 0.0, "{complaints}");
     assert_eq!(value("answers from two generations"), 0.0, "{told}");
-    assert_eq!(value("swaps"), 40.0);
-    assert_eq!(value("of them with a second index"), 4.0);
+    assert_eq!(value("swaps"), 20.0);
+    assert_eq!(value("of them with a second index"), 2.0);
     assert!(value("answers meanwhile") > 0.0 && value("ingests meanwhile") > 0.0, "{told}");
 }
