@@ -95,4 +95,14 @@ async fn a_knowledge_base_moves_as_one_file_and_answers_alike() {
     let taken = answer(host.request(Method::POST, "/api/v1/imports").body(whole)).await;
     assert_eq!(taken["status"], 409, "{taken}");
     assert_eq!(answers(&host, "manuals").await, before);
+
+    // The first version exported a folder.
+    let old = data.dir.path().join("old");
+    fs_err::create_dir_all(old.join("originals")).unwrap();
+    let manifest = json!({"format": 1, "kb": {"name": "old_one", "settings": {}},
+        "documents": [{"name": "knots.md", "media_type": "text/markdown"}]});
+    fs_err::write(old.join("kb.json"), manifest.to_string()).unwrap();
+    fs_err::write(old.join("originals/0"), "The bowline makes a loop that never slips.").unwrap();
+    told(&host, &["kb", "import", old.to_str().unwrap()]);
+    assert_eq!(host.index("old_one").await[0][0], "knots.md");
 }
