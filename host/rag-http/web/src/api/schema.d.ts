@@ -55,6 +55,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a knowledge base of such a file. Nothing is kept of one that is damaged, changed or cut off. */
+        post: operations["import_kb"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs": {
         parameters: {
             query?: never;
@@ -416,6 +433,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/kbs/{kb}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download a knowledge base as one zip file: originals, texts, chunks, vectors, settings, and the hashes of all. */
+        get: operations["export_kb"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/kbs/{kb}/marks": {
         parameters: {
             query?: never;
@@ -442,7 +476,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Ingest a file or folder of the server. */
+        /** Ingest a file or folder of the server, and again: what changed is replaced, what is unchanged costs nothing. */
         post: operations["add_path"];
         delete?: never;
         options?: never;
@@ -2137,6 +2171,8 @@ export interface components {
             created_ms: number;
             /** @description Out of every search until it is enabled. */
             disabled: boolean;
+            /** @description The folder that it is kept in step with. */
+            folder?: string | null;
             id: string;
             kb: string;
             language?: string | null;
@@ -2276,6 +2312,30 @@ export interface components {
             /** @description Folders first, then by name. */
             entries: components["schemas"]["FolderEntryView"][];
         };
+        /** @description What became of a folder's files, or would become. */
+        FolderReportView: {
+            added: string[];
+            /** @description Archives, whose files are documents of their own: looked into again. */
+            archives: string[];
+            changed: string[];
+            /** @description Whether those were deleted. */
+            deleted: boolean;
+            /** @description One for each file that is read; none of a dry run. */
+            jobs: components["schemas"]["JobView"][];
+            /**
+             * Format: int64
+             * @description Files that found no place in the queue; send the same again once it is shorter.
+             */
+            postponed: number;
+            refused: components["schemas"]["RefusedView"][];
+            /**
+             * Format: int64
+             * @description Files that are documents already, word for word: they cost nothing.
+             */
+            unchanged: number;
+            /** @description Documents that came from there and whose file is there no more. */
+            vanished: string[];
+        };
         GenerationList: {
             /** @description Newest first. */
             generations: components["schemas"]["GenerationView"][];
@@ -2381,6 +2441,17 @@ export interface components {
             path: string;
             /** @description Whether the server may stand on this machine or in a private network. */
             private: boolean;
+        };
+        /** @description What came of a file. */
+        ImportedView: {
+            /**
+             * Format: int64
+             * @description Chunks that were embedded, because the file did not hold this encoder's vectors of them.
+             */
+            embedded: number;
+            /** @description Plugins that are here in another version only, which is bound instead. */
+            exchanged: string[];
+            kb: components["schemas"]["KbView"];
         };
         /** @enum {string} */
         InputType: "query" | "passage";
@@ -2748,7 +2819,11 @@ export interface components {
             old: string;
         };
         NewPath: {
-            /** @description A file, or a folder with all below it (at most 1000 files), as `folders` shows it. */
+            /** @description Whether documents go that came from there and whose file is there no more; they stay when left out. */
+            delete_missing?: boolean;
+            /** @description Only tells what would happen. */
+            dry_run?: boolean;
+            /** @description A file, or a folder with all below it (at most 20000 files), as `folders` shows it. */
             path: string;
         };
         /** @description Questions as a list, or as JSONL with one question a line (the format of the export). */
@@ -3058,6 +3133,10 @@ export interface components {
         };
         Rechunk: {
             chunker?: null | components["schemas"]["PluginView"];
+        };
+        RefusedView: {
+            name: string;
+            reason: string;
         };
         /** @description How a generation compares with the one that is live. */
         ReportView: {
@@ -3803,6 +3882,40 @@ export interface operations {
             };
         };
     };
+    import_kb: {
+        parameters: {
+            query?: {
+                /** @description Another name than that in the file. */
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/zip": number[];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportedView"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_jobs: {
         parameters: {
             query?: {
@@ -4498,6 +4611,11 @@ export interface operations {
                 name?: string;
                 /** @description The media type; found from the name and the content when left out. */
                 media_type?: string;
+                /**
+                 * @description The folder that the document is kept in step with, as the client calls it: told with the document, so that the
+                 *     client finds what vanished there.
+                 */
+                folder?: string;
             };
             header?: never;
             path: {
@@ -4789,6 +4907,35 @@ export interface operations {
             };
         };
     };
+    export_kb: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                kb: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": number[];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     marked_answers: {
         parameters: {
             query?: {
@@ -4843,7 +4990,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["JobList"];
+                    "application/json": components["schemas"]["FolderReportView"];
                 };
             };
             default: {
