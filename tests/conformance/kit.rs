@@ -46,7 +46,9 @@ async fn check(id: &str, kind: Kind) -> Report {
 async fn every_plugin_of_the_tree_passes_the_kit() {
     for (id, kind) in ENTRIES {
         let report = check(id, *kind).await;
-        assert!(report.checks.len() >= 3, "{id} is held to rules");
+        // An adapter has no server here, and is held to all rules in the suite `stores`.
+        let away = report.checks.iter().any(|check| check.id == "store.away");
+        assert!(report.checks.len() >= if away { 2 } else { 3 }, "{id} is held to rules");
         let broken: Vec<_> = report.checks.iter().filter(|check| check.failure.is_some()).collect();
         assert!(broken.is_empty(), "{id}: {broken:#?}");
     }

@@ -31,7 +31,7 @@ fn an_import_beyond_the_grants_is_refused_by_name() {
 /// A guest with something replaced or added, as a file of its own.
 fn check_bytes(bytes: &[u8], expected: &Expected, name: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(format!("{name}.wasm"));
+    let path = dir.path().join(format!("hostile-{name}.wasm"));
     fs::write(&path, bytes).unwrap();
     assert_error(&host().load_file(&path).unwrap_err(), expected, name);
 }
@@ -68,6 +68,7 @@ fn a_manifest_is_held_to_the_code_and_to_its_keys() {
             "id = 'hostile-chunker'\n[grants]\ntokens = true",
             "it imports embed, which its manifest does not ask",
         ),
+        ("name", "id = 'hostile-chunker'\n\"a\\u001b[2J\" = 1", "in line 5: unknown field `a [2J`"),
         ("files", "id = 'hostile-chunker'\n[grants]\nfiles = true", "asks in [grants] for 'files'"),
         (
             "id",

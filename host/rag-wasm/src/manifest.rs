@@ -15,6 +15,8 @@ use crate::link;
 const SECTION: &str = "ragkit:manifest";
 /// Bytes of a manifest.
 const BYTES_MAX: usize = 64 << 10;
+/// Characters of it that an error shows.
+const SHOWN_CHARS_MAX: usize = 200;
 /// Magic and version of a component, before its sections.
 const HEADER_BYTES: usize = 8;
 
@@ -76,11 +78,17 @@ impl Manifest {
         if text.len() > BYTES_MAX {
             return Err(format!("its manifest has more than {BYTES_MAX} bytes"));
         }
-        let manifest: Manifest = toml::from_str(text)
-            .map_err(|why| format!("its manifest is wrong: {}", why.to_string().trim_end()))?;
+        let manifest: Manifest = toml::from_str(text).map_err(|why| {
+            let before = why.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            format!("its manifest is wrong in line {line}: {}", shown(why.message()))
+        })?;
         let Some(kind) = manifest.kind() else {
             let all = Kind::ALL.map(Kind::name).join(", ");
-            return Err(format!("its manifest has the kind '{}', which is none of {all}", manifest.kind));
+            return Err(format!(
+                "its manifest has the kind '{}', which is none of {all}",
+                shown(&manifest.kind)
+            ));
         };
         if !manifest.settings.is_object() && !manifest.settings.is_null() {
             return Err("its manifest has [settings] that are no JSON Schema".to_owned());
@@ -89,7 +97,8 @@ impl Manifest {
         for (interface, wish) in &manifest.grants {
             if !granted.contains(&interface.as_str()) {
                 return Err(format!(
-                    "its manifest asks in [grants] for '{interface}'; a {} may ask for {}",
+                    "its manifest asks in [grants] for '{}'; a {} may ask for {}",
+                    shown(interface),
                     kind.name(),
                     granted.join(", ")
                 ));
@@ -158,7 +167,7 @@ impl Manifest {
             [("id", &*self.id, id), ("version", &*self.version, version), ("kind", &*self.kind, kind.name())]
         {
             if said != own {
-                return Err(format!("its manifest has the {what} '{said}', its code '{own}'"));
+                return Err(format!("its manifest has the {what} '{}', its code '{own}'", shown(said)));
             }
         }
         let asks = self.asks();
@@ -176,6 +185,12 @@ impl Manifest {
             lines.join("; ")
         ))
     }
+}
+
+/// What a stranger wrote, on one line and no longer than a line.
+fn shown(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(SHOWN_CHARS_MAX).map(plain).collect()
 }
 
 /// Id and content of each section of a binary; ends early where the binary is damaged, which the compiler will tell.
@@ -252,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (from, to, words) in [
-            ("id = ", "idd = ", "idd"),
+            ("id = ", "idd = ", "in line 1: unknown field `idd`"),
             ("[settings]", "[sandbox]", "sandbox"),
             ("'vector-store'", "'storage'", "'storage', which is none of parser, chunker"),
             ("sql = true", "files = true", "for 'files'; a vector-store may ask for log, config, http"),
@@ -261,7 +276,7 @@ mod tests {
             ("description = '存'\n", "description = '存'\nprofile = 'huge'\n", "huge"),
         ] {
             let error = Manifest::parse(&GOOD.replace(from, to)).unwrap_err();
-            assert!(error.contains(words), "{to}: {error}");
+            assert!(error.contains(words) && !error.contains(char::is_control), "{to}: {error}");
         }
         let schemaless = "id = 'a'\nversion = '1.0.0'\nkind = 'chunker'\ndescription = 'd'\nsettings = 3\n";
         assert!(Manifest::parse(schemaless).unwrap_err().contains("no JSON Schema"));

@@ -6,7 +6,16 @@ import { componentize } from '@bytecodealliance/componentize-js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const [wit, world, output] = process.argv.slice(2);
-const source = await readFile(resolve(here, 'plugin.js'), 'utf8');
+// The engine drops a byte order mark that begins a text on its way in, and every byte counted after it is wrong: this keeps
+// it. It stands on one line with the beginning of the source, so that errors name the source's lines.
+const keepMark = `{
+  const { decode } = TextDecoder.prototype;
+  const whole = new TextDecoder('utf-8', { ignoreBOM: true });
+  TextDecoder.prototype.decode = function (...given) {
+    return decode.apply(this.encoding === 'utf-8' && !this.fatal ? whole : this, given);
+  };
+}`;
+const source = keepMark.replaceAll('\n', ' ') + (await readFile(resolve(here, 'plugin.js'), 'utf8'));
 const { component } = await componentize(source, {
   sourceName: 'plugin.js',
   // Relative paths are not found by the tool's own component.

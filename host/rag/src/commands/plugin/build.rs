@@ -41,6 +41,9 @@ pub(crate) fn build(dir: &Path) -> Result<PathBuf> {
         Lang::Python => python(&dir, kind, &narrow(&dir, &dist, kind, &manifest)?, &dist)?,
     };
     let component = Manifest::embed(&fs_err::read(&made)?, &text).map_err(anyhow::Error::msg)?;
+    if made.starts_with(&dist) {
+        fs_err::remove_file(&made)?;
+    }
     let path = dist.join(format!("{}.wasm", manifest.id));
     // A host that watches the folder never reads half a file.
     let part = dist.join(format!("{}.part", manifest.id));
