@@ -149,7 +149,7 @@ fn data(host: &PluginHost) -> Result<Vec<Figure>> {
     ])
 }
 
-/// How fast the chunker is; natively: `cargo run --release -p chunk-fixed --example speed`.
+/// How fast the chunker is; natively: `cargo run --release -p chunk-fixed --example windows`.
 fn mib_per_second(host: &PluginHost) -> Result<f64> {
     let section = section(MIB);
     host.time_split(CHUNKER, &section, Arc::new(Toy), 3)?;
