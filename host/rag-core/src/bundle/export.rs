@@ -49,7 +49,7 @@ async fn write(rag: &Rag, kb: &Kb, to: &mut dyn BundleWriter) -> Result<()> {
         documents: kb.documents,
         created_ms: kb.created_ms,
     };
-    to.put(BundlePart::Head(head)).await?;
+    to.put(BundlePart::Head(Box::new(head))).await?;
     let vectors = rag.bindings.vectors_of(kb);
     let (mut after, mut written) = (None, BTreeSet::new());
     loop {

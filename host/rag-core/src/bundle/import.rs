@@ -32,7 +32,7 @@ impl Rag {
     pub async fn import_kb(&self, upload: Box<dyn BundleUpload>, name: Option<&str>) -> Result<Imported> {
         let mut reader = upload.open().await?;
         let head = match reader.next().await? {
-            Some(BundlePart::Head(head)) => head,
+            Some(BundlePart::Head(head)) => *head,
             _ => return Err(disordered()),
         };
         let name = match name {
@@ -122,6 +122,9 @@ async fn kept(hash: &BlobHash, writer: Box<dyn BlobWriter>) -> Result<()> {
 fn disordered() -> Error {
     Error::invalid("the parts of the file are not in order")
 }
+
+/// Vectors of a file by the chunks that they belong to here.
+type Held = BTreeMap<ChunkId, Vec<f32>>;
 
 struct Work<'a> {
     rag: &'a Rag,
@@ -222,7 +225,7 @@ impl Work<'_> {
     }
 
     /// Those of the file when they are our encoder's and all there; else made anew.
-    async fn vectors(&mut self, batch: &[Chunk], held: &mut BTreeMap<ChunkId, Vec<f32>>) -> Result<Vectors> {
+    async fn vectors(&mut self, batch: &[Chunk], held: &mut Held) -> Result<Vectors> {
         let dim = self.binding.embedder.dim();
         let given: Vec<Vec<f32>> = batch.iter().filter_map(|chunk| held.remove(&chunk.id)).collect();
         let fit =
@@ -267,11 +270,7 @@ impl Work<'_> {
 impl Open {
     /// The section's chunks as they were cut, with ids of this knowledge base, and their vectors. Notes what people
     /// changed about them.
-    fn take(
-        &mut self,
-        text: &str,
-        held: Vec<BundleChunk>,
-    ) -> Result<(Vec<Chunk>, BTreeMap<ChunkId, Vec<f32>>)> {
+    fn take(&mut self, text: &str, held: Vec<BundleChunk>) -> Result<(Vec<Chunk>, Held)> {
         let (start, name) = (self.text_bytes, &self.document.name);
         let cut = |span: Span| {
             let place = |at: u64| at.checked_sub(start).and_then(|at| usize::try_from(at).ok());

@@ -55,7 +55,7 @@ pub struct BundleChunk {
 /// One part; they stand in this order, the last three once a document.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BundlePart {
-    Head(BundleHead),
+    Head(Box<BundleHead>),
     /// An original that did not stand there yet begins; pieces of it follow.
     Original(BlobHash),
     Piece(Bytes),

@@ -175,7 +175,7 @@ impl Checked {
 
     fn read(mut self, parts: &mpsc::Sender<Result<BundlePart>>) -> Result<()> {
         let send = |part| parts.blocking_send(Ok(part)).map_err(|_| Error::Cancelled);
-        send(BundlePart::Head(self.head.clone()))?;
+        send(BundlePart::Head(Box::new(self.head.clone())))?;
         // Read from twice at a time: a document, and its original before it.
         let mut second = self.zip.clone();
         let mut sent = BTreeSet::new();

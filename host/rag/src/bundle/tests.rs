@@ -64,7 +64,7 @@ fn parts() -> Vec<BundlePart> {
     let mut edited = chunk("c", "闪", 9);
     (edited.chunk.text, edited.edited) = ("改过的".to_owned(), true);
     vec![
-        BundlePart::Head(head),
+        BundlePart::Head(Box::new(head)),
         BundlePart::Original(BlobHash(hash(ORIGINAL))),
         BundlePart::Piece(Bytes::from_static(ORIGINAL)),
         BundlePart::Document(document),
