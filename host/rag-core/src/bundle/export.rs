@@ -60,7 +60,7 @@ async fn write(rag: &Rag, kb: &Kb, to: &mut dyn BundleWriter) -> Result<()> {
             if written.insert(document.blob.clone()) {
                 original(rag, &document, to).await?;
             }
-            to.put(BundlePart::Document(described(kb, &document))).await?;
+            to.put(BundlePart::Document(Box::new(described(kb, &document)))).await?;
             let mut work = Work { rag, kb, document: &document, vectors: vectors.as_deref(), to };
             work.sections().await?;
         }

@@ -102,7 +102,7 @@ impl Rag {
                 }
                 BundlePart::Document(document) => {
                     work.commit().await?;
-                    work.document(document).await?;
+                    work.document(*document).await?;
                 }
                 BundlePart::Section { text, chunks } => work.section(&text, chunks).await?,
             }

@@ -59,7 +59,7 @@ pub enum BundlePart {
     /// An original that did not stand there yet begins; pieces of it follow.
     Original(BlobHash),
     Piece(Bytes),
-    Document(BundleDocument),
+    Document(Box<BundleDocument>),
     /// The next bytes of the document's text, and the chunks within.
     Section {
         text: String,

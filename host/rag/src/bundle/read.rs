@@ -190,7 +190,7 @@ impl Checked {
                 send(BundlePart::Original(BlobHash(document.sha256.clone())))?;
                 original(&mut second, place, send)?;
             }
-            send(BundlePart::Document(document.into()))?;
+            send(BundlePart::Document(Box::new(document.into())))?;
             let mut start = 0;
             while let Some(section) = lines.next::<SectionJson>()? {
                 let (text, chunks) = section.into_parts(start)?;

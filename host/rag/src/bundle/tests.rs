@@ -67,7 +67,7 @@ fn parts() -> Vec<BundlePart> {
         BundlePart::Head(Box::new(head)),
         BundlePart::Original(BlobHash(hash(ORIGINAL))),
         BundlePart::Piece(Bytes::from_static(ORIGINAL)),
-        BundlePart::Document(document),
+        BundlePart::Document(Box::new(document)),
         BundlePart::Section { text: first.to_owned(), chunks: vec![chunk("a", first, 0)] },
         BundlePart::Section { text: "闪一次".to_owned(), chunks: vec![edited, chunk("b", "一次", 12)] },
     ]

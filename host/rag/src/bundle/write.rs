@@ -108,7 +108,7 @@ impl Entries {
             BundlePart::Document(document) => {
                 self.begin(format!("{DOCUMENTS}{:08}{DOCUMENT_END}", self.documents))?;
                 self.documents += 1;
-                self.write(&DocumentJson::from(document).to_line()?)
+                self.write(&DocumentJson::from(*document).to_line()?)
             }
             BundlePart::Section { text, chunks } => self.write(&SectionJson::new(text, chunks).to_line()?),
         }
