@@ -79,7 +79,7 @@ struct Pooled {
     stamp: Stamp,
     /// As an encoder; empty for a cross-encoder.
     identity: String,
-    rerank_identity: String,
+    reranks_as: String,
     dim: usize,
     tokens_max: usize,
     vocabulary: Option<Arc<Tokenizer>>,
@@ -125,7 +125,7 @@ impl Pool {
         };
         let pooled = Arc::new(Pooled {
             pool: Arc::downgrade(&self.0),
-            rerank_identity: engine.reranker().identity().to_owned(),
+            reranks_as: engine.reranker().identity().to_owned(),
             identity,
             dim,
             tokens_max,
@@ -289,13 +289,13 @@ impl Embed for Pooled {
 #[async_trait]
 impl Rerank for Pooled {
     fn identity(&self) -> &str {
-        &self.rerank_identity
+        &self.reranks_as
     }
 
     async fn rerank(&self, query: &str, passages: &[String]) -> Result<Vec<f32>> {
         let engine = self.engine().await?;
         let reranker = engine.reranker();
-        match reranker.identity() == self.rerank_identity {
+        match reranker.identity() == self.reranks_as {
             true => reranker.rerank(query, passages).await,
             false => Err(self.changed()),
         }
