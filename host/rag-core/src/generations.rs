@@ -337,9 +337,10 @@ pub(crate) async fn recover(rag: &Rag, kb: &Kb) -> Result<Option<String>> {
 /// Goes on with a generation that was being made when the process ended, and that no job has: nobody else would.
 pub(crate) async fn resume(rag: &Rag, kb: &Kb) -> Result<()> {
     let all = rag.records.generations(&kb.name, limits::GENERATIONS_SHOWN).await?;
-    let Some(staged) = all.into_iter().find(|one| one.state == GenerationState::Building) else {
-        return Ok(());
+    let goes_on = |one: &Generation| {
+        one.state == GenerationState::Building || one.state == GenerationState::Ready && one.publish
     };
+    let Some(staged) = all.into_iter().find(goes_on) else { return Ok(()) };
     if let Some(job) = &staged.job {
         match rag.catalog.job(job).await {
             Ok(job) if !matches!(job.state, JobState::Done { .. }) => return Ok(()),

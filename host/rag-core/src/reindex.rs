@@ -24,6 +24,8 @@ pub(crate) async fn reindex(rag: &Rag, job: &Job, number: u64) -> Result<Option<
     let staged = rag.records.generation(&job.kb, number).await?;
     match staged.state {
         GenerationState::Building => {}
+        // The power went between its comparison and its publication: both are done again.
+        GenerationState::Ready if staged.publish => {}
         // It was published or given up before this process was asked.
         _ => return Ok(Some(JobState::Done { document: None, unchanged: true })),
     }
