@@ -77,8 +77,9 @@ struct Pooled {
     pool: Weak<Inner>,
     known: Known,
     stamp: Stamp,
-    /// As an encoder; empty for a cross-encoder.
-    identity: String,
+    /// Identity as an encoder; empty for a cross-encoder.
+    embeds_as: String,
+    /// And as a reranker.
     reranks_as: String,
     dim: usize,
     tokens_max: usize,
@@ -116,7 +117,7 @@ impl Pool {
             return Ok(pooled.clone());
         }
         let engine = self.0.engine(&known, stamp).await?;
-        let (identity, dim, tokens_max, vocabulary) = match &*engine {
+        let (embeds_as, dim, tokens_max, vocabulary) = match &*engine {
             Engine::Encoder { encoder, .. } => {
                 let vocabulary = Some(encoder.vocabulary());
                 (encoder.identity().to_owned(), encoder.dim(), encoder.tokens_max(), vocabulary)
@@ -126,7 +127,7 @@ impl Pool {
         let pooled = Arc::new(Pooled {
             pool: Arc::downgrade(&self.0),
             reranks_as: engine.reranker().identity().to_owned(),
-            identity,
+            embeds_as,
             dim,
             tokens_max,
             vocabulary,
@@ -257,7 +258,7 @@ impl Pooled {
 #[async_trait]
 impl Embed for Pooled {
     fn identity(&self) -> &str {
-        &self.identity
+        &self.embeds_as
     }
 
     fn dim(&self) -> usize {
@@ -278,7 +279,7 @@ impl Embed for Pooled {
 
     async fn embed(&self, texts: Vec<String>, purpose: Purpose) -> Result<Vectors> {
         match &*self.engine().await? {
-            Engine::Encoder { encoder, .. } if encoder.identity() == self.identity => {
+            Engine::Encoder { encoder, .. } if encoder.identity() == self.embeds_as => {
                 encoder.embed(texts, purpose).await
             }
             _ => Err(self.changed()),
