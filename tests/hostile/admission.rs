@@ -94,7 +94,7 @@ fn a_manifest_is_held_to_the_code_and_to_its_keys() {
 
 #[test]
 fn http_as_wasi_has_it_is_refused_and_the_message_says_what_there_is_instead() {
-    check("wasi_http", &Fault(Refused, "it imports wasi:http/outgoing-handler@0.2.6"));
+    check("wasi_http", &Fault(Refused, "wasi:http/outgoing-handler@0.2."));
     check("wasi_http", &Fault(Refused, "use ragkit:host/http"));
 }
 
