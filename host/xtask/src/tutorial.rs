@@ -91,7 +91,7 @@ pub(crate) fn follow(project: &Project, lang: Lang) -> Result<()> {
         let develop = "rwkv-rag plugin dev my-chunker --once && rwkv-rag plugin bench my-chunker";
         println!("$ {develop}");
         shell::check(server.at_desk(project, &work).args(["-c", develop]))?;
-        look(project, &server, &work, "dev-my-chunker")?;
+        look(project, &server, &work, "dev_my_chunker")?;
         other_kinds(project, &server, &work)?;
     }
     println!("the tutorial in {lang:?} took {:.0} s and ends as it says", seconds.as_secs_f64());

@@ -70,7 +70,7 @@ pub(crate) struct PluginDev {
     /// The plugin's folder
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
-    /// Knowledge base; `dev-ID` with a sample in it when left out
+    /// Knowledge base; `dev_` and its id with a sample in it when left out
     #[arg(long)]
     pub(crate) kb: Option<String>,
     /// The plugin's settings as JSON

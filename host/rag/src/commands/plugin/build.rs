@@ -103,7 +103,7 @@ fn rust(dir: &Path) -> Result<PathBuf> {
     cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stdin(Stdio::null());
     let built = cargo.spawn().context("starting cargo")?.wait_with_output()?;
     if !built.status.success() {
-        bail!("cargo could not build it; what it said stands above");
+        bail!("cargo could not build it ({}); what it said stands above", built.status);
     }
     let messages = String::from_utf8_lossy(&built.stdout);
     component_of(&messages)

@@ -20,6 +20,8 @@ const EVERY: Duration = Duration::from_millis(500);
 const MADE: [&str; 6] = ["dist", "target", "node_modules", "__pycache__", ".venv", ".git"];
 /// Files that are watched; a folder with more is no plugin's.
 const FILES_MAX: usize = 10_000;
+/// Characters of a knowledge base's name.
+const KB_CHARS_MAX: usize = *rag_core::limits::KB_NAME_CHARS.end();
 /// What is in the knowledge base until somebody puts documents of their own there.
 const SAMPLE: (&str, &str) = (
     "sample.txt",
@@ -87,7 +89,7 @@ impl Session<'_> {
     async fn kb(&self, manifest: Option<&Manifest>) -> Result<String> {
         let name = match (&self.args.kb, manifest) {
             (Some(name), _) => return Ok(name.clone()),
-            (None, Some(manifest)) => format!("dev-{}", manifest.id),
+            (None, Some(manifest)) => kb_of(&manifest.id),
             (None, None) => "dev".to_owned(),
         };
         let known = self.client.get("/api/v1/kbs").await?;
@@ -114,6 +116,12 @@ impl Session<'_> {
             }
         }
     }
+}
+
+/// The knowledge base of a plugin: its id in the letters that a knowledge base may have.
+fn kb_of(id: &str) -> String {
+    let name: String = format!("dev_{}", id.replace('-', "_")).chars().take(KB_CHARS_MAX).collect();
+    name.trim_end_matches('_').to_owned()
 }
 
 /// Number of the newest line of the host's log.
@@ -146,6 +154,15 @@ fn newest(dir: &Path) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_plugin_has_a_knowledge_base_of_its_own() {
+        assert_eq!(kb_of("my-chunker"), "dev_my_chunker");
+        for id in ["a", "chunk-verses-2", &"x".repeat(64), &format!("{}-long", "x".repeat(28))] {
+            let name = kb_of(id);
+            assert!(rag_core::kb::KbName::parse(&name).is_ok(), "{id}: {name}");
+        }
+    }
 
     #[test]
     fn only_sources_are_watched() {
