@@ -171,10 +171,11 @@ async function plugins(page, { see, go, kb, language }) {
   await see("plugins-refused");
   await page.locator("[role=alert] button").click();
 
-  // Its own description of itself says another version than the one that is there.
+  // Its own description of itself, and its manifest, say another version than the one that is there.
   const component = readFileSync(join(root, "plugins/dist/chunk-lines.wasm"));
-  const at = component.indexOf("chunk-lines0.1.0");
-  component.write(language === "zh" ? "7" : "8", at + "chunk-lines0.1.".length);
+  for (const before of ["chunk-lines0.1.", 'version = "0.1.']) {
+    component.write(language === "zh" ? "7" : "8", component.indexOf(`${before}0`) + before.length);
+  }
   const version = `0.1.${language === "zh" ? 7 : 8}`;
   await upload(component);
   const mine = page.locator("section > ul > li", { hasText: "chunk-lines" }).filter({ hasText: version });
