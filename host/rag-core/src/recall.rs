@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::error::Result;
 use crate::limits;
-use crate::ports::Binding;
+use crate::ports::{Binding, Purpose};
 use crate::rag::Rag;
 use crate::search::{Evidence, Filter, Passage, RankedChunk, RetrieveRequest, TraceStep, Turn};
 
@@ -74,6 +74,8 @@ pub async fn recall(rag: &Rag, binding: &Binding, request: SearchRequest) -> Res
     let k = if rerank { wanted.max(settings.answer.candidates) } else { wanted };
     let question = request.question.clone();
 
+    // Asks for nothing: where the index's encoder is missing, what words alone find would pass for all there is.
+    binding.embedder.embed(Vec::new(), Purpose::Query).await?;
     let start = Instant::now();
     let retrieval = binding
         .retriever
