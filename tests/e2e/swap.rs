@@ -158,10 +158,11 @@ async fn another_build_of_the_same_version_is_installed_and_bound() {
 async fn a_version_is_installed_bound_and_kept_from_removal() {
     let (mut data, host) = with_document().await;
     let mut component = fs_err::read(root().join("plugins/dist/chunk-lines.wasm")).unwrap();
-    // Its own description of itself: another version of the same plugin.
-    let told = b"chunk-lines0.1.0";
-    let at = component.windows(told.len()).position(|bytes| bytes == told).unwrap() + told.len() - 1;
-    component[at] = b'9';
+    // Its own description of itself, and its manifest: another version of the same plugin.
+    for told in [&b"chunk-lines0.1.0"[..], b"version = \"0.1.0"] {
+        let at = component.windows(told.len()).position(|bytes| bytes == told).unwrap() + told.len() - 1;
+        component[at] = b'9';
+    }
     let digest = install_and_bind(&host, component).await;
     let refused = host.delete(&format!("/api/v1/plugins/{digest}")).await;
     assert_eq!(refused["status"], 409);
