@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::document::{BlobHash, DocumentId};
 use crate::error::{Error, ErrorCode, Result};
+use crate::kb::KbName;
 use crate::limits;
 use crate::ports::{DocumentInfo, FolderEntry, Job, Origin};
 use crate::rag::Rag;
@@ -75,7 +76,7 @@ impl Rag {
             kb: kb.as_str(),
             order,
             folder: label(path),
-            known: self.documents_below(kb.as_str(), path).await?,
+            known: self.documents_below(&kb, path).await?,
             report: FolderReport::default(),
         };
         for file in &files {
@@ -86,15 +87,14 @@ impl Rag {
     }
 
     /// Documents that are called like a path or like something below it, by name.
-    async fn documents_below(&self, kb: &str, path: &str) -> Result<BTreeMap<String, DocumentInfo>> {
-        let kb = self.kb(kb).await?.name;
+    async fn documents_below(&self, kb: &KbName, path: &str) -> Result<BTreeMap<String, DocumentInfo>> {
         // Names are in the order of their bytes: from just before the path to the end of what lies below it.
         let mut after = path.to_owned();
         after.pop();
         let end = format!("{path}0");
         let mut known = BTreeMap::new();
         loop {
-            let page = self.catalog.documents(&kb, Some(&after), PAGE).await?;
+            let page = self.catalog.documents(kb, Some(&after), PAGE).await?;
             let Some(last) = page.last() else { return Ok(known) };
             after.clone_from(&last.name);
             known.extend(

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::document::{BlobHash, Chunk, ChunkId, DocumentId, ParsedSummary, Span, Vectors};
+use crate::encoders::embedded;
 use crate::error::{Error, Result};
 use crate::ingest::{embed_text, store_fields};
 use crate::jobs::collect_garbage;
-use crate::kb::{Embedded, Kb, KbName, KbSettings};
+use crate::kb::{Kb, KbName, KbSettings};
 use crate::limits;
 use crate::ports::{
     Binding, BlobWriter, BundleChunk, BundleDocument, BundleHead, BundlePart, BundleReader, BundleUpload,
@@ -70,9 +71,7 @@ impl Rag {
     async fn fill(&self, kb: &Kb, head: &BundleHead, reader: &mut dyn BundleReader) -> Result<u64> {
         let binding = self.binding(kb.name.as_str()).await?;
         let same = head.embedder.as_deref() == Some(binding.embedder.identity());
-        let embedded =
-            Embedded { identity: binding.embedder.identity().to_owned(), dim: binding.embedder.dim() };
-        self.catalog.set_embedder(&kb.name, &kb.collection, &embedded).await?;
+        self.catalog.set_embedder(&kb.name, &kb.collection, &embedded(&*binding.embedder)).await?;
         let shape = VectorCollection {
             name: kb.collection.clone(),
             dim: binding.embedder.dim(),

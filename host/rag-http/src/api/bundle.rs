@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::documents::attachment;
 use super::kbs::KbView;
+use super::upload::broken;
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult, ErrorBody};
 use crate::extract::{InPath, InQuery};
@@ -70,11 +71,7 @@ pub(crate) async fn import(
     let mut upload = state.rag.bundles.upload()?;
     let mut body = request.into_body().into_data_stream();
     while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(|error| {
-            tracing::debug!(%error, "an upload broke off");
-            ApiError::of_status(StatusCode::REQUEST_TIMEOUT)
-        })?;
-        upload.write(bytes).await?;
+        upload.write(bytes.map_err(|error| broken(&error))?).await?;
     }
     // Whether or not its caller waits, it comes to an end.
     let rag = state.rag.clone();

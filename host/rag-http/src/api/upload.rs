@@ -196,7 +196,7 @@ fn is_multipart(headers: &HeaderMap) -> bool {
 }
 
 /// The client stopped sending: most often it is gone, so this is seen by tests and logs only.
-fn broken(error: &axum::Error) -> ApiError {
+pub(super) fn broken(error: &axum::Error) -> ApiError {
     tracing::debug!(%error, "an upload broke off");
     ApiError::of_status(StatusCode::REQUEST_TIMEOUT)
 }
