@@ -46,7 +46,7 @@ pub fn inspect(path: &Path, loading: &Loading) -> Result<Inspected> {
     let names = weights.names();
     let has = |part: &str| names.iter().any(|name| name.contains(part));
     let bytes = bytes(path)?;
-    if has("lora_A") || has("lora_B") {
+    if has("lora_A") || has("lora_B") || has(".disha") {
         return Ok(Inspected {
             kind: ModelKind::Adapter,
             architecture: format!("adapter of {} tensors", names.len()),

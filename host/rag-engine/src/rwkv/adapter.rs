@@ -3,7 +3,8 @@
 //! A file in RWKV-PEFT's naming holds, for some linear layers, `NAME.lora_A` [rank, in] and `NAME.lora_B` [out, rank],
 //! and new values of any other tensors. LoRA computes W x + α/rank · B (A x). PiSSA trained W − B₀A₀ and B A, so that
 //! on the unchanged W the change is B A − B₀A₀: one adapter of twice the rank. A₀ and B₀ are in `init_pissa.pth`, as
-//! `NAME.init_lora_A` and `_B`, with or without `model.` before them.
+//! `NAME.init_lora_A` and `_B`, with or without `model.` before them. DiSHA ("bone") has one `NAME.disha` D [rank, out]:
+//! it adds Dᵀ times the sum of the input's pieces of `rank` values, which is B = Dᵀ and an A of unit matrices side by side.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ impl Model {
             let Some(stem) = name.strip_suffix(".weight") else { return Ok(()) };
             let Some(delta) = Halves::of(adapter, pissa_start, scale, stem, size)? else { return Ok(()) };
             linear.delta = Some(Arc::new(delta.into()));
-            left.retain(|name| !Halves::names(stem).contains(name));
+            Halves::taken(stem, &mut left);
             Ok(())
         })?;
         nothing_left(adapter, &left)?;
@@ -78,6 +79,10 @@ fn start_names(start: &dyn Weights, stem: &str) -> [String; 2] {
     ["A", "B"].map(|half| format!("{prefix}{stem}.init_lora_{half}"))
 }
 
+fn disha_name(stem: &str) -> String {
+    format!("{stem}.disha")
+}
+
 /// A and B of one layer.
 pub(super) struct Halves {
     /// Rows of A, of length `in`.
@@ -95,11 +100,16 @@ impl Halves {
         stem: &str,
         size: [usize; 2],
     ) -> Result<Option<Self>> {
-        let names = Self::names(stem);
-        if names.iter().all(|name| adapter.shape(name).is_none()) {
-            return Ok(None);
-        }
-        let mut delta = Halves::read(adapter, &names, size)?;
+        let (names, disha) = (Self::names(stem), disha_name(stem));
+        let low_rank = names.iter().any(|name| adapter.shape(name).is_some());
+        let mut delta = match (low_rank, adapter.shape(&disha).is_some()) {
+            (false, false) => return Ok(None),
+            (false, true) => return Halves::blocks(adapter, &disha, size).map(Some),
+            (true, false) => Halves::read(adapter, &names, size)?,
+            (true, true) => {
+                return Err(adapter.error(format!("it has both {} and {disha}: a layer takes one", names[0])));
+            }
+        };
         let scale = match scale {
             AdapterScale::Alpha(alpha) => alpha / delta.rank() as f32,
             AdapterScale::One => 1.0,
@@ -111,9 +121,28 @@ impl Halves {
         Ok(Some(delta))
     }
 
-    /// Its tensors.
-    pub(super) fn names(stem: &str) -> [String; 2] {
+    /// Removes the tensors of `of` from the names that have no place yet.
+    pub(super) fn taken(stem: &str, left: &mut BTreeSet<String>) {
+        for name in Self::names(stem).iter().chain([&disha_name(stem)]) {
+            left.remove(name);
+        }
+    }
+
+    fn names(stem: &str) -> [String; 2] {
         ["A", "B"].map(|half| format!("{stem}.lora_{half}"))
+    }
+
+    /// DiSHA's one matrix D [rank, out] as two.
+    fn blocks(weights: &dyn Weights, name: &str, [out, input]: [usize; 2]) -> Result<Self> {
+        let values = weights.read(name)?;
+        let rank = values.len() / out.max(1);
+        if rank == 0 || rank > input || rank * out != values.len() {
+            let shape = weights.shape(name).unwrap_or_default();
+            return Err(weights.error(format!("{name} {shape:?} is no change to a {out} × {input} matrix")));
+        }
+        let unit = |row: usize| (0..input).map(|column| f32::from(column % rank == row)).collect();
+        let up = |row: usize| (0..rank).map(|i| values[i * out + row]).collect();
+        Ok(Self { down: (0..rank).map(unit).collect(), up: (0..out).map(up).collect() })
     }
 
     fn read(weights: &dyn Weights, [a, b]: &[String; 2], [out, input]: [usize; 2]) -> Result<Self> {

@@ -163,6 +163,31 @@ fn pissa_on_the_unchanged_model_adds_what_training_changed() {
     assert!(near(&under, &expected, 2e-3), "{:?} {:?}", &under[..4], &expected[..4]);
 }
 
+/// y = W x + Dᵀ (Σ_q x[q·r .. (q+1)·r]), the last piece shorter where `r` does not divide the width.
+#[test]
+fn bone_beside_the_model_is_bone_merged_into_it() {
+    for rank in [4, 48] {
+        let (name, input) = ("blocks.1.ffn.value", 448);
+        let mut adapter = Tensors::default();
+        adapter.add(&format!("{name}.disha"), &[rank, 128], 5, 0.05);
+        let mut engine = plain();
+        let before = logits(&mut engine);
+        let id = engine.add_adapter(&adapter, None, AdapterScale::One).unwrap();
+        let mut state = State::zero(engine.config());
+        let under = engine.read_with(&TOKENS, &mut state, Some(id)).unwrap().to_vec();
+        let d = adapter.values(&format!("{name}.disha"));
+        let expected = logits(&mut merged(&|tensor, values| {
+            if tensor == format!("{name}.weight") {
+                for (i, value) in values.iter_mut().enumerate() {
+                    *value += d[(i % input % rank) * 128 + i / input];
+                }
+            }
+        }));
+        assert!(near(&under, &expected, 2e-3), "{:?} {:?}", &under[..4], &expected[..4]);
+        assert!(!near(&under, &before, 0.02));
+    }
+}
+
 #[test]
 fn sequences_under_different_adapters_share_a_call() {
     for format in [Format::F32, Format::Int8] {
@@ -196,7 +221,9 @@ fn an_adapter_of_another_model_is_refused() {
     for (name, shape, complaint) in [
         ("blocks.7.att.key.lora_A", vec![4, 128], "fit nothing"),
         ("blocks.0.att.key.lora_A", vec![4, 64], "no change to a 128 × 128"),
-        ("blocks.0.att.key.disha", vec![4, 128], "fit nothing"),
+        ("blocks.0.att.key.disha", vec![4, 128], "both"),
+        ("blocks.0.att.value.disha", vec![4, 100], "no change to a 128 × 128"),
+        ("blocks.0.ln1.disha", vec![4, 128], "fit nothing"),
         ("blocks.0.ln1.bias", vec![64], "64 values instead of 128"),
     ] {
         let mut adapter = adapter();

@@ -43,16 +43,15 @@ fn judge(method: TuneMethod, change: impl FnOnce(&mut TuneSettings)) {
     let tuned = match method {
         TuneMethod::State => Tuned::State(&result),
         TuneMethod::Lora => Tuned::Adapter { path: &result, start, scale: AdapterScale::Alpha(16.0) },
-        TuneMethod::Pissa => Tuned::Adapter { path: &result, start, scale: AdapterScale::One },
-        // The engine does not know bone: its merged model stands for it.
-        TuneMethod::Bone => Tuned::Nothing,
+        TuneMethod::Pissa | TuneMethod::Bone => {
+            Tuned::Adapter { path: &result, start, scale: AdapterScale::One }
+        }
     };
     let merged = dir.path().join("merged.pth");
     merge_as(&plan.base, &result, &merged, Type::F32).unwrap();
     let untouched = answers(&plan.base, &Tuned::Nothing, &held_out());
     let whole = answers(&merged, &Tuned::Nothing, &held_out());
-    let beside =
-        if method == TuneMethod::Bone { whole.clone() } else { answers(&plan.base, &tuned, &held_out()) };
+    let beside = answers(&plan.base, &tuned, &held_out());
     let trained = |list: &[(String, Vec<f32>)]| list.iter().filter(|(text, _)| text == ANSWER).count();
     assert_eq!(trained(&untouched), 0);
     assert!(

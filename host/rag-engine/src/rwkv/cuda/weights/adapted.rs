@@ -133,7 +133,7 @@ impl Adapter<'_> {
     ) -> Result<()> {
         let halves = Halves::of(self.weights, self.pissa_start, self.scale, stem, size)?;
         let Some(halves) = halves else { return Ok(()) };
-        left.retain(|name| !Halves::names(stem).contains(name));
+        Halves::taken(stem, left);
         matrix.deltas.push(Delta {
             first_row,
             rows: size[0],
