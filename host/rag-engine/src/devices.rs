@@ -9,7 +9,7 @@ use crate::cpu::matrix::Format;
 use crate::generate::{LanguageModelConfig, load_engine};
 use crate::runner::Runner;
 #[cfg(feature = "cuda")]
-use crate::rwkv::{Config, Formats, Version, cuda};
+use crate::rwkv::{Formats, cuda};
 
 /// GPUs that one model may be loaded on.
 const GPUS_MAX: usize = 64;
@@ -17,8 +17,7 @@ const GPUS_MAX: usize = 64;
 /// Where a model computes, as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Device {
-    /// On the first GPU where there is one that this program can use and the model fits, else on the CPU; RWKV-7 always
-    /// on the CPU.
+    /// On the first GPU where there is one that this program can use and the model fits, else on the CPU.
     #[default]
     Auto,
     Cpu,
@@ -68,7 +67,7 @@ pub(crate) fn load_runners(config: &LanguageModelConfig) -> Result<Vec<Runner>> 
         #[cfg(feature = "cuda")]
         Device::Auto => {
             let runner = match cuda::count() {
-                Ok(1..) => load_unnamed(config).or_else(|error| {
+                Ok(1..) => load_on_gpu(config, 0).or_else(|error| {
                     tracing::warn!("the language model runs on the CPU: {error}");
                     load_engine(config).map(Into::into)
                 }),
@@ -77,18 +76,6 @@ pub(crate) fn load_runners(config: &LanguageModelConfig) -> Result<Vec<Runner>> 
             Ok(vec![runner?])
         }
     }
-}
-
-/// RWKV-7 is loaded on a GPU by its name only, until it was seen running on one.
-#[cfg(feature = "cuda")]
-fn load_unnamed(config: &LanguageModelConfig) -> Result<Runner> {
-    let sizes = Config::read(&*checkpoint::open(&config.weights)?)?;
-    if matches!(sizes.version, Version::V7 { .. }) {
-        return Err(Error::invalid(
-            "RWKV-7's GPU kernels were tested in an emulation only: to use them set models.device to cuda:0",
-        ));
-    }
-    load_on_gpu(config, 0)
 }
 
 #[cfg(feature = "cuda")]

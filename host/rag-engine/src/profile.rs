@@ -28,7 +28,7 @@ pub struct ProfileConfig {
     pub read_out: ReadOutConfig,
 }
 
-/// A file of LoRA or PiSSA training.
+/// A file of LoRA, PiSSA or bone training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterConfig {
     pub path: PathBuf,

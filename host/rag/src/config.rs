@@ -100,7 +100,7 @@ pub(crate) struct Models {
     pub(crate) device: String,
     /// Tuned state that every answer starts from; empty is none.
     pub(crate) state: PathBuf,
-    /// LoRA or PiSSA adapter that answers are written under; empty is none.
+    /// LoRA, PiSSA or bone adapter that answers are written under; empty is none.
     pub(crate) adapter: PathBuf,
     /// LoRA's alpha; 0 for PiSSA, which has none.
     pub(crate) adapter_alpha: f64,

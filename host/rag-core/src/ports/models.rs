@@ -19,7 +19,7 @@ pub enum ModelKind {
     Reranker,
     /// A tuned state of a language model.
     State,
-    /// A LoRA or PiSSA adapter of a language model.
+    /// A LoRA, PiSSA or bone adapter of a language model.
     Adapter,
 }
 

@@ -1,4 +1,4 @@
-//! Adapters: what LoRA or PiSSA training made of a model, used on the fly beside the model as it is.
+//! Adapters: what LoRA, PiSSA or bone training made of a model, used on the fly beside the model as it is.
 //!
 //! A file in RWKV-PEFT's naming holds, for some linear layers, `NAME.lora_A` [rank, in] and `NAME.lora_B` [out, rank],
 //! and new values of any other tensors. LoRA computes W x + α/rank · B (A x). PiSSA trained W − B₀A₀ and B A, so that

@@ -27,7 +27,7 @@ pub(crate) enum ModelKindName {
     Reranker,
     /// A tuned state of a language model.
     State,
-    /// A LoRA or PiSSA adapter of a language model.
+    /// A LoRA, PiSSA or bone adapter of a language model.
     Adapter,
 }
 
