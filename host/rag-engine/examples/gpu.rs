@@ -7,7 +7,7 @@
 //!   DEVICE SECONDS` lets 64 callers stream from it, of whom some leave.
 //! - A plan is `SIZE:FORMAT:WHAT[:WHAT…]`, e.g. `1b6:bf16:d1:d256:p1x4096`: random weights of a published size in bf16,
 //!   int8, int4 or nf4; `dB` writes B texts at once, `pNxL` reads N prompts of L tokens. `--seconds S` is the time of a
-//!   round, `--tuning overlap=0,ahead=0,recorded=0,few=0` switches things off, `--kernels FILE` loads other kernels (PTX
+//!   round, `--tuning overlap=0,ahead=0,recorded=0,few=0,run=0` switches things off, `--kernels FILE` loads other kernels (PTX
 //!   needs overlap=0). Results are lines of JSON.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a tool for developers")]
@@ -64,6 +64,7 @@ fn tuning(text: &str) -> Tuning {
             "overlap" => tuning.overlap = value > 0,
             "ahead" => tuning.ahead_bytes = value << 10,
             "recorded" => tuning.recorded = value > 0,
+            "run" => tuning.run_tokens = value,
             _ => tuning.few_max = value,
         }
     }

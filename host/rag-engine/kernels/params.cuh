@@ -98,7 +98,7 @@ struct WkvStep {
     Ahead ahead;
 };
 
-// Any number of tokens of every sequence.
+// Any number of tokens of every sequence, each cut into runs that are worked on side by side.
 struct WkvSeq {
     const void *k, *v, *r;
     const float *omega;
@@ -107,8 +107,22 @@ struct WkvSeq {
     float *const *states;
     const int *offsets; // [sequences + 1], rows
     long long shift, heads_at;
-    float *out; // [R, D]
+    float *out;    // [R, D]
+    float *starts; // [sequences][runs][H][N][N]: S before each run; what the sums make of it first. With one run: none
+    float *totals; // [sequences][runs][D]: the decay over each run
     int width, heads;
+    int runs, run_tokens; // of a sequence at most; of a run
+};
+
+// From what each run adds to S, and its decay, to S before each run and after the last.
+struct WkvLink {
+    float *starts; // as above
+    const float *totals;
+    float *const *states;
+    const int *offsets;
+    long long heads_at;
+    int sequences, width, head; // head: N
+    int runs, run_tokens;
 };
 
 // RWKV-7: normalises rows and mixes each with the one before, by six fixed shares.

@@ -2,7 +2,9 @@
 //
 // `wkv_step` is for one token of each of many sequences: bound by reading and writing S. `wkv_seq` is for long prompts:
 // the columns of S do not touch each other, so that a block owns 16 of them and the only chain over tokens is one
-// multiply-add a token; inputs are staged 16 tokens at a time while the ones before are worked on.
+// multiply-add a token; inputs are staged some tokens at a time while the ones before are worked on. Where there are too few
+// sequences for a whole GPU, they are cut into runs: what a run adds to S, from 0, is computed for all at once, `link_runs`
+// makes of it the S before each, and then the runs' outputs are computed at once too.
 #pragma once
 #include "params.cuh"
 
@@ -121,13 +123,14 @@ template <int N, class In, class Out, class Low> DEVICE void wkv_step(const WkvS
     store_one<Out>(p.out, static_cast<long long>(p.rows) * p.width, base + own, normed * silu(g), tid < N);
 }
 
-constexpr int STAGE = 32;
 constexpr int TOGETHER = 8; // tokens whose outputs are added up over the keys at once
 
 template <int N> constexpr int SEQ_COLUMNS = N < 16 ? N : 16;
 template <int N> constexpr int SEQ_THREADS = SEQ_COLUMNS<N> * N / 8 < WARP ? WARP : SEQ_COLUMNS<N> * N / 8;
 
-template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
+// SUMS: only what each run adds to S, and its decay. STAGE tokens are staged at a time: many let few blocks wait less, few
+// let a multiprocessor hold more blocks.
+template <int N, class E, bool SUMS, int STAGE> DEVICE void wkv_seq(const WkvSeq &p)
 {
     constexpr int COLUMNS = SEQ_COLUMNS<N>, KEYS = N / 8, THREADS = SEQ_THREADS<N>, PARTS = N / COLUMNS;
     constexpr int EACH = (STAGE * N + THREADS - 1) / THREADS, V_EACH = (STAGE * COLUMNS + THREADS - 1) / THREADS;
@@ -136,7 +139,7 @@ template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
     static_assert(KEYS == 1 || KEYS == TOGETHER, "a head of 8 or of 64");
     release_next();
     const int tid = threadIdx.x, part = blockIdx.x % PARTS, head = blockIdx.x / PARTS % p.heads;
-    const int sequence = blockIdx.x / PARTS / p.heads;
+    const int index = blockIdx.x / PARTS / p.heads, sequence = index / p.runs; // index: of the run among all
     const int key = tid % KEYS, column = tid / KEYS;
     const bool active = column < COLUMNS;
     const int first = head * N, first_column = first + part * COLUMNS;
@@ -145,13 +148,15 @@ template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
     }
     __syncthreads();
     wait_previous();
-    const int start = p.offsets[sequence], end = p.offsets[sequence + 1];
-    if (start == end) {
+    const int start = p.offsets[sequence] + index % p.runs * p.run_tokens, last = p.offsets[sequence + 1];
+    const int end = min(start + p.run_tokens, last);
+    if (start >= end) {
         return;
     }
-    float *state = p.states[sequence] + p.heads_at + static_cast<long long>(head) * N * N + part * COLUMNS + column;
-    float s[8];
-    if (active) {
+    float *heads = p.runs > 1 ? p.starts + static_cast<long long>(index) * p.heads * N * N : p.states[sequence] + p.heads_at;
+    float *state = heads + static_cast<long long>(head) * N * N + part * COLUMNS + column;
+    float s[8] = {}, total = 1.0f;
+    if (active && !SUMS) {
 #pragma unroll
         for (int e = 0; e < 8; e++) {
             s[e] = state[(e / 4 * (N / 2) + key * 4 + e % 4) * N];
@@ -166,7 +171,10 @@ template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
             const int at = tid + e * THREADS, row = row0 + at / N, i = first + at % N;
             if (at < STAGE * N && row < end) {
                 const long long from = static_cast<long long>(row) * p.width + i;
-                r_next[e] = rg[from], k_next[e] = kg[from], w_next[e] = p.omega[from];
+                k_next[e] = kg[from], w_next[e] = p.omega[from];
+                if constexpr (!SUMS) {
+                    r_next[e] = rg[from];
+                }
             }
         }
 #pragma unroll
@@ -186,7 +194,9 @@ template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
             // What is beyond the last token changes nothing.
             const bool valid = at < rows * N;
             if (at < STAGE * N) {
-                rs[at / N][at % N] = valid ? to_float(r_next[e]) : 0.0f;
+                if constexpr (!SUMS) {
+                    rs[at / N][at % N] = valid ? to_float(r_next[e]) : 0.0f;
+                }
                 ks[at / N][at % N] = valid ? to_float(k_next[e]) : 0.0f;
                 ws[at / N][at % N] = valid ? decay_of(decays[at % N] + w_next[e]) : 1.0f;
             }
@@ -199,77 +209,144 @@ template <int N, class E> DEVICE void wkv_seq(const WkvSeq &p)
             }
         }
         __syncthreads();
-#pragma unroll
-        for (int t = tid / WARP; t < STAGE; t += THREADS / WARP) {
-            float sum = 0.0f;
-#pragma unroll
-            for (int i = tid % WARP; i < N; i += WARP) {
-                sum += rs[t][i] * bonuses[i] * ks[t][i];
+        if constexpr (SUMS) {
+            if (row0 + STAGE < end) {
+                fetch(row0 + STAGE);
             }
-            sum = warp_sum(sum);
-            if (tid % WARP == 0) {
-                bonus[t] = sum;
-            }
-        }
-        __syncthreads();
-        if (row0 + STAGE < end) {
-            fetch(row0 + STAGE);
-        }
-        for (int t0 = 0; t0 < rows; t0 += TOGETHER) {
-            float o[TOGETHER];
+            if (part == 0 && tid < N) {
 #pragma unroll
-            for (int t = 0; t < TOGETHER; t++) {
-                const float v = vs[t0 + t][active ? column : 0];
-                float sum[2] = {};
+                for (int t = 0; t < STAGE; t++) {
+                    total *= ws[t][tid];
+                }
+            }
+            for (int t = 0; t < rows; t++) {
+                const float v = vs[t][active ? column : 0];
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     const int i = half * (N / 2) + key * 4;
-                    const float4 r = *reinterpret_cast<const float4 *>(&rs[t0 + t][i]);
-                    const float4 k = *reinterpret_cast<const float4 *>(&ks[t0 + t][i]);
-                    const float4 w = *reinterpret_cast<const float4 *>(&ws[t0 + t][i]);
+                    const float4 k = *reinterpret_cast<const float4 *>(&ks[t][i]);
+                    const float4 w = *reinterpret_cast<const float4 *>(&ws[t][i]);
                     float *own = s + half * 4;
-                    sum[half] += r.x * own[0], own[0] = w.x * own[0] + k.x * v;
-                    sum[half] += r.y * own[1], own[1] = w.y * own[1] + k.y * v;
-                    sum[half] += r.z * own[2], own[2] = w.z * own[2] + k.z * v;
-                    sum[half] += r.w * own[3], own[3] = w.w * own[3] + k.w * v;
+                    own[0] = w.x * own[0] + k.x * v, own[1] = w.y * own[1] + k.y * v;
+                    own[2] = w.z * own[2] + k.z * v, own[3] = w.w * own[3] + k.w * v;
                 }
-                o[t] = sum[0] + sum[1];
             }
-            if constexpr (KEYS == TOGETHER) {
-                // Lanes swap halves: the k-th of the keys' lanes ends with the k-th token's sum.
+            __syncthreads();
+        } else {
 #pragma unroll
-                for (int half = TOGETHER / 2; half > 0; half /= 2) {
-                    const bool upper = key & half;
+            for (int t = tid / WARP; t < STAGE; t += THREADS / WARP) {
+                float sum = 0.0f;
 #pragma unroll
-                    for (int i = 0; i < half; i++) {
-                        const float given = upper ? o[i] : o[i + half];
-                        o[i] = (upper ? o[i + half] : o[i]) + __shfl_xor_sync(ALL, given, half);
-                    }
+                for (int i = tid % WARP; i < N; i += WARP) {
+                    sum += rs[t][i] * bonuses[i] * ks[t][i];
                 }
-                os[t0 + key][column] = o[0] + bonus[t0 + key] * vs[t0 + key][column];
-            } else if (active) {
+                sum = warp_sum(sum);
+                if (tid % WARP == 0) {
+                    bonus[t] = sum;
+                }
+            }
+            __syncthreads();
+            if (row0 + STAGE < end) {
+                fetch(row0 + STAGE);
+            }
+            for (int t0 = 0; t0 < rows; t0 += TOGETHER) {
+                float o[TOGETHER];
 #pragma unroll
                 for (int t = 0; t < TOGETHER; t++) {
-                    os[t0 + t][column] = o[t] + bonus[t0 + t] * vs[t0 + t][column];
+                    const float v = vs[t0 + t][active ? column : 0];
+                    float sum[2] = {};
+#pragma unroll
+                    for (int half = 0; half < 2; half++) {
+                        const int i = half * (N / 2) + key * 4;
+                        const float4 r = *reinterpret_cast<const float4 *>(&rs[t0 + t][i]);
+                        const float4 k = *reinterpret_cast<const float4 *>(&ks[t0 + t][i]);
+                        const float4 w = *reinterpret_cast<const float4 *>(&ws[t0 + t][i]);
+                        float *own = s + half * 4;
+                        sum[half] += r.x * own[0], own[0] = w.x * own[0] + k.x * v;
+                        sum[half] += r.y * own[1], own[1] = w.y * own[1] + k.y * v;
+                        sum[half] += r.z * own[2], own[2] = w.z * own[2] + k.z * v;
+                        sum[half] += r.w * own[3], own[3] = w.w * own[3] + k.w * v;
+                    }
+                    o[t] = sum[0] + sum[1];
+                }
+                if constexpr (KEYS == TOGETHER) {
+                    // Lanes swap halves: the k-th of the keys' lanes ends with the k-th token's sum.
+#pragma unroll
+                    for (int half = TOGETHER / 2; half > 0; half /= 2) {
+                        const bool upper = key & half;
+#pragma unroll
+                        for (int i = 0; i < half; i++) {
+                            const float given = upper ? o[i] : o[i + half];
+                            o[i] = (upper ? o[i + half] : o[i]) + __shfl_xor_sync(ALL, given, half);
+                        }
+                    }
+                    os[t0 + key][column] = o[0] + bonus[t0 + key] * vs[t0 + key][column];
+                } else if (active) {
+#pragma unroll
+                    for (int t = 0; t < TOGETHER; t++) {
+                        os[t0 + t][column] = o[t] + bonus[t0 + t] * vs[t0 + t][column];
+                    }
                 }
             }
-        }
-        __syncthreads();
-        for (int at = tid; at < rows * COLUMNS; at += THREADS) {
-            p.out[static_cast<long long>(row0 + at / COLUMNS) * p.width + first_column + at % COLUMNS] =
-                os[at / COLUMNS][at % COLUMNS];
+            __syncthreads();
+            for (int at = tid; at < rows * COLUMNS; at += THREADS) {
+                p.out[static_cast<long long>(row0 + at / COLUMNS) * p.width + first_column + at % COLUMNS] =
+                    os[at / COLUMNS][at % COLUMNS];
+            }
         }
     }
-    if (active) {
+    if (active && (SUMS || p.runs == 1)) {
 #pragma unroll
         for (int e = 0; e < 8; e++) {
             state[(e / 4 * (N / 2) + key * 4 + e % 4) * N] = s[e];
         }
     }
+    if (SUMS && part == 0 && tid < N) {
+        p.totals[static_cast<long long>(index) * p.width + first + tid] = total;
+    }
+    if (SUMS || end < last) {
+        return;
+    }
     float *kept = p.states[sequence] + p.shift;
     for (int i = tid; i < COLUMNS; i += THREADS) {
         kept[first_column + i] = p.normed[static_cast<long long>(end - 1) * p.width + first_column + i];
     }
+}
+
+constexpr int LINK_THREADS = 256;
+constexpr int LINKED = 8; // runs whose sums are under way at once
+
+// A thread an element of S.
+DEVICE void link_runs(const WkvLink &p)
+{
+    release_next();
+    wait_previous();
+    const long long all = static_cast<long long>(p.width) * p.head, unit = 1ll * blockIdx.x * LINK_THREADS + threadIdx.x;
+    const int sequence = static_cast<int>(unit / all), within = static_cast<int>(unit % all);
+    if (sequence >= p.sequences) {
+        return;
+    }
+    const int tokens = p.offsets[sequence + 1] - p.offsets[sequence], count = (tokens + p.run_tokens - 1) / p.run_tokens;
+    float *starts = p.starts + sequence * p.runs * all + within;
+    const float *totals = p.totals + 1ll * sequence * p.runs * p.width + within / p.head;
+    float *state = p.states[sequence] + p.heads_at + within, s = *state;
+    for (int run = 0; run < count; run += LINKED) {
+        float added[LINKED], decay[LINKED];
+#pragma unroll
+        for (int i = 0; i < LINKED; i++) {
+            if (run + i < count) {
+                added[i] = starts[(run + i) * all], decay[i] = totals[static_cast<long long>(run + i) * p.width];
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < LINKED; i++) {
+            if (run + i < count) {
+                starts[(run + i) * all] = s;
+                s = decay[i] * s + added[i];
+            }
+        }
+    }
+    *state = s;
 }
 
 // A warp a head of a row.

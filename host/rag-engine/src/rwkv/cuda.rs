@@ -54,10 +54,12 @@ pub struct Tuning {
     pub recorded: bool,
     /// Up to so many sequences, at most 8, own products are used.
     pub few_max: usize,
+    /// Prompts of few sequences are cut into runs of so many tokens, which are worked on side by side; 0: never.
+    pub run_tokens: usize,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { overlap: true, ahead_bytes: 2 << 20, recorded: true, few_max: 8 }
+        Self { overlap: true, ahead_bytes: 2 << 20, recorded: true, few_max: 8, run_tokens: 128 }
     }
 }

@@ -24,7 +24,10 @@ pub(super) struct Path {
     /// The mixes of many rows, after cuBLAS.
     pub(super) mix_rows: Kernel,
     pub(super) step: Kernel,
-    pub(super) seq: Kernel,
+    /// The recurrence over prompts, for few blocks and for many.
+    pub(super) seq: [Kernel; 2],
+    /// What runs of long prompts add to the state.
+    pub(super) sums: Kernel,
     pub(super) gate: Kernel,
     pub(super) combine: Kernel,
     pub(super) squares: Kernel,
@@ -68,7 +71,11 @@ impl Path {
             lerp: [gpu.kernel(&format!("lerp1_{l}_{e}"))?, gpu.kernel(&format!("lerp8_{l}_{e}"))?],
             mix_rows: gpu.kernel(&format!("mix_rows_{dense}"))?,
             step: gpu.kernel(&format!("wkv_step{head_size}_{i}_{e}_{l}"))?,
-            seq: gpu.kernel(&format!("wkv_seq{head_size}_{dense}"))?,
+            seq: [
+                gpu.kernel(&format!("wkv_seq{head_size}_{dense}"))?,
+                gpu.kernel(&format!("wkv_many{head_size}_{dense}"))?,
+            ],
+            sums: gpu.kernel(&format!("wkv_sums{head_size}_{dense}"))?,
             gate: gpu.kernel(&format!("gate{head_size}_{dense}"))?,
             combine: gpu.kernel(&format!("combine_{dense}"))?,
             squares: gpu.kernel(&format!("squared_positive_{dense}"))?,
@@ -119,6 +126,7 @@ fn weights_name(storage: Storage, inputs: Element) -> Option<&'static str> {
 pub(super) struct Common {
     pub(super) embed: Kernel,
     pub(super) sample: Kernel,
+    pub(super) link: Kernel,
     /// The last normalisation as it is read out, f32.
     pub(super) last_norm: Kernel,
     pub(super) dequantise: [Kernel; 3],
@@ -129,6 +137,7 @@ impl Common {
         Ok(Self {
             embed: gpu.kernel(&format!("embed_{}", name_of(embedding)))?,
             sample: gpu.kernel("sample_rows")?,
+            link: gpu.kernel("wkv_link")?,
             last_norm: gpu.kernel("last_norm_f32")?,
             dequantise: [
                 gpu.kernel("dequantise_int8")?,

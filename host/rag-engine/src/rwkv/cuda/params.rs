@@ -202,8 +202,27 @@ pub(super) struct WkvSeq {
     pub(super) shift: i64,
     pub(super) heads_at: i64,
     pub(super) out: u64,
+    pub(super) starts: u64,
+    pub(super) totals: u64,
     pub(super) width: i32,
     pub(super) heads: i32,
+    pub(super) runs: i32,
+    pub(super) run_tokens: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct WkvLink {
+    pub(super) starts: u64,
+    pub(super) totals: u64,
+    pub(super) states: u64,
+    pub(super) offsets: u64,
+    pub(super) heads_at: i64,
+    pub(super) sequences: i32,
+    pub(super) width: i32,
+    pub(super) head: i32,
+    pub(super) runs: i32,
+    pub(super) run_tokens: i32,
 }
 
 #[repr(C)]
