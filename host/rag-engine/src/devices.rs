@@ -1,6 +1,8 @@
 //! On which devices a language model computes: their names in the configuration, and the model loaded on each.
 
-use rag_core::{Error, Result};
+#[cfg(not(feature = "cuda"))]
+use rag_core::Error;
+use rag_core::Result;
 
 #[cfg(feature = "cuda")]
 use crate::checkpoint;
