@@ -163,7 +163,7 @@ async fn one_whose_process_dies_anywhere_is_there_whole_or_gone_at_the_next_star
 }
 
 #[tokio::test]
-async fn a_second_import_of_the_name_a_dead_reader_and_a_deletion_are_told_apart() {
+async fn one_that_is_under_way_keeps_its_name_from_others_and_can_be_given_up() {
     let (want, parts) = exported().await;
     let dir = tempfile::tempdir().unwrap();
     let fault = Arc::new(Fault::default());
