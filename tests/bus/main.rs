@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "the suite e2e uses all of it")]
 #[path = "../e2e/host.rs"]
 mod host;
+mod models;
 mod namespaces;
 mod roles;
 

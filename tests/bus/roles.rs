@@ -73,12 +73,17 @@ impl Drop for Role {
 impl Role {
     /// Starts a role and waits until it says that it runs.
     pub fn start(name: &str, data: &Path, place: &Place) -> Role {
+        Role::start_with(name, data, place, &[])
+    }
+
+    /// Likewise with further settings, as environment variables.
+    pub fn start_with(name: &str, data: &Path, place: &Place, further: &[(String, String)]) -> Role {
         if name == "index" && compiled().exists() {
             copy(&compiled(), &data.join("plugin-cache"));
         }
         let mut command = place.command(name);
         command.current_dir(root()).args(["serve", "--role", name, "--data-dir"]).arg(data);
-        command.envs(place.settings(name));
+        command.envs(place.settings(name)).envs(further.iter().map(|(name, value)| (name, value)));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut role = Role { child, admin_key: None, metrics: None };

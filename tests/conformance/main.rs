@@ -7,6 +7,7 @@ mod chunkers;
 mod kit;
 mod manifests;
 mod parsers;
+mod parsers_bombs;
 mod parsers_documents;
 mod retrievers;
 mod store_kit;

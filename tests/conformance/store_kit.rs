@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rag_core::ErrorCode;
 use rag_core::document::{ChunkId, Vectors};
 use rag_core::ports::{StoreBatch, VectorCollection, VectorStore};
-use rag_core::search::{Filter, Hit, Metric};
+use rag_core::search::{CompareOp, Filter, FilterNode, Hit, Metric, Value};
 
 use rag_kit::doubles::{ranked, score};
 use rag_kit::filters::{Fields, passes, some_fields, some_filter};
@@ -212,6 +212,53 @@ pub(crate) async fn refused(subject: &Subject) {
     );
     store.delete("c", &ids[..512]).await.unwrap();
     assert_eq!(store.count("c").await.unwrap(), 0, "{name}");
+}
+
+/// What means something to SQL, JSON or a query language is a text like any other, as a value, an id and a passage.
+pub(crate) async fn texts_are_only_texts(subject: &Subject) {
+    const TEXTS: [&str; 12] = [
+        "'; DROP TABLE kb; --",
+        "' OR '1'='1",
+        "\" OR \"\"=\"",
+        "\\' || true --",
+        "/* x */ UNION SELECT * FROM kb",
+        "{\"$ne\": null}",
+        "x) || (1 = 1",
+        "`y`:=1 && tags:*",
+        "*",
+        "%",
+        "${x} {{x}} $1 ?1",
+        "a\nb\tc",
+    ];
+    let Subject { name, store, .. } = subject;
+    store.create(&collection("c-texts", 3, Metric::Cosine)).await.unwrap();
+    let ids: Vec<String> =
+        (0..TEXTS.len()).map(|at| format!("{at} {}", TEXTS[at].replace('\n', " "))).collect();
+    let rows: Vec<(&str, Vec<f32>)> = ids.iter().map(|id| (id.as_str(), vec![1.0, 0.0, 0.0])).collect();
+    let mut all = batch(&rows);
+    all.texts = TEXTS.map(|text| format!("{text}\0")).to_vec();
+    all.fields = TEXTS.map(|text| vec![("name".to_owned(), Value::Text(text.to_owned()))]).to_vec();
+    store.upsert("c-texts", all).await.unwrap();
+    for (id, text) in ids.iter().zip(TEXTS) {
+        let value = Value::Text(text.to_owned());
+        let field = "name".to_owned();
+        for node in [
+            FilterNode::Compare { field: field.clone(), op: CompareOp::Eq, value: value.clone() },
+            FilterNode::OneOf { field, values: vec![value] },
+        ] {
+            let filter = Filter { nodes: vec![node] };
+            let found = store.query("c-texts", &one(&[1.0, 0.0, 0.0]), 50, Some(&filter)).await.unwrap();
+            let found: Vec<&str> = found[0].iter().map(|hit| hit.chunk.0.as_str()).collect();
+            assert_eq!(found, [id.as_str()], "{name}: {text}");
+        }
+        // No field is called so.
+        let filter = Filter { nodes: vec![FilterNode::Exists { field: text.to_owned() }] };
+        let found = store.query("c-texts", &one(&[1.0, 0.0, 0.0]), 50, Some(&filter)).await;
+        assert!(found.is_err() || found.unwrap()[0].is_empty(), "{name}: a field {text}");
+    }
+    assert_eq!(store.count("c-texts").await.unwrap(), TEXTS.len() as u64, "{name}");
+    store.delete("c-texts", &[ChunkId(ids[0].clone())]).await.unwrap();
+    assert_eq!(store.count("c-texts").await.unwrap(), TEXTS.len() as u64 - 1, "{name}");
 }
 
 /// The same data and questions: the ten nearest are those of `reference`, up to equal scores.

@@ -131,6 +131,13 @@ async fn a_collection_that_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
+async fn what_means_something_elsewhere_is_only_text() {
+    for subject in &subjects().await {
+        store_kit::texts_are_only_texts(subject).await;
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_stored_is_refused_and_nothing_of_it_is_kept() {
     for subject in &subjects().await {
         store_kit::refused(subject).await;

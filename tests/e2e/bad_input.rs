@@ -1,5 +1,7 @@
 //! Bad input: each gets a clear typed error, and nothing is lost.
 
+use std::path::{Path, PathBuf};
+
 use futures_util::stream;
 use reqwest::{Body, Method};
 use serde_json::json;
@@ -126,6 +128,72 @@ async fn wrong_names_are_refused() {
         "an overlap as large as the size never ends"
     );
     host.stop();
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test]
+async fn names_of_documents_never_become_names_of_files() {
+    let mut data = Data::new();
+    let host = data.start();
+    // Refused, or shown as it is: what other systems take for a device, a path or another direction.
+    let names = [
+        "CON.md",
+        "aux",
+        "C:\\windows\\x.md",
+        "\\\\server\\share\\x.md",
+        "．．／etc／passwd",
+        "..\u{2215}..\u{2044}etc",
+        "报告\u{202e}dm.exe",
+        "e\u{301}te\u{301}.md",
+        "a:stream.md",
+        "%2e%2e%2fx.md",
+        "~root.md",
+        "-rf.md",
+        "$(id).md",
+        "x;reboot.md",
+    ];
+    let mut kept = 0;
+    for name in names {
+        let path = "/api/v1/kbs/initial/documents";
+        let request = host.request(Method::POST, path).query(&[("name", name)]);
+        let told = answer(request.body(format!("The lamp called {name} is lit."))).await;
+        match told["status"].as_u64().unwrap() {
+            202 => {
+                let done = host.follow(&told["jobs"][0]).await.pop().unwrap();
+                assert_eq!(done["state"], "done", "{name}: {done}");
+                kept += 1;
+            }
+            status => assert_eq!(status, 400, "{name}: {told}"),
+        }
+    }
+    let documents = host.get("/api/v1/kbs/initial/documents").await["documents"].as_array().unwrap().clone();
+    assert_eq!(documents.len(), kept);
+    for document in &documents {
+        let name = document["name"].as_str().unwrap();
+        assert!(names.iter().any(|given| given.replace('\\', "/") == name), "{document}");
+        let path = format!("/api/v1/kbs/initial/documents/{}/original", document["id"].as_str().unwrap());
+        let original = host.request(Method::GET, &path).send().await.unwrap();
+        assert_eq!(original.status(), 200, "{document}");
+        let told = original.headers()["content-disposition"].to_str().unwrap().to_owned();
+        assert!(told.starts_with("attachment") && !told.contains(['/', '\\', '\n']), "{told}");
+    }
+    // One file each, called by its hash, and nothing anywhere else.
+    let blobs = files(&data.dir.path().join("data/blobs"));
+    assert_eq!(blobs.len(), kept);
+    let hashed = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.len() == 62 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    assert!(blobs.iter().all(hashed), "{blobs:?}");
+    let mut beside: Vec<PathBuf> =
+        fs_err::read_dir(data.dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    beside.sort();
+    assert_eq!(beside, [data.dir.path().join("data"), data.dir.path().join("log.txt")]);
 }
 
 #[tokio::test]

@@ -1,28 +1,12 @@
 //! A knowledge base takes an encoder and a reranker of its own beside those for all, and goes back.
 
-use std::path::Path;
-
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::host::{Data, Host, answer, fixture, root};
+use crate::host::{Data, Host, answer, fixture, small_models};
 
 const KB: &str = "/api/v1/kbs/initial";
 const QUESTION: &str = "How long should the anchor chain be?";
-
-/// A folder of the engine's tests below `folder`; the little encoder's configuration says that it embeds.
-fn put(folder: &Path, source: &str, name: &str) {
-    let (from, to) = (root().join("host/rag-engine/tests/hub").join(source), folder.join(name));
-    fs_err::create_dir_all(&to).unwrap();
-    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
-        fs_err::copy(from.join(file), to.join(file)).unwrap();
-    }
-    if source != "cross" {
-        let config = fs_err::read_to_string(to.join("config.json")).unwrap();
-        let config = config.replace("BertForSequenceClassification", "BertModel");
-        fs_err::write(to.join("config.json"), config).unwrap();
-    }
-}
 
 async fn patch(host: &Host, path: &str, body: &Value) -> Value {
     answer(host.request(Method::PATCH, path).json(body)).await
@@ -32,9 +16,7 @@ async fn patch(host: &Host, path: &str, body: &Value) -> Value {
 async fn with_models() -> (Data, Host) {
     let data = Data::new();
     let roots = data.dir.path().join("more");
-    for (source, name) in [("tiny-e5-small", "small"), ("cross", "cross")] {
-        put(&roots, source, name);
-    }
+    small_models(&roots);
     let mut data = data.set("MODELS", "ROOTS", format!("[{:?}]", roots.display().to_string()));
     let host = data.start();
     for name in ["small", "cross"] {

@@ -266,6 +266,23 @@ pub fn guest(name: &str) -> PathBuf {
     root().join(format!("target/guests/wasm32-wasip2/release/hostile_{name}.wasm"))
 }
 
+/// Puts two models of the engine's tests into a folder, as the hub has them: `small`, an encoder of 32 values, and `cross`,
+/// a reranker.
+pub fn small_models(folder: &Path) {
+    for (source, name) in [("tiny-e5-small", "small"), ("cross", "cross")] {
+        let (from, to) = (root().join("host/rag-engine/tests/hub").join(source), folder.join(name));
+        fs_err::create_dir_all(&to).unwrap();
+        for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+            fs_err::copy(from.join(file), to.join(file)).unwrap();
+        }
+        if name == "small" {
+            let config = fs_err::read_to_string(to.join("config.json")).unwrap();
+            let config = config.replace("BertForSequenceClassification", "BertModel");
+            fs_err::write(to.join("config.json"), config).unwrap();
+        }
+    }
+}
+
 /// The project's root folder.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

@@ -10,6 +10,7 @@ mod endurance;
 mod folders;
 mod formats;
 mod host;
+mod imports;
 mod main_job;
 mod pictures;
 mod power_cut;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,6 +26,13 @@ fn serve(stream: TcpStream, origin: &str) {
         "/robots.txt" => ("200 OK", "User-agent: *\nDisallow: /secret\n".to_owned()),
         "/start" => html(
             "<h1>灯塔手册</h1><p>灯塔的灯每十二秒闪一次。</p><a href='/two'>next</a><a href='/secret'>no</a><a href='/dead'>x</a>",
+        ),
+        "/rich" => html(
+            "<h1>信号</h1><p>红灯表示停航。</p><img src='/sub/a.png'><img srcset='/sub/b.png 2x'><iframe src='/sub/c'></iframe>\
+             <script src='/sub/d.js'></script><link rel=stylesheet href='/sub/e.css'><object data='/sub/f'></object>\
+             <video src='/sub/g' poster='/sub/h'></video><embed src='/sub/i'><base href='http://169.254.169.254/'>\
+             <meta http-equiv=refresh content='0;url=/sub/j'><style>@import '/sub/k.css';p{background:url(/sub/l)}</style>\
+             <svg><image href='/sub/m'/><use href='/sub/n#x'/></svg><form action='/sub/o'></form>",
         ),
         "/two" => html("<h1>Harbour rules</h1><p>Boats leave the harbour before the seventh bell.</p>"),
         "/secret" => html("<p>The password of the harbour is swordfish.</p>"),
@@ -51,15 +59,26 @@ fn serve(stream: TcpStream, origin: &str) {
 }
 
 fn site() -> String {
+    watched().0
+}
+
+/// Likewise, and what is asked of it.
+fn watched() -> (String, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = asked.clone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let own = origin.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            let mut head = [0; 200];
+            let seen = stream.peek(&mut head).unwrap_or_default();
+            let head = String::from_utf8_lossy(&head[..seen]).into_owned();
+            noted.lock().unwrap().push(head.split(' ').nth(1).unwrap_or_default().to_owned());
             serve(stream, &own);
         }
     });
-    origin
+    (origin, asked)
 }
 
 /// With the engines that the site plays, and leave to read it.
@@ -139,6 +158,29 @@ async fn pages_of_the_web_become_documents() {
     let failed = settle(&host).await;
     assert_eq!(failed[0]["state"], "failed", "{:?}", failed[0]);
     assert!(failed[0]["error"].as_str().unwrap().contains("not granted"), "{:?}", failed[0]);
+}
+
+#[tokio::test]
+async fn nothing_but_the_page_is_asked_for_and_nobody_in_between() {
+    let (origin, asked) = watched();
+    // Whoever sets these for other programs sets them for all of them.
+    let (proxy, through) = watched();
+    let mut data = data(&origin);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+        data.settings.push((name.to_owned(), proxy.clone()));
+    }
+    let host = data.start();
+    let url = format!("{origin}/rich");
+    let preview = host.post("/api/v1/kbs/initial/web/preview", &json!({"url": url})).await;
+    assert!(preview["text"].as_str().unwrap().contains("红灯表示停航"), "{preview}");
+    host.post("/api/v1/kbs/initial/web", &json!({"url": url, "depth": 3})).await;
+    let jobs = settle(&host).await;
+    assert!(jobs.iter().all(|job| job["state"] == "done"), "{jobs:?}");
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort();
+    asked.dedup();
+    assert_eq!(asked, ["/rich", "/robots.txt"]);
+    assert_eq!(*through.lock().unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -79,6 +79,7 @@ async fn keeps_the_contract(subject: &Subject) {
     store_kit::shapes(subject).await;
     store_kit::absent(subject).await;
     store_kit::refused(subject).await;
+    store_kit::texts_are_only_texts(subject).await;
     for (metric, seed) in store_kit::METRICS.into_iter().zip(1..) {
         store_kit::random_history(subject, metric, seed).await;
     }

@@ -11,9 +11,9 @@ use rag_core::document::{
 };
 use rag_core::kb::{Embedded, Kb, KbName, KbSettings};
 use rag_core::ports::{
-    Blob, BlobStore, BlobWriter, Catalog, DocumentInfo, Embed, Job, JobId, JobKind, JobState, NewDocument,
-    Opened, Parse, ParseSession, PluginInfo, Progress, Purpose, StoreBatch, Stored, VectorCollection,
-    VectorGarbage, VectorStore,
+    Blob, BlobStore, BlobWriter, Catalog, DocumentInfo, Embed, Job, JobId, JobKind, JobState, KbImport,
+    NewDocument, Opened, Parse, ParseSession, PluginInfo, Progress, Purpose, StoreBatch, Stored,
+    VectorCollection, VectorGarbage, VectorStore,
 };
 use rag_core::search::{Filter, Hit, Passage, Turn};
 use rag_core::{Error, Result};
@@ -78,6 +78,15 @@ macro_rules! forward {
 impl Catalog for Faulty<dyn Catalog> {
     async fn create_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {
         forward!(self.create_kb(name, settings))
+    }
+    async fn begin_import(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {
+        forward!(self.begin_import(name, settings))
+    }
+    async fn end_import(&self, name: &KbName) -> Result<Kb> {
+        forward!(self.end_import(name))
+    }
+    async fn imports(&self) -> Result<Vec<KbImport>> {
+        forward!(self.imports())
     }
     async fn kb(&self, name: &KbName) -> Result<Kb> {
         forward!(self.kb(name))

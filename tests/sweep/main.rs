@@ -2,6 +2,7 @@
 
 mod encoders;
 mod fault;
+mod imports;
 mod records;
 mod swaps;
 mod system;

@@ -171,6 +171,10 @@ impl Bindings for ToyBindings {
         true
     }
 
+    fn vectors_of(&self, kb: &Kb) -> Option<Arc<dyn VectorIndex>> {
+        Some(self.store.vector_index(&kb.name))
+    }
+
     fn installed(&self) -> Vec<(&'static str, PluginInfo)> {
         Vec::new()
     }

@@ -23,10 +23,16 @@ use crate::unpack::{self, Opened};
 const SETTLE_TRIES: u32 = 120;
 const SETTLE_PAUSE: Duration = Duration::from_secs(2);
 
-/// Finishes what a dead process left: generations that do not load, indexes and vectors that nothing refers to. Call
-/// once before the first job. Returns what somebody should know; one knowledge base's trouble is not another's.
+/// Finishes what a dead process left: imports that broke off, generations that do not load, indexes and vectors that
+/// nothing refers to. Call once before the first job. Returns what somebody should know; one knowledge base's trouble is not another's.
 pub async fn recover(rag: &Rag) -> Result<Vec<String>> {
     let mut alarms = Vec::new();
+    for import in rag.catalog.imports().await?.into_iter().filter(|import| import.broken) {
+        if let Err(error) = rag.remove_kb(&import.kb).await {
+            alarms
+                .push(format!("'{}', an import that broke off, cannot be removed: {error}", import.kb.name));
+        }
+    }
     for kb in rag.catalog.kbs().await? {
         match recover_kb(rag, &kb).await {
             Ok(alarm) => alarms.extend(alarm.map(|alarm| format!("knowledge base '{}': {alarm}", kb.name))),

@@ -31,7 +31,7 @@ pub use bundle::{
     BundleWriter, Bundles, NoBundles,
 };
 pub use catalog::{
-    Catalog, CrawlOrder, DocumentInfo, DocumentState, IngestSource, Job, JobId, JobKind, JobState,
+    Catalog, CrawlOrder, DocumentInfo, DocumentState, IngestSource, Job, JobId, JobKind, JobState, KbImport,
     NewDocument, Opened, Origin, Progress, Stage, Stored, VectorGarbage,
 };
 pub use conversations::{

@@ -58,7 +58,12 @@ impl Rag {
     /// Creates a knowledge base; its plugins must be installed and accept their settings.
     pub async fn create_kb(&self, name: &str, settings: Option<KbSettings>) -> Result<Kb> {
         let name = KbName::parse(name)?;
-        let settings = settings.unwrap_or_default();
+        let settings = self.checked(&name, settings.unwrap_or_default()).await?;
+        self.catalog.create_kb(&name, &settings).await
+    }
+
+    /// Settings for a new knowledge base, with the versions of plugins that they mean.
+    pub(crate) async fn checked(&self, name: &KbName, settings: KbSettings) -> Result<KbSettings> {
         let parts = settings.parts();
         let all = SwapRequest {
             chunker: Some(parts.chunker.clone()),
@@ -72,8 +77,8 @@ impl Rag {
             self.bindings.check_reranker(reranker).await?;
         }
         let settings = settings.with_parts(self.pinned(&parts, all).await?);
-        self.check_settings(&name, &settings).await?;
-        self.catalog.create_kb(&name, &settings).await
+        self.check_settings(name, &settings).await?;
+        Ok(settings)
     }
 
     /// Changes settings. Other plugins are a new generation that publishes itself: at once, or when a job has filled the
@@ -84,11 +89,20 @@ impl Rag {
         self.update(&kb, settings).await
     }
 
-    /// Deletes a knowledge base with everything in it.
+    /// Deletes a knowledge base with everything in it. One that is being imported is given up.
     pub async fn delete_kb(&self, name: &str) -> Result<()> {
-        let kb = self.kb(name).await?;
+        let imports = self.catalog.imports().await?.into_iter();
+        let kb = match imports.map(|import| import.kb).find(|kb| kb.name.as_str().eq_ignore_ascii_case(name))
+        {
+            Some(unfinished) => unfinished,
+            None => self.kb(name).await?,
+        };
+        self.remove_kb(&kb).await
+    }
+
+    pub(crate) async fn remove_kb(&self, kb: &Kb) -> Result<()> {
         for index in self.records.indexes(&kb.name).await? {
-            let store = self.bindings.store_of(&kb, &index.store, &index.collection).await?;
+            let store = self.bindings.store_of(kb, &index.store, &index.collection).await?;
             store.drop_collection(&index.collection).await?;
         }
         for blob in self.catalog.delete_kb(&kb.name).await? {

@@ -9,6 +9,7 @@ mod documents;
 mod evaluations;
 mod generations;
 mod generations_port;
+mod imports;
 mod indexes;
 mod jobs;
 mod kbs;
@@ -42,7 +43,7 @@ use rag_core::Result;
 use rag_core::document::{BlobHash, Chunk, ChunkId, DocumentId, ParsedSummary};
 use rag_core::kb::{Embedded, Kb, KbName, KbSettings};
 use rag_core::ports::{
-    Catalog, DocumentInfo, Job, JobId, JobKind, JobState, NewDocument, Opened, Progress, Stored,
+    Catalog, DocumentInfo, Job, JobId, JobKind, JobState, KbImport, NewDocument, Opened, Progress, Stored,
     VectorGarbage,
 };
 use rag_core::search::{Filter, Hit, Passage, Turn};
@@ -53,11 +54,12 @@ use crate::store::Store;
 use crate::{blobs, words};
 
 pub(crate) use conversations::delete_of as delete_conversations_of;
-pub(crate) use kbs::row_of as kb_row;
+pub(crate) use kbs::{any_row_of as any_kb_row, row_of as kb_row};
 pub(crate) use retire::blob_is_used;
 
 /// Puts right what a dead process left behind: runs once, when the store is opened.
 pub(crate) fn recover(transaction: &Transaction<'_>) -> Step<()> {
+    imports::break_off(transaction)?;
     jobs::requeue_running(transaction)?;
     retire::abandon_all_pending(transaction)?;
     retire::release_taken_garbage(transaction)
@@ -77,6 +79,20 @@ impl Catalog for Store {
 
     async fn kbs(&self) -> Result<Vec<Kb>> {
         self.read(kbs::all).await
+    }
+
+    async fn begin_import(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {
+        let (name, settings) = (name.clone(), settings.clone());
+        self.grow(move |transaction| imports::begin(transaction, &name, &settings)).await
+    }
+
+    async fn end_import(&self, name: &KbName) -> Result<Kb> {
+        let name = name.clone();
+        self.write(move |transaction| imports::end(transaction, &name)).await
+    }
+
+    async fn imports(&self) -> Result<Vec<KbImport>> {
+        self.read(imports::all).await
     }
 
     async fn update_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {

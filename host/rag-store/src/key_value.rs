@@ -8,7 +8,7 @@ use rag_core::ports::KeyValue;
 use rag_core::{Error, Result};
 use rusqlite::{OptionalExtension, params};
 
-use crate::catalog::kb_row;
+use crate::catalog::any_kb_row;
 use crate::fault::{Step, signed};
 use crate::store::Store;
 
@@ -39,7 +39,7 @@ impl KeyValue for PluginState {
         let (kb, plugin, key) = (self.kb.clone(), self.plugin.clone(), key.to_owned());
         self.store
             .read(move |connection| {
-                let kb = kb_row(connection, &kb)?;
+                let kb = any_kb_row(connection, &kb)?;
                 let mut statement = connection.prepare_cached(
                     "SELECT value FROM key_values WHERE kb = ?1 AND plugin = ?2 AND key = ?3",
                 )?;
@@ -54,7 +54,7 @@ impl KeyValue for PluginState {
         let (kb, plugin, key) = (self.kb.clone(), self.plugin.clone(), key.to_owned());
         self.store
             .grow(move |transaction| {
-                let kb = kb_row(transaction, &kb)?;
+                let kb = any_kb_row(transaction, &kb)?;
                 let others: u64 = transaction.query_row(
                     "SELECT coalesce(sum(octet_length(key) + octet_length(value)), 0) FROM key_values
                      WHERE kb = ?1 AND plugin = ?2 AND key <> ?3",
@@ -76,7 +76,7 @@ impl KeyValue for PluginState {
         let (kb, plugin, key) = (self.kb.clone(), self.plugin.clone(), key.to_owned());
         self.store
             .write(move |transaction| {
-                let kb = kb_row(transaction, &kb)?;
+                let kb = any_kb_row(transaction, &kb)?;
                 let deleted = transaction.execute(
                     "DELETE FROM key_values WHERE kb = ?1 AND plugin = ?2 AND key = ?3",
                     params![kb, plugin, key],
@@ -91,7 +91,7 @@ impl KeyValue for PluginState {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         self.store
             .read(move |connection| -> Step<Vec<String>> {
-                let kb = kb_row(connection, &kb)?;
+                let kb = any_kb_row(connection, &kb)?;
                 let mut statement = connection.prepare_cached(
                     "SELECT key FROM key_values WHERE kb = ?1 AND plugin = ?2 AND key >= ?3
                      AND substr(key, 1, length(?3)) = ?3 AND (?4 IS NULL OR key > ?4) ORDER BY key LIMIT ?5",

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_web.sql"),
     include_str!("migrations/0006_encoders.sql"),
     include_str!("migrations/0007_folders.sql"),
+    include_str!("migrations/0008_imports.sql"),
 ];
 
 /// Marks the file as ours ("RWKR").

@@ -310,7 +310,11 @@ impl Bindings for PluginBindings {
         let live;
         let kb = if self.is_gone(kb) {
             // It was read before two swaps, and nobody held its index then.
-            live = self.store.kb(&kb.name).await?;
+            // A knowledge base that is being imported is new, whatever had its name.
+            live = match self.store.kb(&kb.name).await {
+                Err(Error::Conflict { .. }) => kb.clone(),
+                found => found?,
+            };
             models = self.models(&live).await;
             &live
         } else {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::host::{Data, Host, binary, fixture, root};
+use crate::host::{Data, Host, binary, fixture, root, small_models};
 
 /// Runs a script with Node to its end; it prints `ok` when all held.
 async fn script(name: &'static str, settings: Vec<(&'static str, String)>) {
@@ -58,6 +58,25 @@ async fn an_administrator_fetches_swaps_registers_and_tunes() {
     settings.extend([("RAG_SITE", port.to_string()), ("RAG_MODELS", folder)]);
     settings.push(("RAG_ROOT", root().to_str().unwrap().to_owned()));
     script("manage.mjs", settings).await;
+    host.stop();
+}
+
+#[tokio::test]
+async fn an_administrator_gives_models_keeps_a_folder_in_step_and_moves_a_knowledge_base() {
+    let more = tempfile::tempdir().unwrap();
+    let (folder, models) = (more.path().join("shelf"), more.path().join("models"));
+    fs_err::create_dir(&folder).unwrap();
+    small_models(&models);
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let mut data = Data::new().set("DATA", "INGEST_ROOTS", format!("[{:?}]", text(&folder))).set(
+        "MODELS",
+        "ROOTS",
+        format!("[{:?}]", text(&models)),
+    );
+    let host = data.start();
+    let mut settings = of(&host);
+    settings.extend([("RAG_FOLDER", text(&folder)), ("RAG_MODELS", text(&models))]);
+    script("moves.mjs", settings).await;
     host.stop();
 }
 

@@ -1,4 +1,5 @@
-//! In: a checked file becomes a knowledge base; whatever fails on the way takes all of it back.
+//! In: a checked file becomes a knowledge base, which nobody sees before it is whole; whatever fails on the way takes all
+//! of it back, and the next start what a dead process left.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ pub struct Imported {
 
 impl Rag {
     /// Makes a knowledge base of a file, under its own name or another. The file is checked before anything is kept,
-    /// and what fails later takes the knowledge base out again. Run it to its end: dropped halfway it stays halfway.
+    /// and what fails later takes the knowledge base out again. Run it to its end: dropped halfway it is in the way until
+    /// it is deleted, or until the next start.
     pub async fn import_kb(&self, upload: Box<dyn BundleUpload>, name: Option<&str>) -> Result<Imported> {
         let mut reader = upload.open().await?;
         let head = match reader.next().await? {
@@ -41,14 +43,21 @@ impl Rag {
             None => head.kb.clone(),
         };
         let (settings, exchanged) = self.known_plugins(&head.settings);
-        let kb = self.create_kb(name.as_str(), Some(settings)).await?;
-        match self.fill(&kb, &head, reader.as_mut()).await {
-            Ok(embedded) => Ok(Imported { kb: self.kb(name.as_str()).await?, embedded, exchanged }),
+        let settings = self.checked(&name, settings).await?;
+        let kb = self.catalog.begin_import(&name, &settings).await?;
+        match self.filled(&kb, &head, reader.as_mut()).await {
+            Ok((kb, embedded)) => Ok(Imported { kb, embedded, exchanged }),
             Err(error) => {
-                self.delete_kb(name.as_str()).await?;
+                // What cannot be removed now is at the next start; nobody sees it before.
+                let _ = self.remove_kb(&kb).await;
                 Err(error)
             }
         }
+    }
+
+    async fn filled(&self, kb: &Kb, head: &BundleHead, reader: &mut dyn BundleReader) -> Result<(Kb, u64)> {
+        let embedded = self.fill(kb, head, reader).await?;
+        Ok((self.catalog.end_import(&kb.name).await?, embedded))
     }
 
     /// The settings with plugins that are installed: the very versions, else what is offered under the same name.
@@ -69,7 +78,7 @@ impl Rag {
     }
 
     async fn fill(&self, kb: &Kb, head: &BundleHead, reader: &mut dyn BundleReader) -> Result<u64> {
-        let binding = self.binding(kb.name.as_str()).await?;
+        let binding = self.bindings.bind(kb).await?;
         let same = head.embedder.as_deref() == Some(binding.embedder.identity());
         self.catalog.set_embedder(&kb.name, &kb.collection, &embedded(&*binding.embedder)).await?;
         let shape = VectorCollection {

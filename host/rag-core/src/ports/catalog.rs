@@ -136,6 +136,14 @@ pub struct Job {
     pub updated_ms: i64,
 }
 
+/// A knowledge base that is being made of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KbImport {
+    pub kb: Kb,
+    /// Left by a process that died; to be deleted.
+    pub broken: bool,
+}
+
 /// A document about to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewDocument {
@@ -223,6 +231,13 @@ pub trait Catalog: Send + Sync {
     // Knowledge bases.
     /// `Conflict` when the name is taken (ASCII case ignored).
     async fn create_kb(&self, name: &KbName, settings: &KbSettings) -> Result<Kb>;
+    /// As `create_kb`, for one that is filled from a file: until `end_import` it is in no list, and `Conflict` for all
+    /// that people ask of it. What an import calls works: `set_embedder`, `begin`, `open_document` and what follows it,
+    /// garbage, indexes, the host's vectors, `delete_kb`.
+    async fn begin_import(&self, name: &KbName, settings: &KbSettings) -> Result<Kb>;
+    /// It is whole: a knowledge base like any other.
+    async fn end_import(&self, name: &KbName) -> Result<Kb>;
+    async fn imports(&self) -> Result<Vec<KbImport>>;
     async fn kb(&self, name: &KbName) -> Result<Kb>;
     async fn kbs(&self) -> Result<Vec<Kb>>;
     /// Changes how it answers; its plugins change only with a generation (`Generations`).

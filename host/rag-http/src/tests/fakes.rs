@@ -117,6 +117,15 @@ impl Catalog for Fake {
         kept.kbs.insert(name.clone(), kb.clone());
         Ok(kb)
     }
+    async fn begin_import(&self, name: &KbName, settings: &KbSettings) -> Result<Kb> {
+        self.create_kb(name, settings).await
+    }
+    async fn end_import(&self, name: &KbName) -> Result<Kb> {
+        self.kb(name).await
+    }
+    async fn imports(&self) -> Result<Vec<KbImport>> {
+        Ok(Vec::new())
+    }
     async fn kb(&self, name: &KbName) -> Result<Kb> {
         self.catalog()?.kbs.get(name).cloned().ok_or_else(|| missing("knowledge base", name.as_str()))
     }

@@ -23,7 +23,7 @@ pub(super) fn row_of(connection: &Connection, id: &DocumentId) -> Step<Option<(i
 
 /// Chunks of an unfinished attempt go; the document starts empty.
 pub(super) fn open(transaction: &Transaction<'_>, new: &NewDocument) -> Step<Opened> {
-    let kb = kbs::row_of(transaction, &new.kb)?;
+    let kb = kbs::any_row_of(transaction, &new.kb)?;
     match row_of(transaction, &new.id)? {
         Some((row, true)) => {
             if new.folder.is_some() {

@@ -40,7 +40,7 @@ pub(super) fn exists(connection: &Connection, kb: i64, collection: &str) -> Step
 }
 
 pub(super) fn list(connection: &Connection, name: &KbName) -> Step<Vec<UnusedIndex>> {
-    let kb = kbs::row_of(connection, name)?;
+    let kb = kbs::any_row_of(connection, name)?;
     select(connection, kb, "1")
 }
 

@@ -36,7 +36,7 @@ pub(super) fn enqueue(
     kind: &JobKind,
     config: &StoreConfig,
 ) -> Step<Job> {
-    let row = kbs::row_of(transaction, kb)?;
+    let row = kbs::any_row_of(transaction, kb)?;
     let queued: u64 = transaction.query_row(
         "SELECT count(*) FROM jobs WHERE state IN (?1, ?2)",
         [PAUSED, QUEUED],

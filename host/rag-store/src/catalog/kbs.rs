@@ -5,16 +5,27 @@ use rag_core::document::BlobHash;
 use rag_core::kb::{Embedded, Kb, KbName, KbSettings};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{generations, indexes, retire};
+use super::{generations, imports, indexes, retire};
 use crate::fault::Step;
 use crate::store::now_ms;
 use crate::{settings, words};
 
-/// The row of a knowledge base; names differ by more than ASCII case.
+/// The row of a knowledge base; names differ by more than ASCII case. One that is being imported is refused.
 pub(crate) fn row_of(connection: &Connection, name: &KbName) -> Step<i64> {
-    let mut statement = connection.prepare_cached("SELECT row FROM kbs WHERE name = ?1")?;
-    let row = statement.query_row([name.as_str()], |row| row.get(0)).optional()?;
-    row.ok_or_else(|| missing(name).into())
+    let (row, import) = found(connection, name)?;
+    imports::whole(name, import)?;
+    Ok(row)
+}
+
+/// Likewise, also of one that is being imported: for what an import itself does.
+pub(crate) fn any_row_of(connection: &Connection, name: &KbName) -> Step<i64> {
+    Ok(found(connection, name)?.0)
+}
+
+fn found(connection: &Connection, name: &KbName) -> Step<(i64, i64)> {
+    let mut statement = connection.prepare_cached("SELECT row, import FROM kbs WHERE name = ?1")?;
+    let found = statement.query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    found.ok_or_else(|| missing(name).into())
 }
 
 /// A knowledge base's name in a column of a result.
@@ -35,6 +46,7 @@ pub(super) fn create(transaction: &Transaction<'_>, name: &KbName, settings: &Kb
         params![name.as_str(), settings::to_json(settings)?, format!("{name}-g1"), now_ms()],
     )?;
     if inserted == 0 {
+        row_of(transaction, name)?;
         return Err(Error::Conflict { message: format!("there is a knowledge base '{name}' already") }.into());
     }
     let row = transaction.last_insert_rowid();
@@ -58,7 +70,7 @@ pub(super) fn set_embedder(
     collection: &str,
     embedder: &Embedded,
 ) -> Step<()> {
-    let kb = row_of(transaction, name)?;
+    let kb = any_row_of(transaction, name)?;
     let held: Option<String> = transaction
         .query_row(
             "SELECT embedder FROM indexes WHERE kb = ?1 AND collection = ?2",
@@ -99,7 +111,7 @@ pub(super) fn embedded_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Opti
 
 /// Returns the originals that nothing refers to any more, and the host's own collections that went along.
 pub(super) fn delete(transaction: &Transaction<'_>, name: &KbName) -> Step<(Vec<BlobHash>, Vec<i64>)> {
-    let kb = row_of(transaction, name)?;
+    let kb = any_row_of(transaction, name)?;
     let blobs = retire::blobs_of_kb(transaction, kb)?;
     let collections = {
         let mut statement = transaction.prepare("SELECT row FROM collections WHERE kb = ?1")?;
@@ -141,6 +153,12 @@ pub(super) fn delete(transaction: &Transaction<'_>, name: &KbName) -> Step<(Vec<
 }
 
 pub(super) fn get(connection: &Connection, name: &KbName) -> Step<Kb> {
+    row_of(connection, name)?;
+    any(connection, name)
+}
+
+/// Likewise, also one that is being imported.
+pub(super) fn any(connection: &Connection, name: &KbName) -> Step<Kb> {
     let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE name = ?1"))?;
     match statement.query_row([name.as_str()], fields).optional()? {
         Some(fields) => of_fields(fields),
@@ -149,7 +167,7 @@ pub(super) fn get(connection: &Connection, name: &KbName) -> Step<Kb> {
 }
 
 pub(super) fn all(connection: &Connection) -> Step<Vec<Kb>> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} ORDER BY name"))?;
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE import = 0 ORDER BY name"))?;
     let rows = statement.query_map([], fields)?;
     rows.map(|row| of_fields(row?)).collect()
 }

@@ -153,7 +153,7 @@ pub(super) fn take_garbage(
     kb: &KbName,
     limit: u32,
 ) -> Step<Option<VectorGarbage>> {
-    let kb = kbs::row_of(transaction, kb)?;
+    let kb = kbs::any_row_of(transaction, kb)?;
     let collection: Option<String> = transaction
         .query_row("SELECT collection FROM garbage WHERE kb = ?1 LIMIT 1", [kb], |row| row.get(0))
         .optional()?;

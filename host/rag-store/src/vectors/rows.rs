@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_i
 use super::scan::{Candidates, exact_score};
 use super::snapshot::Snapshot;
 use super::{METRICS, ROWS_MAX};
-use crate::catalog::kb_row;
+use crate::catalog::any_kb_row;
 use crate::fault::{Step, signed};
 use crate::filter::{self, VectorFields};
 
@@ -40,7 +40,7 @@ impl Collection {
 }
 
 pub(super) fn find(connection: &Connection, kb: &KbName, name: &str) -> Step<Collection> {
-    let kb = kb_row(connection, kb)?;
+    let kb = any_kb_row(connection, kb)?;
     let mut statement = connection.prepare_cached(
         "SELECT row, dim, metric FROM collections WHERE kb = ?1 AND name = ?2 AND dropped = 0",
     )?;
@@ -54,7 +54,7 @@ pub(super) fn find(connection: &Connection, kb: &KbName, name: &str) -> Step<Col
 }
 
 pub(super) fn create(transaction: &Transaction<'_>, kb: &KbName, new: &VectorCollection) -> Step<()> {
-    let row = kb_row(transaction, kb)?;
+    let row = any_kb_row(transaction, kb)?;
     let metric = METRICS.iter().position(|metric| *metric == new.metric).unwrap_or_default();
     let inserted = transaction.execute(
         "INSERT INTO collections (kb, name, dim, metric) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
@@ -78,7 +78,7 @@ pub(super) fn create(transaction: &Transaction<'_>, kb: &KbName, new: &VectorCol
 
 /// Takes a collection out of sight; returns its row if there was one.
 pub(super) fn mark_dropped(transaction: &Transaction<'_>, kb: &KbName, name: &str) -> Step<Vec<i64>> {
-    let kb = kb_row(transaction, kb)?;
+    let kb = any_kb_row(transaction, kb)?;
     let mut statement = transaction.prepare_cached(
         "UPDATE collections SET dropped = 1 WHERE kb = ?1 AND name = ?2 AND dropped = 0 RETURNING row",
     )?;
@@ -117,7 +117,7 @@ pub(super) fn purge_batch(transaction: &Transaction<'_>) -> Step<bool> {
 }
 
 pub(super) fn list(connection: &Connection, kb: &KbName) -> Step<Vec<VectorCollection>> {
-    let row = kb_row(connection, kb)?;
+    let row = any_kb_row(connection, kb)?;
     let mut statement = connection
         .prepare_cached("SELECT name FROM collections WHERE kb = ?1 AND dropped = 0 ORDER BY name")?;
     let names = statement.query_map([row], |row| row.get::<_, String>(0))?;
