@@ -1,5 +1,8 @@
 //! A call on its way through the encoder: its texts, their windows, and how the results become the answer.
 
+#[cfg(feature = "cuda")]
+mod on_gpu;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +17,9 @@ use super::loaded::{Loaded, Pooling};
 use super::maths::normalise;
 use super::model::Sequence;
 use super::token_vectors::TokenVectors;
+
+#[cfg(feature = "cuda")]
+pub(super) use on_gpu::output as output_of_gpu;
 
 /// Tokens of a question and a passage together: bge-reranker-v2-m3's authors recommend 1,024.
 const PAIR_TOKENS_MAX: usize = 1024;
@@ -84,6 +90,11 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// The text's own tokens: none that is special or of the prefix.
+    fn own(&self) -> std::ops::Range<usize> {
+        self.before..self.ids.len() - 1
+    }
+
     pub(super) fn sequence(&self) -> Sequence<'_> {
         Sequence { ids: &self.ids, second: self.second }
     }
@@ -148,8 +159,9 @@ impl Running {
         match (&self.wanted, &model.score_head) {
             (Wanted::Vectors { .. }, _) => Output::Vector(pool(model.pooling, hidden, width)),
             (Wanted::Tokens { .. }, _) => {
-                let own = &hidden[window.before * width..(window.ids.len() - 1) * width];
-                let ids = &window.ids[window.before..window.ids.len() - 1];
+                let own = window.own();
+                let ids = &window.ids[own.clone()];
+                let own = &hidden[own.start * width..own.end * width];
                 let weigh = |head| Lexical::of(ids, own, head, isa, model.tokenizer.specials());
                 let lexical = model.lexical_head.as_ref().map(weigh).unwrap_or_default();
                 let vectors = match &model.token_head {
@@ -226,7 +238,7 @@ impl Running {
 }
 
 /// A window's vector, not normalised.
-fn pool(pooling: Pooling, hidden: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn pool(pooling: Pooling, hidden: &[f32], width: usize) -> Vec<f32> {
     let mut pooled = hidden[..width].to_vec();
     if pooling == Pooling::Mean {
         for token in hidden[width..].chunks_exact(width) {
