@@ -55,7 +55,7 @@ pub(crate) fn load_runners(config: &LanguageModelConfig) -> Result<Vec<Runner>> 
     match &config.device {
         Device::Cpu => Ok(vec![load_engine(config)?.into()]),
         #[cfg(not(feature = "cuda"))]
-        Device::Cuda(_) | Device::CudaAll => Err(without_cuda()),
+        Device::Cuda(_) | Device::CudaAll => Err(without_cuda("models.device")),
         #[cfg(not(feature = "cuda"))]
         Device::Auto => Ok(vec![load_engine(config)?.into()]),
         #[cfg(feature = "cuda")]

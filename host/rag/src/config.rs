@@ -98,6 +98,8 @@ pub(crate) struct Models {
     /// Where the language model computes: `auto`, `cpu`, or in a program built with CUDA `cuda:N`, several of these with
     /// commas between, or `cuda:all`.
     pub(crate) device: String,
+    /// Where each encoder and reranker computes: `auto`, `cpu`, or in a program built with CUDA `cuda:N`.
+    pub(crate) encoder_device: String,
     /// Tuned state that every answer starts from; empty is none.
     pub(crate) state: PathBuf,
     /// LoRA or PiSSA adapter that answers are written under; empty is none.
@@ -255,6 +257,7 @@ impl Default for Models {
             quantize: String::new(),
             quantize_head: false,
             device: "auto".to_owned(),
+            encoder_device: "auto".to_owned(),
             state: PathBuf::new(),
             adapter: PathBuf::new(),
             adapter_alpha: 0.0,

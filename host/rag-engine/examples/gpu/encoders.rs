@@ -134,8 +134,7 @@ pub(crate) fn bench(what: &[String], round: Duration) {
 fn random(what: &str, size: &str, round: Duration) -> Result<(), Box<dyn std::error::Error>> {
     let trial = Trial::published(size).ok_or("random-e5 and random-bge-m3 are there")?;
     let start = Instant::now();
-    let long = trial.positions.min(8192);
-    let plans = [[1, 16], [1, 256], [8, 256], [64, 256], [64, 64], [long.div_ceil(1024).max(8) / 8, long]];
+    let plans = [[1, 16], [1, 256], [8, 256], [64, 256], [64, 64], [1, trial.positions]];
     let (device, rates) = trial.rates(0, &plans, round)?;
     for rate in rates {
         println!(
