@@ -10,7 +10,7 @@ use rag_engine::encoder::gpu::trial::{Distance, Trial};
 use rag_engine::encoder::{CrossEncoder, Encoder, EncoderConfig, Isa, MaxSim, Precision};
 use serde_json::json;
 
-use super::check::{Outcome, error, within};
+use super::check::{Outcome, error, wanted, within};
 
 /// Of one pass: a tile of queries is 64, a step of keys too.
 const LENGTHS: [usize; 7] = [300, 1, 513, 2, 65, 31, 64];
@@ -23,7 +23,7 @@ const SENTENCES: [&str; 5] = [
     "研究人员发现，这种材料在高温下仍然保持稳定，因此适合做发动机的部件。",
 ];
 
-pub(crate) fn check(folders: &[String]) {
+pub(crate) fn check(folders: &[String], only: &[String]) {
     let bert = Trial {
         words: 500,
         positions: 520,
@@ -40,13 +40,12 @@ pub(crate) fn check(folders: &[String]) {
     let wide = Trial { width: 1088, heads: 17, inner: 1088, layers: 1, seed: 4, ..xlm };
     for (name, trial) in [("bert-32", bert), ("xlm-64", xlm), ("bert-16", small), ("xlm-wide", wide)] {
         for precision in [Precision::F32, Precision::Int8] {
-            let found = trial.distance(0, precision, &LENGTHS).map_err(Into::into);
-            report(&label(name, precision), found.and_then(|found| judge(&found, precision)));
+            report(&label(name, precision), only, || judge(&trial.distance(0, precision, &LENGTHS)?, precision));
         }
     }
     for folder in folders {
         for precision in [Precision::F32, Precision::Int8] {
-            report(&label(folder, precision), compare(folder, precision));
+            report(&label(folder, precision), only, || compare(folder, precision));
         }
     }
 }
@@ -55,8 +54,11 @@ fn label(name: &str, precision: Precision) -> String {
     format!("encoder {name} {}", if precision == Precision::F32 { "f32" } else { "f16" })
 }
 
-fn report(label: &str, outcome: Outcome) {
-    match outcome {
+fn report(label: &str, only: &[String], check: impl FnOnce() -> Outcome) {
+    if !wanted(only, label) {
+        return;
+    }
+    match check() {
         Ok(text) => println!("ok   {label}: {text}"),
         Err(error) => println!("FAIL {label}: {error}"),
     }
