@@ -5,6 +5,7 @@ mod on_gpu;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use rag_core::Result;
 use rag_core::document::Vectors;
@@ -23,6 +24,9 @@ pub(super) use on_gpu::output as output_of_gpu;
 
 /// Tokens of a question and a passage together: bge-reranker-v2-m3's authors recommend 1,024.
 const PAIR_TOKENS_MAX: usize = 1024;
+
+/// Texts that are worth a thread to cut them.
+const THREAD_TEXTS_MIN: usize = 4;
 
 /// A text and what it is to the model.
 #[derive(Debug)]
@@ -124,12 +128,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Cuts the texts into windows.
-    pub(super) fn new(job: Job, model: &Loaded) -> Self {
-        let mut windows = Vec::with_capacity(job.texts.len());
-        for (index, text) in job.texts.iter().enumerate() {
-            cut(index, text, model, &mut windows);
-        }
+    /// Cuts the texts into windows, on so many threads.
+    pub(super) fn new(job: Job, model: &Loaded, threads: usize) -> Self {
+        let windows = cut_all(&job.texts, model, threads);
         let urgent = !matches!(job.wanted, Wanted::Vectors { .. })
             || job.texts.iter().all(|text| text.purpose == Purpose::Query);
         let outputs = windows.iter().map(|_| None).collect();
@@ -250,6 +251,26 @@ pub(super) fn pool(pooling: Pooling, hidden: &[f32], width: usize) -> Vec<f32> {
     pooled
 }
 
+/// Windows of all texts, in their order; many texts are cut on several threads.
+fn cut_all(texts: &[Text], model: &Loaded, threads: usize) -> Vec<Window> {
+    let cut_part = |first: usize, part: &[Text]| {
+        let mut windows = Vec::with_capacity(part.len());
+        part.iter().enumerate().for_each(|(index, text)| cut(first + index, text, model, &mut windows));
+        windows
+    };
+    let size = texts.len().div_ceil(threads.max(1)).max(THREAD_TEXTS_MIN);
+    if texts.len() <= size {
+        return cut_part(0, texts);
+    }
+    thread::scope(|scope| {
+        let parts = texts.chunks(size).enumerate();
+        let handles: Vec<_> =
+            parts.map(|(index, part)| scope.spawn(move || cut_part(index * size, part))).collect();
+        let joined = handles.into_iter().map(|handle| handle.join());
+        joined.flat_map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
 /// Windows of a text, without overlap; the prefix stands in the first. A text with its question is one window.
 fn cut(index: usize, text: &Text, model: &Loaded, windows: &mut Vec<Window>) {
     if let Some(question) = &text.question {
@@ -305,7 +326,7 @@ mod tests {
         let texts = contents.iter().map(|content| Text::alone((*content).to_owned(), Purpose::Passage));
         let slot = Slot::take(&Arc::new(AtomicUsize::new(0)), 1).unwrap();
         let job = Job { texts: texts.collect(), wanted: Wanted::Vectors { dim: 2, reply }, slot };
-        (Running::new(job, model), answer)
+        (Running::new(job, model, 3), answer)
     }
 
     #[test]
@@ -326,6 +347,21 @@ mod tests {
             );
         }
         assert!(running.windows.len() > 4);
+    }
+
+    #[test]
+    fn threads_cut_as_one_does() {
+        let texts: Vec<_> = (0..23)
+            .map(|index| {
+                Text::alone("知识库 holds 很多文件。".repeat(index % 5 * 30), Purpose::Passage)
+            })
+            .collect();
+        let of = |threads| {
+            let windows = cut_all(&texts, &FAST, threads);
+            windows.into_iter().map(|window| (window.text, window.before, window.ids)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(3), of(1));
+        assert!(of(1).len() > texts.len());
     }
 
     #[test]

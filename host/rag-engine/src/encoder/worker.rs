@@ -57,10 +57,10 @@ impl Worker {
         loop {
             if running.is_empty() {
                 let Ok(job) = queue.recv() else { return };
-                running.push_back(Running::new(job, &self.model));
+                running.push_back(Running::new(job, &self.model, self.threads));
             }
             while let Ok(job) = queue.try_recv() {
-                running.push_back(Running::new(job, &self.model));
+                running.push_back(Running::new(job, &self.model, self.threads));
             }
             running.retain(|call| !call.abandoned());
             let batch = self.batch(running.make_contiguous());

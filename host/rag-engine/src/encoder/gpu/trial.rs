@@ -18,6 +18,8 @@ use crate::rwkv::cuda::Gpu;
 /// Random numbers that all matrices take theirs from, a prime, so that no two begin alike.
 const NOISE: usize = 1_048_573;
 const EPS: f32 = 1e-5;
+/// Tokens of a pass that is timed, where the model's positions are fewer.
+const PASS_TOKENS: usize = 8192;
 /// Each figure is the median of so many rounds.
 const ROUNDS: usize = 5;
 
@@ -84,6 +86,13 @@ impl Made {
             score_head: Some(&self.score_head),
         }
     }
+}
+
+/// Of the tokens of all texts: one token's may be as good as nothing, beside which every rounding is large.
+#[derive(Default)]
+struct Weights {
+    found: Vec<f32>,
+    right: Vec<f32>,
 }
 
 /// Numbers of mean 0 and variance 1, the same ones again and again.
@@ -216,6 +225,7 @@ impl Trial {
         let mut rows = vec![0.0; tokens * self.width];
         gpu.buffers.x.read(0, &mut rows)?;
         let mut distance = Distance { rows: relative(&rows, &scratch.hidden), ..Distance::default() };
+        let mut weights = Weights::default();
         // Each text wishes each thing once, beside texts that wish others.
         for turn in 0..3 {
             let texts: Vec<_> = (texts.iter().enumerate())
@@ -233,9 +243,10 @@ impl Trial {
             for (text, answer) in texts.iter().zip(&answers) {
                 let (hidden, after) = rest.split_at(text.ids.len() * self.width);
                 rest = after;
-                made.compare(text, answer, hidden, &mut distance);
+                made.compare(text, answer, hidden, &mut distance, &mut weights);
             }
         }
+        distance.weights = relative(&weights.found, &weights.right);
         Ok(distance)
     }
 
@@ -249,7 +260,7 @@ impl Trial {
         plans: &[[usize; 2]],
         round: Duration,
     ) -> Result<(String, Vec<Rate>)> {
-        let options = Options { device, precision: Precision::Int8, batch_tokens_max: self.positions };
+        let options = Options { device, precision: Precision::Int8, batch_tokens_max: PASS_TOKENS };
         let mut gpu = open(&Gpu::open_with(device, KERNELS)?, self.make()?.parts(), &options)?;
         let mut random = Random::seeded(self.seed + 1);
         let mut rates = Vec::new();
@@ -288,7 +299,14 @@ fn median(gpu: &mut Forward, ids: &[Vec<u32>], round: Duration) -> Result<f64> {
 
 impl Made {
     /// Adds what an answer is away from what the processor's rows give.
-    fn compare(&self, text: &Text<'_>, answer: &Answer, hidden: &[f32], distance: &mut Distance) {
+    fn compare(
+        &self,
+        text: &Text<'_>,
+        answer: &Answer,
+        hidden: &[f32],
+        distance: &mut Distance,
+        all: &mut Weights,
+    ) {
         let (isa, width) = (Isa::detect(), self.model.width);
         match (answer, &text.wish) {
             (Answer::Vector(vector), Wish::Vector) => {
@@ -315,8 +333,8 @@ impl Made {
                 let apart = apart.fold(0.0, f64::max);
                 let whole = found.len() == right.len();
                 distance.tokens = distance.tokens.max(if whole { apart } else { f64::INFINITY });
-                let found = weights.as_deref().unwrap_or_default();
-                distance.weights = distance.weights.max(relative(found, &of(&self.lexical_head)));
+                all.found.extend_from_slice(weights.as_deref().unwrap_or_default());
+                all.right.extend(of(&self.lexical_head));
             }
             _ => distance.rows = f64::INFINITY,
         }
