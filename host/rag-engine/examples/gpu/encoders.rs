@@ -35,12 +35,15 @@ pub(crate) fn check(folders: &[String], only: &[String]) {
         token_width: None,
         seed: 1,
     };
-    let xlm = Trial { width: 192, heads: 3, inner: 320, kinds: false, token_width: Some(64), seed: 2, ..bert };
+    let xlm =
+        Trial { width: 192, heads: 3, inner: 320, kinds: false, token_width: Some(64), seed: 2, ..bert };
     let small = Trial { width: 32, heads: 2, inner: 64, seed: 3, ..bert };
     let wide = Trial { width: 1088, heads: 17, inner: 1088, layers: 1, seed: 4, ..xlm };
     for (name, trial) in [("bert-32", bert), ("xlm-64", xlm), ("bert-16", small), ("xlm-wide", wide)] {
         for precision in [Precision::F32, Precision::Int8] {
-            report(&label(name, precision), only, || judge(&trial.distance(0, precision, &LENGTHS)?, precision));
+            report(&label(name, precision), only, || {
+                judge(&trial.distance(0, precision, &LENGTHS)?, precision)
+            });
         }
     }
     for folder in folders {
@@ -100,7 +103,8 @@ fn compare(folder: &str, precision: Precision) -> Outcome {
     let load = |device, precision| Encoder::load_as(&config(folder, device), precision, Isa::detect());
     let [cpu, gpu] = [load(Device::Cpu, Precision::F32)?, load(Device::Cuda(vec![0]), precision)?];
     let embed = |encoder: &Arc<Encoder>| runtime.block_on(encoder.embed(mixed.clone(), Purpose::Passage));
-    let mut text = within("vectors", error(&embed(&gpu)?.data, &embed(&cpu)?.data), if exact { 1e-4 } else { 2e-2 })?;
+    let mut text =
+        within("vectors", error(&embed(&gpu)?.data, &embed(&cpu)?.data), if exact { 1e-4 } else { 2e-2 })?;
     let scores = |encoder: &Arc<Encoder>| {
         let reranker = MaxSim::with_cache(encoder.clone(), 0);
         runtime.block_on(reranker.rerank(question, passages))
@@ -108,7 +112,8 @@ fn compare(folder: &str, precision: Precision) -> Outcome {
     text += &within(", MaxSim", error(&scores(&gpu)?, &scores(&cpu)?), if exact { 1e-3 } else { 1e-2 })?;
     let lexical = |encoder: &Arc<Encoder>| runtime.block_on(encoder.lexical(mixed.clone(), Purpose::Passage));
     if let Ok(right) = lexical(&cpu) {
-        let weights = |of: &[rag_engine::encoder::Lexical]| -> Vec<f32> { of.iter().map(|of| of.score(of)).collect() };
+        let weights =
+            |of: &[rag_engine::encoder::Lexical]| -> Vec<f32> { of.iter().map(|of| of.score(of)).collect() };
         let off = error(&weights(&lexical(&gpu)?), &weights(&right));
         text += &within(", lexical", off, if exact { 1e-3 } else { 2e-2 })?;
     }
@@ -158,7 +163,10 @@ fn files(what: &str, round: Duration) -> Result<(), Box<dyn std::error::Error>> 
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let start = Instant::now();
     let encoder = Encoder::load(&config(Path::new(what).to_str().unwrap(), Device::Cuda(vec![0])))?;
-    println!("{}", json!({ "encoder": what, "device": encoder.computes_on(), "load_s": start.elapsed().as_secs_f64() }));
+    println!(
+        "{}",
+        json!({ "encoder": what, "device": encoder.computes_on(), "load_s": start.elapsed().as_secs_f64() })
+    );
     for (count, chars, purpose) in [
         (1, 12, Purpose::Query),
         (1, PASSAGE_CHARS, Purpose::Passage),

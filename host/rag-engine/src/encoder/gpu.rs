@@ -57,7 +57,10 @@ pub(super) enum Answer {
     Vector(Vec<f32>),
     /// 0 to 1.
     Score(f32),
-    Tokens { vectors: TokenVectors, weights: Option<Vec<f32>> },
+    Tokens {
+        vectors: TokenVectors,
+        weights: Option<Vec<f32>>,
+    },
 }
 
 /// The parts of a model that a GPU takes over.

@@ -284,7 +284,9 @@ pub(super) fn sizes(path: &Path) -> Result<super::gpu::Sizes, String> {
     let file = File::open(&folder::weights(path)?)?;
     let rows = |name: &str| {
         let shape = file.weights.shape(&format!("{}{name}", file.stem));
-        shape.and_then(|shape| shape.first().copied()).ok_or_else(|| format!("the tensor '{name}' is missing"))
+        shape
+            .and_then(|shape| shape.first().copied())
+            .ok_or_else(|| format!("the tensor '{name}' is missing"))
     };
     let width = config.hidden_size;
     let token_head = path.join(TOKEN_HEAD);

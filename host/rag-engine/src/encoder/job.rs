@@ -352,9 +352,7 @@ mod tests {
     #[test]
     fn threads_cut_as_one_does() {
         let texts: Vec<_> = (0..23)
-            .map(|index| {
-                Text::alone("知识库 holds 很多文件。".repeat(index % 5 * 30), Purpose::Passage)
-            })
+            .map(|index| Text::alone("知识库 holds 很多文件。".repeat(index % 5 * 30), Purpose::Passage))
             .collect();
         let of = |threads| {
             let windows = cut_all(&texts, &FAST, threads);

@@ -46,7 +46,9 @@ pub(super) fn load(config: &EncoderConfig, precision: Precision, isa: Isa) -> Re
 }
 
 fn several() -> Error {
-    Error::invalid(format!("an encoder computes on one GPU: set {SETTING} to one, e.g. cuda:0, or to auto or cpu"))
+    Error::invalid(format!(
+        "an encoder computes on one GPU: set {SETTING} to one, e.g. cuda:0, or to auto or cpu"
+    ))
 }
 
 fn on_cpu(config: &EncoderConfig, precision: Precision, isa: Isa) -> Result<Placed> {
@@ -92,7 +94,8 @@ mod tests {
     use super::*;
 
     fn on(device: Device) -> Result<Placed> {
-        let config = EncoderConfig { weights: file(), threads: 1, queue_max: 1, batch_tokens_max: 64, device };
+        let config =
+            EncoderConfig { weights: file(), threads: 1, queue_max: 1, batch_tokens_max: 64, device };
         load(&config, Precision::Int8, Isa::Scalar)
     }
 

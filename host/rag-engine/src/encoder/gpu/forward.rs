@@ -320,13 +320,7 @@ impl Forward {
         self.by_rows(self.kernels.add_norm, rows, &params)
     }
 
-    fn layer_product<'a>(
-        &self,
-        x: u64,
-        weights: &'a Memory,
-        out: &Memory,
-        size: [usize; 3],
-    ) -> Product<'a> {
+    fn layer_product<'a>(&self, x: u64, weights: &'a Memory, out: &Memory, size: [usize; 3]) -> Product<'a> {
         let element = self.element;
         Product { x, weights, out: out.at(0), size, add: false, element, out_element: element }
     }

@@ -254,12 +254,7 @@ impl Trial {
     ///
     /// # Errors
     /// As `distance`.
-    pub fn rates(
-        &self,
-        device: usize,
-        plans: &[[usize; 2]],
-        round: Duration,
-    ) -> Result<(String, Vec<Rate>)> {
+    pub fn rates(&self, device: usize, plans: &[[usize; 2]], round: Duration) -> Result<(String, Vec<Rate>)> {
         let options = Options { device, precision: Precision::Int8, batch_tokens_max: PASS_TOKENS };
         let mut gpu = open(&Gpu::open_with(device, KERNELS)?, self.make()?.parts(), &options)?;
         let mut random = Random::seeded(self.seed + 1);
@@ -281,8 +276,7 @@ impl Trial {
 
 /// Seconds of one call.
 fn median(gpu: &mut Forward, ids: &[Vec<u32>], round: Duration) -> Result<f64> {
-    let texts: Vec<_> =
-        ids.iter().map(|ids| Text { ids, second: ids.len(), wish: Wish::Vector }).collect();
+    let texts: Vec<_> = ids.iter().map(|ids| Text { ids, second: ids.len(), wish: Wish::Vector }).collect();
     gpu.run(&texts)?;
     let mut times = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
