@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rag_core::document::Vectors;
 use rag_core::ports::{Embed, Purpose, Rerank};
+use rag_engine::Device;
 use rag_engine::encoder::{Encoder, EncoderConfig, Isa, MaxSim, Precision, bench};
 
 /// Candidates reranked, as the answer flow does it.
@@ -33,6 +34,7 @@ fn main() -> Result<()> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         queue_max: 64,
         batch_tokens_max: 8192,
+        device: Device::Auto,
     };
     match text.as_slice() {
         ["speed", weights] => speed(&config(weights)),

@@ -5,6 +5,9 @@
 //!   reported apart. `--only WORD,WORD` takes those whose line has every word, e.g. `v7,int8,batches`.
 //! - `profiles` serves a model on both, with an adapter, a tuned state, vectors and scores; `crowd MODEL VOCABULARY
 //!   DEVICE SECONDS` lets 64 callers stream from it, of whom some leave.
+//! - `encoder-check [MODEL…]` compares random encoders of BERT's family, and files or folders given; `encoder-bench
+//!   random-e5|random-bge-m3|MODEL…` times passages and questions, with random weights of published sizes or files.
+//!   `--only` holds for its check too.
 //! - A plan is `SIZE:FORMAT:WHAT[:WHAT…]`, e.g. `1b6:bf16:d1:d256:p1x4096`: random weights of a published size in bf16,
 //!   int8, int4 or nf4; `dB` writes B texts at once, `pNxL` reads N prompts of L tokens. `--seconds S` is the time of a
 //!   round, `--tuning overlap=0,ahead=0,recorded=0,few=0,run=0` switches things off, `--kernels FILE` loads other kernels (PTX
@@ -16,6 +19,8 @@
 mod check;
 #[path = "gpu/crowd.rs"]
 mod crowd;
+#[path = "gpu/encoders.rs"]
+mod encoders;
 #[path = "../tests/numerics/ggml.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod ggml;
@@ -48,11 +53,13 @@ fn main() {
     match arguments.split_first() {
         Some((what, models)) if what == "check" => check::run(models, tuning, &only),
         Some((what, plans)) if what == "bench" => plans.iter().for_each(|plan| bench(plan, round, tuning)),
+        Some((what, models)) if what == "encoder-check" => encoders::check(models, &only),
+        Some((what, models)) if what == "encoder-bench" => encoders::bench(models, round),
         Some((what, [model, vocabulary])) if what == "profiles" => profiles::served(model, vocabulary),
         Some((what, [model, vocabulary, device, seconds])) if what == "crowd" => {
             crowd::run(model, vocabulary, device, seconds.parse().unwrap());
         }
-        _ => println!("gpu check|profiles|crowd|bench …: see the top of gpu.rs"),
+        _ => println!("gpu check|profiles|crowd|bench|encoder-check|encoder-bench …: see the top of gpu.rs"),
     }
 }
 

@@ -79,7 +79,7 @@ pub fn run(what: What, plan: &Plan) -> Result<Vec<Measurement>> {
     }
     #[cfg(not(feature = "cuda"))]
     if let Device::Cuda(_) | Device::CudaAll = device_of(&plan.source) {
-        return Err(crate::devices::without_cuda());
+        return Err(crate::devices::without_cuda("models.device"));
     }
     let mut results = Vec::new();
     for format in formats {

@@ -56,7 +56,7 @@ pub(crate) fn load_runners(config: &LanguageModelConfig) -> Result<Vec<Runner>> 
     match &config.device {
         Device::Cpu => Ok(vec![load_engine(config)?.into()]),
         #[cfg(not(feature = "cuda"))]
-        Device::Cuda(_) | Device::CudaAll => Err(without_cuda()),
+        Device::Cuda(_) | Device::CudaAll => Err(without_cuda("models.device")),
         #[cfg(not(feature = "cuda"))]
         Device::Auto => Ok(vec![load_engine(config)?.into()]),
         #[cfg(feature = "cuda")]
@@ -94,12 +94,13 @@ fn load_on_gpu(config: &LanguageModelConfig, device: usize) -> Result<Runner> {
     Ok(Runner::Cuda(Box::new(engine)))
 }
 
-/// What a program without the feature says to a GPU's name.
+/// What a program without the feature says to a GPU's name in a setting.
 #[cfg(not(feature = "cuda"))]
-pub(crate) fn without_cuda() -> Error {
+pub(crate) fn without_cuda(setting: &str) -> Error {
     Error::Unavailable {
-        message: "this program was built without CUDA: set models.device to cpu, or build it with `--features cuda`"
-            .to_string(),
+        message: format!(
+            "this program was built without CUDA: set {setting} to cpu, or build it with `--features cuda`"
+        ),
     }
 }
 

@@ -9,6 +9,8 @@ pub mod bench;
 mod cross;
 pub mod folder;
 pub mod gemm;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 pub(crate) mod hub;
 mod job;
 mod lexical;
@@ -17,6 +19,7 @@ mod maths;
 mod maxsim;
 mod model;
 mod passage_cache;
+mod place;
 #[cfg(test)]
 mod tests;
 mod token_vectors;
@@ -43,6 +46,7 @@ pub use loaded::Precision;
 pub use maxsim::{MaxSim, PASSAGE_CACHE_BYTES};
 pub use tokenizer::Tokenizer;
 
+use crate::devices::Device;
 use job::{Job, Slot, Text, Wanted};
 use loaded::Loaded;
 use token_vectors::TokenVectors;
@@ -59,6 +63,8 @@ pub struct EncoderConfig {
     pub queue_max: usize,
     /// Tokens computed before waiting questions are looked at again.
     pub batch_tokens_max: usize,
+    /// Where it computes: one GPU at most.
+    pub device: Device,
 }
 
 /// An embedding model in memory. Dropping it ends its thread after the batch in work.
@@ -67,6 +73,8 @@ pub struct Encoder {
     model: Arc<Loaded>,
     identity: String,
     isa: Isa,
+    /// The processor's kernels, or the GPU's name.
+    computes_on: String,
     threads: usize,
     queue: SyncSender<Job>,
     queue_max: usize,
@@ -78,28 +86,33 @@ impl Encoder {
     /// Reads the weights and starts the thread; takes a fraction of a second.
     ///
     /// # Errors
-    /// `Unavailable` when the file is not there, `Model` when it is cut short or damaged.
+    /// `Unavailable` when the file is not there or the GPU that was named is not, or has too little memory; `Model`
+    /// when the file is cut short or damaged.
     pub fn load(config: &EncoderConfig) -> Result<Arc<Self>> {
         Self::load_as(config, Precision::Int8, Isa::detect())
     }
 
-    /// As `load`, with the precision and the instruction set chosen by the caller.
+    /// As `load`, with the precision and the instruction set chosen by the caller. A GPU computes with halves in place
+    /// of 8 bits.
     ///
     /// # Errors
     /// As `load`.
     pub fn load_as(config: &EncoderConfig, precision: Precision, isa: Isa) -> Result<Arc<Self>> {
-        let model = Arc::new(loaded::load(&config.weights, precision)?);
-        let queue = worker::start(worker::Worker {
+        let placed = place::load(config, precision, isa)?;
+        let model = Arc::new(placed.loaded);
+        let worker = worker::Worker {
             model: Arc::clone(&model),
             isa,
             threads: config.threads.max(1),
             batch_tokens_max: config.batch_tokens_max.max(1),
             queue_max: config.queue_max.max(1),
-        })?;
+        };
+        let queue = worker::start(worker, placed.gpu)?;
         Ok(Arc::new(Encoder {
             identity: identity_of(&model.name, &model.hash),
             model,
             isa,
+            computes_on: placed.computes_on,
             threads: config.threads.max(1),
             queue,
             queue_max: config.queue_max.max(1),
@@ -117,9 +130,9 @@ impl Encoder {
         &self.model.tokenizer
     }
 
-    /// The instruction set in use, for reports.
-    pub fn isa(&self) -> Isa {
-        self.isa
+    /// The processor's kernels in use, e.g. `avx512-vnni`, or the GPU's name: for reports.
+    pub fn computes_on(&self) -> &str {
+        &self.computes_on
     }
 
     /// Threads that compute.

@@ -138,6 +138,7 @@ pub(crate) fn encoder_of(config: &Config, weights: PathBuf) -> Result<EncoderCon
         threads: config.engine_threads(),
         queue_max: config.models.queue_max,
         batch_tokens_max: config.models.batch_tokens_max,
+        device: device(&config.models.encoder_device).context("models.encoder_device")?,
     })
 }
 

@@ -18,6 +18,7 @@ use rag_engine::LanguageModelConfig;
 use rag_engine::bench::{Measurement, Plan, Source, What, peak_memory};
 use rag_engine::cpu::matrix::Format;
 use rag_engine::cpu::simd::Simd;
+use rag_engine::encoder::EncoderConfig;
 use serde_json::{Value, json};
 
 use crate::cli::{Bench, BenchWhat};
@@ -81,12 +82,13 @@ fn figures(measured: Vec<Measurement>) -> Vec<Figure> {
 
 fn encoder(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
     let time = Duration::from_secs(args.seconds);
-    let encoder = assemble::encoder_config(config)?;
+    let device = assemble::device(args.device.as_deref().unwrap_or(&config.models.encoder_device))?;
+    let encoder = EncoderConfig { device, ..assemble::encoder_config(config)? };
     let report = match args.what {
         BenchWhat::Embed => rag_engine::encoder::bench::embed(&encoder, time)?,
         _ => rag_engine::encoder::bench::rerank(&encoder, time)?,
     };
-    output::note(format_args!("kernels: {}", report.kernels));
+    output::note(format_args!("computed by: {}", report.kernels));
     Ok(figures(report.results))
 }
 

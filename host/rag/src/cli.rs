@@ -403,7 +403,7 @@ pub(crate) struct Bench {
     /// v7-0b1, v7-0b4, v7-1b5, v7-2b9), nothing to download
     #[arg(long)]
     pub(crate) random: Option<String>,
-    /// For decode and prefill: cpu or cuda:N, where the default is the configuration's
+    /// For decode, prefill, embed and rerank: cpu or cuda:N, where the default is the configuration's
     #[arg(long)]
     pub(crate) device: Option<String>,
     /// For decode and prefill: formats to convert to, e.g. f32,int8,int4,nf4

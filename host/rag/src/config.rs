@@ -82,8 +82,7 @@ pub(crate) struct Models {
     pub(crate) downloads: PathBuf,
     /// Where added models and what was chosen are kept; empty is `models.json` in the data folder.
     pub(crate) registry: PathBuf,
-    /// Embedding model, which reranks too: a file of the folder, an encoder's folder as the hub has it below it, or an
-    /// absolute path.
+    /// Embedding model, which reranks too: a file or an encoder's folder below the folder, or an absolute path.
     pub(crate) encoder: PathBuf,
     /// Cross-encoder that reranks, likewise; empty reranks with the encoder's token vectors.
     pub(crate) reranker: PathBuf,
@@ -95,9 +94,10 @@ pub(crate) struct Models {
     pub(crate) quantize: String,
     /// Whether the language head gets this format too; else it gets 8 bits at least.
     pub(crate) quantize_head: bool,
-    /// Where the language model computes: `auto`, `cpu`, or in a program built with CUDA `cuda:N`, several of these with
-    /// commas between, or `cuda:all`.
+    /// Where the language model computes: `auto`, `cpu`, `cuda:N`, several of these with commas between, or `cuda:all`.
     pub(crate) device: String,
+    /// Where each encoder and reranker computes: `auto`, `cpu` or `cuda:N`.
+    pub(crate) encoder_device: String,
     /// Tuned state that every answer starts from; empty is none.
     pub(crate) state: PathBuf,
     /// LoRA, PiSSA or bone adapter that answers are written under; empty is none.
@@ -116,9 +116,8 @@ pub(crate) struct Models {
     pub(crate) queue_max: usize,
     /// Answers written at the same time.
     pub(crate) slots: usize,
-    /// Memory for the states of known prompts, in bytes.
+    /// For the states of known prompts, in bytes: memory, and disk in the data folder's `states` (0 keeps none there).
     pub(crate) state_cache_bytes: usize,
-    /// Disk space for them, in bytes, in the data folder's `states`; 0 keeps none there.
     pub(crate) state_cache_disk_bytes: u64,
     /// Tokens embedded in one batch at most.
     pub(crate) batch_tokens_max: usize,
@@ -255,6 +254,7 @@ impl Default for Models {
             quantize: String::new(),
             quantize_head: false,
             device: "auto".to_owned(),
+            encoder_device: "auto".to_owned(),
             state: PathBuf::new(),
             adapter: PathBuf::new(),
             adapter_alpha: 0.0,

@@ -108,7 +108,7 @@ pub(crate) fn within(what: &str, error: f64, bound: f64) -> Outcome {
 }
 
 /// Whether a check's line has every word.
-fn wanted(only: &[String], line: &str) -> bool {
+pub(crate) fn wanted(only: &[String], line: &str) -> bool {
     only.iter().all(|word| line.contains(word.as_str()))
 }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use rag_core::Result;
 use rag_core::ports::Purpose;
 
-use super::gemm::Isa;
 use super::job::Text;
 use super::passage_cache::hash;
 use super::{Encoder, EncoderConfig, MaxSim, stopped};
@@ -22,8 +21,8 @@ const CANDIDATES: usize = 10;
 /// Figures and what they were taken on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// Kernels in use, e.g. `avx512-vnni`.
-    pub kernels: &'static str,
+    /// What computed: kernels of the processor, e.g. `avx512-vnni`, or a GPU's name.
+    pub kernels: String,
     pub results: Vec<Measurement>,
 }
 
@@ -35,9 +34,11 @@ pub fn embed(config: &EncoderConfig, time: Duration) -> Result<Report> {
     let mut results = Vec::new();
     let mut threads = vec![1, config.threads];
     threads.dedup();
+    let mut kernels = String::new();
     for threads in threads {
         let started = Instant::now();
         let encoder = Encoder::load(&EncoderConfig { threads, ..config.clone() })?;
+        kernels = encoder.computes_on().to_owned();
         let on = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
         if threads == 1 {
             push(&mut results, "load", started.elapsed().as_secs_f64() * 1e3, "ms");
@@ -61,7 +62,7 @@ pub fn embed(config: &EncoderConfig, time: Duration) -> Result<Report> {
         let (count, seconds) = repeat(time, |turn| means(&encoder, texts(turn, 1, Purpose::Query)))?;
         push(&mut results, &format!("one question alone, {on}"), seconds / count * 1e3, "ms");
     }
-    Ok(Report { kernels: Isa::detect().name(), results })
+    Ok(Report { kernels, results })
 }
 
 /// Time to rerank candidates seen for the first time, and again; each figure takes about `time`.
@@ -78,7 +79,7 @@ pub fn rerank(config: &EncoderConfig, time: Duration) -> Result<Report> {
     push(&mut results, &format!("{name}, first time"), seconds / count * 1e3, "ms");
     let (count, seconds) = repeat(time, |turn| rerank_once(&encoder, &max_sim, turn, 0))?;
     push(&mut results, &format!("{name}, seen before"), seconds / count * 1e3, "ms");
-    Ok(Report { kernels: Isa::detect().name(), results })
+    Ok(Report { kernels: encoder.computes_on().to_owned(), results })
 }
 
 /// Runs `work` until `time` has passed, once before it to warm up; gives the sum of what it returns, and seconds.

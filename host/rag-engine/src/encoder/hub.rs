@@ -277,6 +277,37 @@ impl File {
     }
 }
 
+/// Sizes from the configuration and the shapes of tensors, before anything is read; the error is the message.
+#[cfg(feature = "cuda")]
+pub(super) fn sizes(path: &Path) -> Result<super::gpu::Sizes, String> {
+    let config = config(path)?;
+    let file = File::open(&folder::weights(path)?)?;
+    let rows = |name: &str| {
+        let shape = file.weights.shape(&format!("{}{name}", file.stem));
+        shape
+            .and_then(|shape| shape.first().copied())
+            .ok_or_else(|| format!("the tensor '{name}' is missing"))
+    };
+    let width = config.hidden_size;
+    let token_head = path.join(TOKEN_HEAD);
+    let token_width = match token_head.is_file() {
+        true => {
+            let head = checkpoint::open(&token_head).map_err(|error| error.to_string())?;
+            head.shape("bias").and_then(|shape| shape.first().copied()).unwrap_or(width)
+        }
+        false => width,
+    };
+    Ok(super::gpu::Sizes {
+        words: file.rows,
+        positions: rows("embeddings.position_embeddings.weight")?.saturating_sub(config.first_position()),
+        width,
+        heads: config.num_attention_heads,
+        inner: rows("encoder.layer.0.intermediate.dense.weight")?,
+        layers: config.num_hidden_layers,
+        token_width,
+    })
+}
+
 fn linear(
     weights: &dyn Weights,
     names: &[String],

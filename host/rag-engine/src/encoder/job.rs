@@ -1,7 +1,11 @@
 //! A call on its way through the encoder: its texts, their windows, and how the results become the answer.
 
+#[cfg(feature = "cuda")]
+mod on_gpu;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use rag_core::Result;
 use rag_core::document::Vectors;
@@ -15,8 +19,14 @@ use super::maths::normalise;
 use super::model::Sequence;
 use super::token_vectors::TokenVectors;
 
+#[cfg(feature = "cuda")]
+pub(super) use on_gpu::output as output_of_gpu;
+
 /// Tokens of a question and a passage together: bge-reranker-v2-m3's authors recommend 1,024.
 const PAIR_TOKENS_MAX: usize = 1024;
+
+/// Texts that are worth a thread to cut them.
+const THREAD_TEXTS_MIN: usize = 4;
 
 /// A text and what it is to the model.
 #[derive(Debug)]
@@ -84,6 +94,11 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// The text's own tokens: none that is special or of the prefix.
+    fn own(&self) -> std::ops::Range<usize> {
+        self.before..self.ids.len() - 1
+    }
+
     pub(super) fn sequence(&self) -> Sequence<'_> {
         Sequence { ids: &self.ids, second: self.second }
     }
@@ -113,12 +128,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Cuts the texts into windows.
-    pub(super) fn new(job: Job, model: &Loaded) -> Self {
-        let mut windows = Vec::with_capacity(job.texts.len());
-        for (index, text) in job.texts.iter().enumerate() {
-            cut(index, text, model, &mut windows);
-        }
+    /// Cuts the texts into windows, on so many threads.
+    pub(super) fn new(job: Job, model: &Loaded, threads: usize) -> Self {
+        let windows = cut_all(&job.texts, model, threads);
         let urgent = !matches!(job.wanted, Wanted::Vectors { .. })
             || job.texts.iter().all(|text| text.purpose == Purpose::Query);
         let outputs = windows.iter().map(|_| None).collect();
@@ -148,8 +160,9 @@ impl Running {
         match (&self.wanted, &model.score_head) {
             (Wanted::Vectors { .. }, _) => Output::Vector(pool(model.pooling, hidden, width)),
             (Wanted::Tokens { .. }, _) => {
-                let own = &hidden[window.before * width..(window.ids.len() - 1) * width];
-                let ids = &window.ids[window.before..window.ids.len() - 1];
+                let own = window.own();
+                let ids = &window.ids[own.clone()];
+                let own = &hidden[own.start * width..own.end * width];
                 let weigh = |head| Lexical::of(ids, own, head, isa, model.tokenizer.specials());
                 let lexical = model.lexical_head.as_ref().map(weigh).unwrap_or_default();
                 let vectors = match &model.token_head {
@@ -226,7 +239,7 @@ impl Running {
 }
 
 /// A window's vector, not normalised.
-fn pool(pooling: Pooling, hidden: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn pool(pooling: Pooling, hidden: &[f32], width: usize) -> Vec<f32> {
     let mut pooled = hidden[..width].to_vec();
     if pooling == Pooling::Mean {
         for token in hidden[width..].chunks_exact(width) {
@@ -236,6 +249,26 @@ fn pool(pooling: Pooling, hidden: &[f32], width: usize) -> Vec<f32> {
         pooled.iter_mut().for_each(|value| *value *= share);
     }
     pooled
+}
+
+/// Windows of all texts, in their order; many texts are cut on several threads.
+fn cut_all(texts: &[Text], model: &Loaded, threads: usize) -> Vec<Window> {
+    let cut_part = |first: usize, part: &[Text]| {
+        let mut windows = Vec::with_capacity(part.len());
+        part.iter().enumerate().for_each(|(index, text)| cut(first + index, text, model, &mut windows));
+        windows
+    };
+    let size = texts.len().div_ceil(threads.max(1)).max(THREAD_TEXTS_MIN);
+    if texts.len() <= size {
+        return cut_part(0, texts);
+    }
+    thread::scope(|scope| {
+        let parts = texts.chunks(size).enumerate();
+        let handles: Vec<_> =
+            parts.map(|(index, part)| scope.spawn(move || cut_part(index * size, part))).collect();
+        let joined = handles.into_iter().map(|handle| handle.join());
+        joined.flat_map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }
 
 /// Windows of a text, without overlap; the prefix stands in the first. A text with its question is one window.
@@ -293,7 +326,7 @@ mod tests {
         let texts = contents.iter().map(|content| Text::alone((*content).to_owned(), Purpose::Passage));
         let slot = Slot::take(&Arc::new(AtomicUsize::new(0)), 1).unwrap();
         let job = Job { texts: texts.collect(), wanted: Wanted::Vectors { dim: 2, reply }, slot };
-        (Running::new(job, model), answer)
+        (Running::new(job, model, 3), answer)
     }
 
     #[test]
@@ -314,6 +347,19 @@ mod tests {
             );
         }
         assert!(running.windows.len() > 4);
+    }
+
+    #[test]
+    fn threads_cut_as_one_does() {
+        let texts: Vec<_> = (0..23)
+            .map(|index| Text::alone("知识库 holds 很多文件。".repeat(index % 5 * 30), Purpose::Passage))
+            .collect();
+        let of = |threads| {
+            let windows = cut_all(&texts, &FAST, threads);
+            windows.into_iter().map(|window| (window.text, window.before, window.ids)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(3), of(1));
+        assert!(of(1).len() > texts.len());
     }
 
     #[test]

@@ -22,6 +22,11 @@ impl Lexical {
         }
         let mut weights = vec![0.0; ids.len()];
         head.apply(isa, vectors, &mut Rows8::default(), &mut weights);
+        Self::weighed(ids, weights, specials)
+    }
+
+    /// Takes what the head gave for each of the tokens `ids`.
+    pub(super) fn weighed(ids: &[u32], weights: Vec<f32>, specials: &Specials) -> Self {
         let known = |id: u32| {
             id != specials.begin
                 && id != specials.end

@@ -14,7 +14,7 @@ use super::model::{Scratch, Sequence};
 use super::tokenizer::unigram::{BEGIN, END};
 use super::weights::parse;
 
-fn file() -> PathBuf {
+pub(super) fn file() -> PathBuf {
     let shipped = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models");
     std::env::var_os("RAG_MODELS_DIR").map_or_else(shipped, PathBuf::from).join("e5-small.safetensors")
 }

@@ -31,6 +31,19 @@ impl TokenVectors {
         result
     }
 
+    /// Takes directions as they are kept: levels `[tokens, width]` and a scale a token.
+    #[cfg(feature = "cuda")]
+    pub(super) fn kept(width: usize, data: Vec<i8>, scales: Vec<f32>) -> Self {
+        TokenVectors { width, data, scales, lexical: Lexical::default() }
+    }
+
+    /// Back to vectors of unit length, `[tokens, width]`.
+    #[cfg(feature = "cuda")]
+    pub(super) fn vectors(&self) -> Vec<f32> {
+        let rows = self.data.chunks_exact(self.width).zip(&self.scales);
+        rows.flat_map(|(row, scale)| row.iter().map(move |level| f32::from(*level) * scale)).collect()
+    }
+
     /// The same with the tokens' weights.
     pub(super) fn with(self, lexical: Lexical) -> Self {
         TokenVectors { lexical, ..self }

@@ -10,9 +10,12 @@ use std::thread;
 use rag_core::{Error, Result};
 
 use super::gemm::Isa;
+#[cfg(feature = "cuda")]
+use super::job::output_of_gpu;
 use super::job::{Job, Output, Running};
 use super::loaded::Loaded;
 use super::model::Scratch;
+use super::place::OnGpu;
 
 /// Tokens that one thread computes at a time, when there are enough: one passage or a dozen questions. More would not
 /// leave the weights of a layer and what passes through it in the second-level cache together.
@@ -38,37 +41,45 @@ struct Place {
     tokens: usize,
 }
 
-/// Starts the thread; it ends when the sender is dropped and nothing is left to do.
-pub(super) fn start(worker: Worker) -> Result<SyncSender<Job>> {
+/// Starts the thread; it ends when the sender is dropped and nothing is left to do. A GPU computes in the place of the
+/// worker's threads.
+pub(super) fn start(worker: Worker, gpu: Option<OnGpu>) -> Result<SyncSender<Job>> {
     let (sender, queue) = sync_channel(worker.queue_max);
-    let spawned = thread::Builder::new().name("encoder".to_owned()).spawn(move || worker.run(&queue));
+    let spawned = thread::Builder::new().name("encoder".to_owned()).spawn(move || worker.run(&queue, gpu));
     spawned.map_err(|error| Error::internal(format!("the embedding thread cannot start: {error}")))?;
     Ok(sender)
 }
 
 impl Worker {
-    fn run(&self, queue: &Receiver<Job>) {
+    fn run(&self, queue: &Receiver<Job>, mut gpu: Option<OnGpu>) {
         let mut running: VecDeque<Running> = VecDeque::new();
         let mut scratch: Vec<Scratch> = (0..self.threads).map(|_| Scratch::default()).collect();
         loop {
             if running.is_empty() {
                 let Ok(job) = queue.recv() else { return };
-                running.push_back(Running::new(job, &self.model));
+                running.push_back(Running::new(job, &self.model, self.threads));
             }
             while let Ok(job) = queue.try_recv() {
-                running.push_back(Running::new(job, &self.model));
+                running.push_back(Running::new(job, &self.model, self.threads));
             }
             running.retain(|call| !call.abandoned());
             let batch = self.batch(running.make_contiguous());
-            let computed = catch_unwind(AssertUnwindSafe(|| self.compute(&batch, &running, &mut scratch)));
+            let computed = catch_unwind(AssertUnwindSafe(|| match &mut gpu {
+                Some(gpu) => on_gpu(gpu, &self.model, &batch, &running),
+                None => Ok(self.on_threads(&batch, &running, &mut scratch)),
+            }));
             match computed {
-                Ok(outputs) => outputs
+                Ok(Ok(outputs)) => outputs
                     .into_iter()
                     .for_each(|(place, output)| running[place.call].set(place.window, output)),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "an embedding batch failed");
+                    fail_started(&mut running, &error);
+                }
                 Err(_) => {
                     tracing::error!("an embedding batch failed");
                     scratch = (0..self.threads).map(|_| Scratch::default()).collect();
-                    fail_started(&mut running);
+                    fail_started(&mut running, &Error::internal("an embedding batch failed"));
                 }
             }
             let (complete, open): (Vec<Running>, Vec<Running>) =
@@ -106,7 +117,7 @@ impl Worker {
     }
 
     /// Runs a batch on all threads; they take groups of windows of like length, one after the other.
-    fn compute(
+    fn on_threads(
         &self,
         batch: &[Place],
         running: &VecDeque<Running>,
@@ -180,11 +191,35 @@ impl Worker {
     }
 }
 
-/// After a defect: answers the calls whose windows were in the batch.
-fn fail_started(running: &mut VecDeque<Running>) {
+#[cfg(feature = "cuda")]
+fn on_gpu(
+    gpu: &mut OnGpu,
+    model: &Loaded,
+    batch: &[Place],
+    running: &VecDeque<Running>,
+) -> Result<Vec<(Place, Output)>> {
+    let window = |place: &Place| &running[place.call].windows[place.window];
+    let texts: Vec<_> = batch.iter().map(|place| running[place.call].asked(window(place))).collect();
+    let answers = gpu.run(&texts)?;
+    let outputs = batch.iter().zip(answers);
+    Ok(outputs.map(|(place, answer)| (*place, output_of_gpu(window(place), answer, model))).collect())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_gpu(
+    gpu: &mut OnGpu,
+    _model: &Loaded,
+    _batch: &[Place],
+    _running: &VecDeque<Running>,
+) -> Result<Vec<(Place, Output)>> {
+    match *gpu {}
+}
+
+/// After a failure: answers the calls whose windows were in the batch.
+fn fail_started(running: &mut VecDeque<Running>, error: &Error) {
     let (started, open): (Vec<Running>, Vec<Running>) = running.drain(..).partition(|call| call.started > 0);
     *running = open.into();
     for call in started {
-        call.fail(Error::internal("an embedding batch failed"));
+        call.fail(error.clone());
     }
 }

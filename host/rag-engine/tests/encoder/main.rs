@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use rag_core::ErrorCode;
 use rag_core::ports::{Embed, Purpose, Rerank};
+use rag_engine::Device;
 use rag_engine::encoder::{Encoder, EncoderConfig, MaxSim, bench};
 
 fn config() -> EncoderConfig {
@@ -20,6 +21,7 @@ fn config() -> EncoderConfig {
         threads: 2,
         queue_max: 8,
         batch_tokens_max: 2048,
+        device: Device::Cpu,
     }
 }
 

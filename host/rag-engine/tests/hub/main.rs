@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rag_core::ports::{Embed, Purpose, Rerank};
+use rag_engine::Device;
 use rag_engine::encoder::{CrossEncoder, Encoder, EncoderConfig, Isa, MaxSim, Precision};
 use serde_json::Value;
 
@@ -16,7 +17,8 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn config(weights: &Path) -> EncoderConfig {
-    EncoderConfig { weights: weights.to_owned(), threads: 2, queue_max: 8, batch_tokens_max: 512 }
+    let weights = weights.to_owned();
+    EncoderConfig { weights, threads: 2, queue_max: 8, batch_tokens_max: 512, device: Device::Cpu }
 }
 
 fn encoder(name: &str, precision: Precision) -> Arc<Encoder> {

@@ -269,4 +269,15 @@ impl WeightsF32 {
     pub(crate) fn tile(&self, tile: usize) -> &[f32] {
         &self.data[tile * NR * self.depth..][..NR * self.depth]
     }
+
+    /// As it was packed, `[n, depth]`.
+    pub fn unpack(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.columns * self.depth];
+        for (c, row) in values.chunks_exact_mut(self.depth).enumerate() {
+            let panel = &self.data[c / PANEL * PANEL * self.depth..][..PANEL * self.depth];
+            let own = panel[c % PANEL..].iter().step_by(PANEL);
+            row.iter_mut().zip(own).for_each(|(value, packed)| *value = *packed);
+        }
+        values
+    }
 }

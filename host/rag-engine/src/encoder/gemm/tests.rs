@@ -25,6 +25,14 @@ const SHAPES: [(usize, usize, usize); 7] =
     [(1, 4, 1), (2, 64, 16), (5, 60, 33), (12, 384, 32), (31, 128, 48), (33, 200, 70), (47, 1536, 96)];
 
 #[test]
+fn packed_f32_weights_unpack_to_what_they_were() {
+    for (columns, depth) in [(1, 4), (33, 7), (96, 64)] {
+        let values: Vec<f32> = (0..columns * depth).map(|i| i as f32).collect();
+        assert_eq!(WeightsF32::pack(depth, values.chunks(depth)).unpack(), values, "{columns} × {depth}");
+    }
+}
+
+#[test]
 fn int8_gives_the_same_bits_everywhere_and_is_close() {
     for (rows, depth, columns) in SHAPES {
         let (a, w, bias) = (values(1, rows * depth), values(2, columns * depth), values(3, columns));

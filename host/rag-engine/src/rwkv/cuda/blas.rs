@@ -18,6 +18,8 @@ pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
 pub enum Element {
     F32,
     Bf16,
+    /// IEEE's half precision; encoders have it.
+    F16,
     /// With an f32 scale for each 16; inputs of our own products only.
     Int8,
 }
@@ -27,7 +29,7 @@ impl Element {
     pub fn bytes(self) -> usize {
         match self {
             Element::F32 | Element::Int8 => 4,
-            Element::Bf16 => 2,
+            Element::Bf16 | Element::F16 => 2,
         }
     }
 
@@ -35,6 +37,7 @@ impl Element {
         match self {
             Element::F32 => sys::cudaDataType::CUDA_R_32F,
             Element::Bf16 => sys::cudaDataType::CUDA_R_16BF,
+            Element::F16 => sys::cudaDataType::CUDA_R_16F,
             Element::Int8 => sys::cudaDataType::CUDA_R_8I,
         }
     }

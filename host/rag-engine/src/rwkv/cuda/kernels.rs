@@ -101,6 +101,7 @@ fn name_of(element: Element) -> &'static str {
     match element {
         Element::F32 => "f32",
         Element::Bf16 => "bf16",
+        Element::F16 => "f16",
         Element::Int8 => "int8",
     }
 }

@@ -388,7 +388,7 @@ impl Loader<'_> {
         for part in parts {
             match element {
                 Element::F32 => values.write(offset, part)?,
-                Element::Bf16 | Element::Int8 => {
+                Element::Bf16 | Element::F16 | Element::Int8 => {
                     let halves: Vec<u16> = part.iter().map(|&value| bf16_bits(value)).collect();
                     values.write(offset, &halves)?;
                 }

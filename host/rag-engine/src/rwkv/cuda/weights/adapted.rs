@@ -147,7 +147,7 @@ impl Adapter<'_> {
     fn dense_memory(&self, values: &[f32]) -> Result<Arc<Memory>> {
         let memory = match self.dense {
             Element::F32 => Memory::of(self.gpu, values)?,
-            Element::Bf16 | Element::Int8 => {
+            Element::Bf16 | Element::F16 | Element::Int8 => {
                 let halves: Vec<u16> = values.iter().map(|&value| bf16_bits(value)).collect();
                 Memory::of(self.gpu, &halves)?
             }
