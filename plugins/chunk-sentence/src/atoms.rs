@@ -223,7 +223,8 @@ impl<'d, 'c, E> Ruler<'d, 'c, E> {
                 .map(|range| self.document.text.get((*range).clone()).unwrap_or_default())
                 .collect();
             let counts = (self.count)(&texts)?;
-            self.counted.extend(batch.iter().zip(counts).map(|(range, tokens)| (key(range), tokens as usize)));
+            self.counted
+                .extend(batch.iter().zip(counts).map(|(range, tokens)| (key(range), tokens as usize)));
             rest = later;
         }
         Ok(ranges.iter().map(|range| self.counted.get(&key(range)).copied().unwrap_or(0)).collect())
