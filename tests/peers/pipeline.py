@@ -110,4 +110,5 @@ def main(arguments):
     print(json.dumps({"parse_s": round(parsed, 3), "whole_s": round(whole, 3), "chunks": count, "peak_mib": round(peak)}))
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])

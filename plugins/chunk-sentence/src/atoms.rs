@@ -1,5 +1,6 @@
 //! Which smallest pieces is a document packed from? Headings, sentences, rows and lines, none longer than a chunk.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::document::{Block, Count, Document, Kind};
@@ -56,9 +57,15 @@ pub(crate) struct Ruler<'d, 'c, E> {
     pub(crate) document: Document<'d>,
     pub(crate) options: Options,
     pub(crate) count: Count<'c, E>,
+    /// Tokens of pieces by their bytes: most are asked for several times, and counting is what cutting costs.
+    counted: BTreeMap<(usize, usize), usize>,
 }
 
-impl<E> Ruler<'_, '_, E> {
+impl<'d, 'c, E> Ruler<'d, 'c, E> {
+    pub(crate) fn new(document: Document<'d>, options: Options, count: Count<'c, E>) -> Self {
+        Ruler { document, options, count, counted: BTreeMap::new() }
+    }
+
     /// The atoms of the document in order, each no longer than `options.size`.
     pub(crate) fn atoms(&mut self) -> Result<Vec<Atom>, E> {
         let mut atoms = Vec::new();
@@ -198,10 +205,12 @@ impl<E> Ruler<'_, '_, E> {
             .collect())
     }
 
-    /// Tokens of each piece, counted in batches.
+    /// Tokens of each piece; those not counted before are counted in batches.
     fn measure(&mut self, ranges: &[Range<usize>]) -> Result<Vec<usize>, E> {
-        let mut lengths = Vec::with_capacity(ranges.len());
-        let mut rest = ranges;
+        let key = |range: &Range<usize>| (range.start, range.end);
+        let fresh: Vec<&Range<usize>> =
+            ranges.iter().filter(|range| !self.counted.contains_key(&key(range))).collect();
+        let mut rest = fresh.as_slice();
         while !rest.is_empty() {
             let mut bytes = 0;
             let within = rest.iter().take(COUNT_TEXTS_MAX).take_while(|range| {
@@ -209,12 +218,16 @@ impl<E> Ruler<'_, '_, E> {
                 bytes <= COUNT_BYTES_MAX
             });
             let (batch, later) = rest.split_at(within.count().max(1));
-            let texts: Vec<&str> =
-                batch.iter().map(|range| self.document.text.get(range.clone()).unwrap_or_default()).collect();
-            lengths.extend((self.count)(&texts)?.into_iter().map(|tokens| tokens as usize));
+            let texts: Vec<&str> = batch
+                .iter()
+                .map(|range| self.document.text.get((*range).clone()).unwrap_or_default())
+                .collect();
+            let counts = (self.count)(&texts)?;
+            self.counted
+                .extend(batch.iter().zip(counts).map(|(range, tokens)| (key(range), tokens as usize)));
             rest = later;
         }
-        Ok(lengths)
+        Ok(ranges.iter().map(|range| self.counted.get(&key(range)).copied().unwrap_or(0)).collect())
     }
 
     fn chars(&self, range: &Range<usize>) -> usize {

@@ -8,7 +8,7 @@ use crate::pack::pack;
 
 /// Cuts `document`; `count` tells the tokens of texts and is not called when lengths are in characters.
 pub fn split<E>(document: Document<'_>, options: Options, count: Count<'_, E>) -> Result<Vec<Chunk>, E> {
-    let mut ruler = Ruler { document, options, count };
+    let mut ruler = Ruler::new(document, options, count);
     let atoms = ruler.atoms()?;
     let lengths = ruler.lengths(&atoms)?;
     let mut path = Path::new(document);

@@ -81,6 +81,15 @@ impl Archive {
 
     /// A part by its place in `entries`.
     pub fn part_at(&mut self, at: usize) -> Result<Vec<u8>> {
+        self.expand(at, usize::MAX)
+    }
+
+    /// Expands a part within the limits and keeps its first bytes only.
+    pub fn check(&mut self, at: usize, bytes_max: usize) -> Result<Vec<u8>> {
+        self.expand(at, bytes_max)
+    }
+
+    fn expand(&mut self, at: usize, keep: usize) -> Result<Vec<u8>> {
         let part = self.zip.by_index(at).map_err(|error| failed(&self.failure, &error))?;
         if part.encrypted() {
             return Err(DocError::unsupported(
@@ -89,7 +98,7 @@ impl Archive {
         }
         let packed = part.compressed_size().max(1);
         let limit = PART_BYTES_MAX.min(EXPANDED_BYTES_MAX.saturating_sub(self.expanded));
-        let mut bytes = Vec::new();
+        let (mut bytes, mut size) = (Vec::new(), 0);
         // The directory may lie: what counts is what comes out.
         let mut rest = part.take(limit + 1);
         let mut buffer = vec![0; 64 << 10];
@@ -98,8 +107,9 @@ impl Archive {
             if count == 0 {
                 break;
             }
-            bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
-            let size = bytes.len() as u64;
+            size += count as u64;
+            let kept = count.min(keep.saturating_sub(bytes.len()));
+            bytes.extend_from_slice(buffer.get(..kept).unwrap_or_default());
             if size > limit {
                 return Err(DocError::too_large(format!(
                     "a part of the archive expands to more than {} MiB",
@@ -112,7 +122,7 @@ impl Archive {
                 )));
             }
         }
-        self.expanded += bytes.len() as u64;
+        self.expanded += size;
         Ok(bytes)
     }
 

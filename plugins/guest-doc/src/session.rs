@@ -78,15 +78,13 @@ impl Session {
 
 /// The block as the host takes it; one that is too long in pieces.
 fn fit(block: Block) -> Vec<Block> {
-    let mut text = clean(&block.text);
-    if block.kind != Kind::Code {
-        text = text.trim().to_owned();
-    } else if text.trim().is_empty() {
-        text.clear();
-    }
-    if matches!(block.kind, Kind::Heading(_) | Kind::Title) {
-        text = crate::text::collapse(&text);
-    }
+    let cleaned = clean(&block.text);
+    let trimmed = cleaned.trim();
+    let text = match block.kind {
+        Kind::Heading(_) | Kind::Title => crate::text::collapse(trimmed),
+        Kind::Code if !trimmed.is_empty() => cleaned.into_owned(),
+        _ => trimmed.to_owned(),
+    };
     // What was cleaned is no longer the file's bytes.
     let source = block.source.clone().filter(|_| text == block.text);
     if text.len() <= BLOCK_BYTES_MAX {

@@ -3,29 +3,29 @@
 /// Bytes of a table's part after which its next row begins another.
 pub const TABLE_BYTES_MAX: usize = 16 << 10;
 
-/// A Markdown row: `| a | b |`, with pipes escaped and line ends as spaces.
-pub fn row(cells: &[String], columns: usize) -> String {
-    let mut line = String::from("|");
+/// Appends a Markdown row: `| a | b |`, with pipes escaped and line ends as spaces.
+fn push_row(text: &mut String, cells: &[impl AsRef<str>], columns: usize) {
+    text.push('|');
     for at in 0..columns.max(1) {
-        line.push(' ');
-        line.push_str(&cell(cells.get(at).map_or("", String::as_str)));
-        line.push_str(" |");
+        text.push(' ');
+        push_cell(text, cells.get(at).map_or("", AsRef::as_ref));
+        text.push_str(" |");
     }
-    line
 }
 
 /// The header row and the line below it.
-pub fn header(cells: &[String], columns: usize) -> String {
-    let mut text = row(cells, columns);
+fn header(cells: &[impl AsRef<str>], columns: usize) -> String {
+    let mut text = String::new();
+    push_row(&mut text, cells, columns);
     text.push_str("\n|");
     text.push_str(&" --- |".repeat(columns.max(1)));
     text
 }
 
 /// Tables of `rows`, the first of which is the header. Rows without any text are left out.
-pub fn tables(rows: &[Vec<String>]) -> Vec<String> {
-    let full: Vec<&Vec<String>> =
-        rows.iter().filter(|row| row.iter().any(|cell| !cell.trim().is_empty())).collect();
+pub fn tables<C: AsRef<str>>(rows: &[Vec<C>]) -> Vec<String> {
+    let full: Vec<&Vec<_>> =
+        rows.iter().filter(|row| row.iter().any(|cell| !cell.as_ref().trim().is_empty())).collect();
     let columns = full.iter().map(|row| row.len()).max().unwrap_or(0);
     let Some((first, rest)) = full.split_first() else { return Vec::new() };
     let head = header(first, columns);
@@ -36,22 +36,29 @@ pub fn tables(rows: &[Vec<String>]) -> Vec<String> {
             tables.push(std::mem::replace(&mut part, head.clone()));
         }
         part.push('\n');
-        part.push_str(&row(cells, columns));
+        push_row(&mut part, cells, columns);
     }
     tables.push(part);
     tables
 }
 
-/// A cell's text within a Markdown row.
-fn cell(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !escaped.is_empty() {
-            escaped.push(' ');
-        }
-        escaped.push_str(&word.replace('|', "\\|"));
+/// Appends a cell's text within a Markdown row.
+fn push_cell(row: &mut String, text: &str) {
+    // Most cells are a number or a short word.
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'|') {
+        return row.push_str(text);
     }
-    escaped
+    for (at, word) in text.split_whitespace().enumerate() {
+        if at > 0 {
+            row.push(' ');
+        }
+        for (at, part) in word.split('|').enumerate() {
+            if at > 0 {
+                row.push_str("\\|");
+            }
+            row.push_str(part);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +74,7 @@ mod tests {
         let rows =
             [strings(&["版本", "代号"]), strings(&["12", "a|b\nc"]), strings(&["", " "]), strings(&["13"])];
         assert_eq!(tables(&rows), ["| 版本 | 代号 |\n| --- | --- |\n| 12 | a\\|b c |\n| 13 |  |"]);
-        assert!(tables(&[]).is_empty());
+        assert!(tables::<&str>(&[]).is_empty());
     }
 
     #[test]

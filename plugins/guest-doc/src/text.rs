@@ -1,10 +1,15 @@
 //! Characters: which ones the host takes, which are wide, how lines are joined.
 
+use std::borrow::Cow;
+
 /// `text` without control characters other than tab and newline, its line ends unified.
-pub fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> Cow<'_, str> {
+    // Bytes first: other controls begin with 0xc2, and the mark of byte order with 0xef.
+    let may_be =
+        |byte: u8| byte < b' ' && byte != b'\n' && byte != b'\t' || matches!(byte, 0x7f | 0xc2 | 0xef);
     let is_dirty = |c: char| c.is_control() && c != '\n' && c != '\t' || c == '\u{feff}';
-    if !text.contains(is_dirty) {
-        return text.to_owned();
+    if !text.bytes().any(may_be) || !text.contains(is_dirty) {
+        return Cow::Borrowed(text);
     }
     let mut cleaned = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -16,7 +21,7 @@ pub fn clean(text: &str) -> String {
             c => cleaned.push(c),
         }
     }
-    cleaned
+    Cow::Owned(cleaned)
 }
 
 /// White space runs as one space each, none at the ends.

@@ -274,5 +274,5 @@ fn decode(bytes: &[u8]) -> String {
             Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
         },
     };
-    text::clean(&decoded)
+    text::clean(&decoded).into_owned()
 }

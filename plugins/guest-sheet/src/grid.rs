@@ -28,9 +28,13 @@ impl Grid {
     }
 
     /// Adds a row by its number, from 1.
-    pub(crate) fn row(&mut self, number: u32, row: Row, blocks: &mut Vec<Block>) {
+    pub(crate) fn row(&mut self, number: u32, mut row: Row, blocks: &mut Vec<Block>) {
         if row.is_empty() {
             return;
+        }
+        if !row.is_sorted_by(|(a, _), (b, _)| a < b) {
+            row.sort_by_key(|(column, _)| *column);
+            row.dedup_by_key(|(column, _)| *column);
         }
         let Some(header) = &self.header else {
             match row.as_slice() {
@@ -40,9 +44,12 @@ impl Grid {
             }
             return;
         };
-        let named = |column: u32, value: &str| match header.iter().find(|(at, _)| *at == column) {
-            Some((_, name)) => format!("{name}：{value}"),
-            None => value.to_owned(),
+        let named = |column: u32, value: &str| match header
+            .binary_search_by_key(&column, |(at, _)| *at)
+            .map(|at| &header[at])
+        {
+            Ok((_, name)) => format!("{name}：{value}"),
+            Err(_) => value.to_owned(),
         };
         match self.mode {
             Mode::Table => {
@@ -84,16 +91,14 @@ impl Grid {
         let rows = std::mem::take(&mut self.rows);
         let Some(header) = self.header.as_ref().filter(|_| !rows.is_empty()) else { return };
         // Only columns that hold anything: a value far to the right makes no thousand empty ones.
-        let mut columns: Vec<u32> =
-            rows.iter().chain([header]).flatten().map(|(column, _)| *column).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        let dense = |row: &Row| -> Vec<String> {
-            let value =
-                |column: &u32| row.iter().find(|(at, _)| at == column).map(|(_, value)| value.clone());
-            columns.iter().map(|column| value(column).unwrap_or_default()).collect()
-        };
-        let all: Vec<Vec<String>> = std::iter::once(header).chain(&rows).map(dense).collect();
+        let mut columns: Vec<u32> = Vec::new();
+        for (column, _) in rows.iter().chain([header]).flatten() {
+            if let Err(at) = columns.binary_search(column) {
+                columns.insert(at, *column);
+            }
+        }
+        let all: Vec<Vec<&str>> =
+            std::iter::once(header).chain(&rows).map(|row| dense(row, &columns)).collect();
         for part in table::tables(&all) {
             blocks.push(self.block(Kind::Table, part, self.first));
         }
@@ -104,4 +109,11 @@ impl Grid {
     fn block(&self, kind: Kind, text: String, row: u32) -> Block {
         Block { page: self.page, part: self.part.clone(), ..Block::new(kind, text).at_row(row) }
     }
+}
+
+/// A row's value in each of the columns, blank where it has none; both are in order.
+fn dense<'r>(row: &'r Row, columns: &[u32]) -> Vec<&'r str> {
+    let mut values = row.iter().peekable();
+    let value = |column: &u32| values.next_if(|(at, _)| at == column).map_or("", |(_, value)| value.as_str());
+    columns.iter().map(value).collect()
 }

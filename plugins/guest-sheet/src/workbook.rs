@@ -70,8 +70,7 @@ fn check_parts(file: Rc<dyn File>) -> Result<()> {
     for (at, entry) in archive.entries()?.iter().enumerate() {
         // Pictures are never expanded.
         if entry.name.ends_with(".xml") || entry.name.ends_with(".rels") {
-            let bytes = archive.part_at(at)?;
-            let head = bytes.get(..4096).unwrap_or(&bytes);
+            let head = archive.check(at, 4096)?;
             if head.windows(9).any(|window| window == b"<!DOCTYPE") {
                 return Err(DocError::invalid(
                     "the workbook's XML declares a document type: it may hide a bomb",
@@ -234,6 +233,7 @@ fn shown(value: &DataRef<'_>) -> String {
         DataRef::Bool(value) => if *value { "TRUE" } else { "FALSE" }.to_owned(),
         DataRef::DateTime(time) => date(*time),
         DataRef::Error(error) => error.to_string(),
+        DataRef::SharedString(text) => text.trim().to_owned(),
         other => other.as_string().unwrap_or_default().trim().to_owned(),
     }
 }
@@ -241,7 +241,12 @@ fn shown(value: &DataRef<'_>) -> String {
 /// Without the noise of binary fractions: fifteen digits are what sheets keep.
 fn decimal(number: f64) -> String {
     if number.fract() == 0.0 && number.abs() < 1e15 {
-        return format!("{number:.0}");
+        return (number as i64).to_string();
+    }
+    let shortest = number.to_string();
+    let digits = shortest.trim_start_matches(['-', '0', '.']).bytes().filter(u8::is_ascii_digit).count();
+    if digits <= 15 {
+        return shortest;
     }
     let rounded: f64 = format!("{number:.14e}").parse().unwrap_or(number);
     rounded.to_string()

@@ -140,14 +140,24 @@ mod x86 {
     //! The same for AVX2 and AVX-512.
 
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_loadu_si256,
-        _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
-        _mm256_setzero_si256, _mm256_srli_epi16, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512,
-        _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
-        _mm512_srli_epi16, _mm512_storeu_si512,
+        __m256i, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
+        _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16,
+        _mm256_set1_epi32, _mm256_setzero_si256, _mm256_srli_epi16, _mm256_storeu_si256, _mm512_add_epi32,
+        _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32,
+        _mm512_setzero_si512, _mm512_srli_epi16, _mm512_storeu_si512,
     };
 
     use super::{BLOCK_ROWS, GROUP_BYTES, dot_any, row_any};
+
+    /// How far ahead of the codes in use memory is asked for: a scan waits for memory and little else.
+    const AHEAD_BYTES: usize = 4096;
+
+    #[inline]
+    #[target_feature(enable = "sse")]
+    fn ahead(group: &[u8; GROUP_BYTES]) {
+        // SAFETY: asking for memory faults nowhere, whatever lies there.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(group.as_ptr().wrapping_add(AHEAD_BYTES).cast()) };
+    }
 
     /// Four bytes of a query, for every row.
     #[target_feature(enable = "avx512f")]
@@ -167,6 +177,7 @@ mod x86 {
         let (mut first, mut second, mut third, mut fourth) = (zero, zero, zero, zero);
         let (pairs, _) = block.as_chunks::<{ 2 * GROUP_BYTES }>();
         for (pair, query) in pairs.iter().zip(query.as_chunks::<16>().0) {
+            pair.as_chunks::<GROUP_BYTES>().0.iter().for_each(|group| ahead(group));
             // SAFETY: a pair of groups has the 64 bytes of two registers.
             let (one, other): (__m512i, __m512i) = unsafe {
                 (
@@ -196,6 +207,7 @@ mod x86 {
         for (groups, queries) in groups.chunks(4).zip(query.as_chunks::<8>().0.chunks(4)) {
             let mut small = [_mm256_setzero_si256(); 2];
             for (group, query) in groups.iter().zip(queries) {
+                ahead(group);
                 let (first, second) =
                     (_mm256_set1_epi32(bytes(query, 0)), _mm256_set1_epi32(bytes(query, 4)));
                 for (small, rows) in small.iter_mut().zip(group.as_chunks::<32>().0) {

@@ -1,9 +1,12 @@
 //! How fast files are parsed and chunked, and what becomes of those that nobody can read: nothing is kept.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
+use rag_core::document::ParsedSummary;
 use rag_core::ports::Binding;
 use rag_core::section::Sectioner;
 use rag_core::{Error, error, limits, media};
@@ -28,6 +31,15 @@ struct Counts {
     chars: u64,
     chunks: u64,
     slowest: f64,
+    formats: BTreeMap<String, Format>,
+}
+
+/// Files of one extension.
+#[derive(Debug, Default)]
+struct Format {
+    files: u32,
+    bytes: usize,
+    seconds: f64,
 }
 
 pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
@@ -45,12 +57,12 @@ pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
     for (name, bytes) in &documents {
         let begun = Instant::now();
         let outcome = read(&scratch, &binding, name, bytes, &mut counts).await;
-        counts.slowest = counts.slowest.max(begun.elapsed().as_secs_f64());
+        counts.took(name, bytes.len(), begun.elapsed().as_secs_f64());
         counts.ended(name, outcome);
     }
     let seconds = start.elapsed().as_secs_f64();
     let count = |name: &str, value: u32| Figure::new(name, f64::from(value), "files");
-    Ok(vec![
+    let mut figures = vec![
         count("read", counts.read),
         count("refused", counts.refused),
         count("at a limit", counts.limited),
@@ -60,10 +72,24 @@ pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         Figure::new("chunks", counts.chunks as f64, "chunks"),
         Figure::new("slowest", counts.slowest, "s"),
         Figure::new("parse and chunk", seconds, "s"),
-    ])
+    ];
+    for (extension, Format { files, bytes, seconds }) in counts.formats {
+        figures.push(Figure::new(extension.clone(), f64::from(files) / seconds, "documents/s"));
+        figures.push(Figure::new(extension, bytes as f64 / seconds / 1e6, "MB/s"));
+    }
+    Ok(figures)
 }
 
 impl Counts {
+    fn took(&mut self, name: &str, bytes: usize, seconds: f64) {
+        self.slowest = self.slowest.max(seconds);
+        let extension = Path::new(name).extension().map_or_else(String::new, |e| e.to_string_lossy().into());
+        let format = self.formats.entry(extension).or_default();
+        format.files += 1;
+        format.bytes += bytes;
+        format.seconds += seconds;
+    }
+
     fn ended(&mut self, name: &str, outcome: rag_core::Result<()>) {
         use error::PluginFault::{CpuLimit, Guest, HostcallLimit, MemoryLimit, WallLimit};
         let Err(error) = outcome else {
@@ -101,12 +127,16 @@ async fn read(
         parser.ok_or_else(|| Error::Unsupported { message: format!("no parser reads {media_type}") })?;
     let mut session = parser.open(rag.blobs.open(&hash, name, media_type).await?).await?;
     let mut sectioner = Sectioner::default();
+    let mut summary: Option<ParsedSummary> = None;
     while let Some(blocks) = session.next(limits::PARSE_BATCH_BYTES).await? {
-        let early = session.summary().await?;
+        let early = match &mut summary {
+            Some(known) => known,
+            none => none.insert(session.summary().await?),
+        };
         for block in blocks {
             counts.blocks += 1;
             counts.chars += block.text.chars().count() as u64;
-            for placed in sectioner.push(block, &early) {
+            for placed in sectioner.push(block, early) {
                 counts.chunks += binding.chunker.split(placed.section).await?.len() as u64;
             }
         }

@@ -28,7 +28,44 @@ pub(crate) struct Unigram {
     trie: Trie,
     scores: Vec<f32>,
     unknown_score: f32,
-    normalise: HashMap<char, Box<[char]>>,
+    normalise: Mapping,
+}
+
+/// What stands for a character, by pages of 256: every character of every text is looked up.
+#[derive(Debug)]
+struct Mapping {
+    /// Where a page begins in `entries`; page 0 of it maps nothing.
+    pages: Vec<u32>,
+    /// One more than the place in `mapped`; 0 where a character stands for itself.
+    entries: Vec<u32>,
+    mapped: Vec<Box<[char]>>,
+}
+
+/// Characters of a page, and pages of all of Unicode.
+const PAGE: usize = 256;
+const PAGES: usize = (char::MAX as usize + 1) / PAGE;
+
+impl Mapping {
+    fn new(pairs: HashMap<char, Box<[char]>>) -> Self {
+        let mut mapping = Mapping { pages: vec![0; PAGES], entries: vec![0; PAGE], mapped: Vec::new() };
+        for (from, to) in pairs {
+            let page = &mut mapping.pages[from as usize / PAGE];
+            if *page == 0 {
+                *page = mapping.entries.len() as u32;
+                mapping.entries.resize(mapping.entries.len() + PAGE, 0);
+            }
+            mapping.mapped.push(to);
+            mapping.entries[*page as usize + from as usize % PAGE] = mapping.mapped.len() as u32;
+        }
+        mapping
+    }
+
+    #[inline]
+    fn get(&self, char: char) -> Option<&[char]> {
+        let page = self.pages[char as usize / PAGE] as usize;
+        let entry = self.entries[page + char as usize % PAGE] as usize;
+        entry.checked_sub(1).map(|at| &*self.mapped[at])
+    }
 }
 
 impl Unigram {
@@ -55,7 +92,8 @@ impl Unigram {
             return Err("a piece's score is not a number".to_owned());
         }
         let lowest = scores[SPECIALS..].iter().copied().fold(f32::INFINITY, f32::min);
-        Ok(Unigram { trie: Trie::new(&sorted)?, scores, unknown_score: lowest - UNKNOWN_PENALTY, normalise })
+        let (trie, normalise) = (Trie::new(&sorted)?, Mapping::new(normalise));
+        Ok(Unigram { trie, scores, unknown_score: lowest - UNKNOWN_PENALTY, normalise })
     }
 
     /// Pieces, specials included.
@@ -80,7 +118,7 @@ impl Unigram {
             }
         };
         for char in text.chars() {
-            match self.normalise.get(&char) {
+            match self.normalise.get(char) {
                 Some(mapped) => mapped.iter().copied().for_each(&mut push),
                 None => push(char),
             }
@@ -94,11 +132,11 @@ impl Unigram {
         lattice.reset(word.len());
         for (start, char) in word.char_indices() {
             let score = lattice.best[start].score;
+            let step = |score: f32, row: u32| Step { score, start: start as u32, row };
             self.trie.prefixes(&word.as_bytes()[start..], |bytes, row| {
-                lattice.offer(start + bytes, Step { score: score + self.scores[row as usize], start, row });
+                lattice.offer(start + bytes, step(score + self.scores[row as usize], row));
             });
-            let unknown = Step { score: score + self.unknown_score, start, row: UNKNOWN };
-            lattice.offer(start + char.len_utf8(), unknown);
+            lattice.offer(start + char.len_utf8(), step(score + self.unknown_score, UNKNOWN));
         }
         let first = ids.len();
         let mut end = word.len();
@@ -107,7 +145,7 @@ impl Unigram {
             if step.row != UNKNOWN || ids.len() == first || ids.last() != Some(&UNKNOWN) {
                 ids.push(step.row);
             }
-            end = step.start;
+            end = step.start as usize;
         }
         ids[first..].reverse();
     }
@@ -123,7 +161,7 @@ struct Lattice {
 #[derive(Debug, Clone, Copy)]
 struct Step {
     score: f32,
-    start: usize,
+    start: u32,
     row: u32,
 }
 
