@@ -17,4 +17,5 @@ mod remote;
 mod rollback;
 mod swap;
 mod tune;
+mod wasi_http;
 mod web;
