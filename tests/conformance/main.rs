@@ -48,6 +48,7 @@ pub(crate) const ENTRIES: &[(&str, Kind)] = &[
     ("retrieve-mmr", Kind::Retriever),
     ("retrieve-multi-query", Kind::Retriever),
     ("retrieve-parent", Kind::Retriever),
+    ("rewrite-with-history", Kind::Retriever),
     ("store-chroma", Kind::VectorStore),
     ("store-elastic", Kind::VectorStore),
     ("store-hora", Kind::VectorStore),

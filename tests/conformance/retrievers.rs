@@ -98,6 +98,8 @@ fn subjects(chunks: &BTreeMap<String, (String, Vec<(String, Value)>)>) -> Vec<Su
         // Without a language model: the plain question is searched for.
         made("retrieve-multi-query", "{}"),
         made("retrieve-hyde", "{}"),
+        made("rewrite-with-history", "{}"),
+        made("rewrite-with-history", r#"{"fusion": "rank", "rounds": 1}"#),
     ]
 }
 
@@ -291,6 +293,7 @@ async fn a_language_model_is_asked_and_not_trusted() {
         ("retrieve-multi-query", r#"{"history": "model", "queries": 5, "weight": 1}"#, "rewrite"),
         ("retrieve-hyde", "{}", "guess"),
         ("retrieve-hyde", r#"{"weight": 1}"#, "guess"),
+        ("rewrite-with-history", "{}", "rewrite"),
     ] {
         for (said, searched) in [
             (Some("1. 稳定版何时发布\n2. Debian release cycle"), true),

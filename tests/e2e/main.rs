@@ -18,4 +18,5 @@ mod remote;
 mod rollback;
 mod swap;
 mod tune;
+mod wasi_http;
 mod web;

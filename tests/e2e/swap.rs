@@ -53,6 +53,29 @@ fn asking(host: &Arc<Host>, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<V
     })
 }
 
+/// The report shows what was asked lately: the passages of before, best first, beside shorter ones of the same places.
+fn assert_difference(report: &Value, before: &Value) {
+    assert_eq!(
+        (&report["questions"].as_array().unwrap().len(), &report["changed"]),
+        (&1, &json!(1)),
+        "{report}"
+    );
+    let compared = &report["questions"][0];
+    assert_eq!((&compared["question"], &compared["error"]), (&json!(QUESTION), &Value::Null), "{report}");
+    let text = |hit: &Value| hit["text"].as_str().unwrap().to_owned();
+    let (old, new) = (compared["before"].as_array().unwrap(), compared["after"].as_array().unwrap());
+    for (shown, hit) in old.iter().zip(before["hits"].as_array().unwrap()) {
+        assert_eq!(shown["document"], "sailing.md");
+        assert!(text(hit).starts_with(&text(shown)), "{shown} {hit}");
+    }
+    assert!(!old.is_empty() && !new.is_empty() && text(&new[0]) != text(&old[0]), "{report}");
+    let whole = fixture("sailing.md");
+    let stands = |hit: &Value| text(hit).lines().all(|line| whole.contains(line.trim()));
+    assert!(new.iter().all(stands), "{report}");
+    let kept = compared["kept"].as_u64().unwrap() as usize;
+    assert!((1..=old.len()).contains(&kept), "the same places are found: {report}");
+}
+
 #[tokio::test]
 async fn a_chunker_is_swapped_while_the_old_index_answers_and_taken_back() {
     let (mut data, host) = with_document().await;
@@ -71,6 +94,7 @@ async fn a_chunker_is_swapped_while_the_old_index_answers_and_taken_back() {
     assert_eq!(ready["state"], "ready", "{ready}");
     assert_eq!(ready["report"]["chunks_before"], host.get("/api/v1/kbs/initial").await["chunks"]);
     assert!(ready["report"]["chunks_after"].as_u64().unwrap() > 0, "{ready}");
+    assert_difference(&ready["report"], &before);
     assert_eq!(search(&host).await["hits"], before["hits"], "the old index answers until the flip");
     let bound = host.get(PLUGINS).await;
     assert_eq!((&bound["generation"], &bound["staged"]["number"]), (&json!(1), &json!(2)), "{bound}");

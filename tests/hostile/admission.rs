@@ -93,12 +93,6 @@ fn a_manifest_is_held_to_the_code_and_to_its_keys() {
 }
 
 #[test]
-fn http_as_wasi_has_it_is_refused_and_the_message_says_what_there_is_instead() {
-    check("wasi_http", &Fault(Refused, "wasi:http/outgoing-handler@0.2."));
-    check("wasi_http", &Fault(Refused, "use ragkit:host/http"));
-}
-
-#[test]
 fn a_component_that_cannot_say_who_it_is_is_refused() {
     check("describe_loop", &Fault(CpuLimit, "processor time"));
     check("describe_trap", &Fault(Trap, "who is asking?"));

@@ -10,6 +10,7 @@ mod fakes;
 mod parser;
 mod retriever;
 mod store;
+mod wasi_http;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

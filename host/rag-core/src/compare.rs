@@ -95,3 +95,6 @@ fn shown(hit: &Recalled) -> SwapHit {
         score: hit.score,
     }
 }
+
+#[cfg(test)]
+mod tests;

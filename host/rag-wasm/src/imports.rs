@@ -4,6 +4,7 @@ mod base;
 mod kb;
 mod models;
 mod outside;
+pub(crate) mod wasi_http;
 
 use crate::bindings::ragkit::types::types as wit;
 use crate::state::{State, refusal};

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use rag_core::error::PluginFault;
 use rag_core::ports::PluginInfo;
 use rag_core::{Error, Result};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use wasmtime::component::InstancePre;
 use wasmtime::{Store, UpdateDeadline};
 
@@ -15,6 +15,7 @@ use crate::Kind;
 use crate::bindings::ragkit::types::types as wit;
 use crate::config::KindLimits;
 use crate::fault;
+use crate::imports::wasi_http::Outgoing;
 use crate::meter::{HostNanos, Metered};
 use crate::runner::{Runner, Slot};
 use crate::state::{Grants, State};
@@ -125,9 +126,10 @@ impl<W: World> Instance<W> {
         outcome.map_err(|err| fault::of_guest(&plugin.label, &err, self.store.data_mut()))
     }
 
-    /// Whether it may be kept for another call.
+    /// Whether it may be kept for another call. A request that it left under way ends with it.
     pub(crate) fn reusable(&self, limits: &KindLimits) -> bool {
         !self.broken
+            && self.store.data().outgoing.as_ref().is_none_or(Outgoing::idle)
             && self.calls < limits.warm_calls_max
             && self.store.data().bounds.memory_bytes() <= limits.warm_memory_bytes_max
     }
@@ -169,6 +171,9 @@ pub(crate) fn new_store(
 /// wait for another guest's whole turn.
 const LEAST_OF_A_TICK: u32 = 8;
 
+/// Longer than any call.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
 /// Runs guest code until it ends, its processor time is used or its wall-clock time has passed.
 pub(crate) async fn guarded<W: World, T>(
     plugin: &Plugin<W>,
@@ -178,7 +183,9 @@ pub(crate) async fn guarded<W: World, T>(
 ) -> Result<T> {
     let _ticking = plugin.runner.ticker.enter();
     let started = Instant::now();
-    let outcome = timeout(budget.wall, Metered::new(code, nanos, &mut budget.cpu, budget.exact)).await;
+    let until = started.checked_add(budget.wall).unwrap_or(started + FOREVER);
+    let rough = (!budget.exact).then_some(started);
+    let outcome = timeout_at(until.into(), Metered::new(code, nanos, &mut budget.cpu, rough)).await;
     budget.wall = budget.wall.saturating_sub(started.elapsed());
     let stopped = |fault, message| Error::Plugin { plugin: plugin.label.to_string(), fault, message };
     match outcome {

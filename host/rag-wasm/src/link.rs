@@ -11,6 +11,7 @@ use wasmtime_wasi::random::WasiRandom;
 
 use crate::Kind;
 use crate::bindings::ragkit::{host, types};
+use crate::imports::wasi_http;
 use crate::state::State;
 
 /// What the standard library of a Rust guest imports even when it never uses it, plus clocks: no files, no sockets.
@@ -85,15 +86,19 @@ fn other_version(export: &str) -> Option<&str> {
     (version != VERSION).then_some(version)
 }
 
-/// The host interfaces that a component imports, such as `http`: what it can ask for at all.
+/// The host interfaces that a component imports, each once, such as `http`, which `wasi:http` is another way to.
 pub(crate) fn host_imports(engine: &Engine, component: &Component) -> Vec<String> {
     let ty = component.component_type();
-    let names: Vec<String> = ty.imports(engine).map(|(name, _)| name.to_owned()).collect();
-    let interface = |name: &String| {
-        let (name, _) = name.split_once('@')?;
-        name.strip_prefix("ragkit:host/").map(str::to_owned)
-    };
-    names.iter().filter_map(interface).collect()
+    let mut interfaces: Vec<String> = Vec::new();
+    for (import, _) in ty.imports(engine) {
+        let name = import.split_once('@').map_or(import, |(name, _)| name);
+        let own = name.strip_prefix("ragkit:host/");
+        let interface = own.or_else(|| wasi_http::INTERFACES.contains(&name).then_some("http"));
+        if let Some(interface) = interface.filter(|interface| interfaces.iter().all(|own| own != interface)) {
+            interfaces.push(interface.to_owned());
+        }
+    }
+    interfaces
 }
 
 /// Refuses a component that imports what its kind is not granted, naming every such import.
@@ -104,13 +109,21 @@ pub(crate) fn check_imports(engine: &Engine, component: &Component, kind: Kind) 
     if refused.is_empty() {
         return Ok(());
     }
-    let hint = if refused.iter().any(|import| import.starts_with("wasi:http/")) { HTTP_HINT } else { "" };
+    let http = |import: &String| import.starts_with("wasi:http/") || import.starts_with("ragkit:host/http@");
+    let hint = if refused.iter().any(http) { http_hint() } else { String::new() };
     Err(format!("it imports {}, which a {} is not granted{hint}", refused.join(", "), kind.name()))
 }
 
-/// One way out is enough: WASI's own would need the same grants, addresses and limits a second time.
-const HTTP_HINT: &str =
-    "; for HTTP use ragkit:host/http, which vector stores and connectors may import and an operator grants";
+/// Who may ask servers, and how.
+fn http_hint() -> String {
+    let kinds: Vec<&str> =
+        Kind::ALL.into_iter().filter(|kind| granted(*kind).contains(&"http")).map(Kind::name).collect();
+    format!(
+        "; for HTTP, a {} may import ragkit:host/http, or types and outgoing-handler of wasi:http 0.2, and an operator \
+         grants it servers",
+        kinds.join(", ")
+    )
+}
 
 fn is_granted(import: &str, kind: Kind) -> bool {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
@@ -120,7 +133,8 @@ fn is_granted(import: &str, kind: Kind) -> bool {
     if name == "ragkit:types/types" {
         return version == VERSION;
     }
-    WASI.contains(&name) && version.starts_with("0.2.")
+    let http = wasi_http::INTERFACES.contains(&name) && granted(kind).contains(&"http");
+    (http || WASI.contains(&name)) && version.starts_with("0.2.")
 }
 
 /// Of every `ragkit` package.
@@ -159,7 +173,10 @@ fn link_host(l: &mut Linker<State>, kind: Kind) -> wasmtime::Result<()> {
             "rerank" => host::rerank::add_to_linker::<State, Own>(l, |s| s)?,
             "generate" => host::generate::add_to_linker::<State, Own>(l, |s| s)?,
             "search" => host::search::add_to_linker::<State, Own>(l, |s| s)?,
-            "http" => host::http::add_to_linker::<State, Own>(l, |s| s)?,
+            "http" => {
+                host::http::add_to_linker::<State, Own>(l, |s| s)?;
+                wasi_http::link(l)?;
+            }
             "sql" => host::sql::add_to_linker::<State, Own>(l, |s| s)?,
             "kv" => host::kv::add_to_linker::<State, Own>(l, |s| s)?,
             "vector-index" => host::vector_index::add_to_linker::<State, Own>(l, |s| s)?,
@@ -208,6 +225,14 @@ mod tests {
     }
 
     #[test]
+    fn who_may_ask_servers_is_told_as_it_is() {
+        let hint = http_hint();
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| hint.contains(kind.name())).collect();
+        assert_eq!(kinds, [Kind::Parser, Kind::VectorStore, Kind::Connector], "{hint}");
+        assert!(hint.contains("ragkit:host/http") && hint.contains("wasi:http 0.2"), "{hint}");
+    }
+
+    #[test]
     fn imports_are_granted_by_name_version_and_kind() {
         for (import, kind, expected) in [
             ("ragkit:host/log@0.1.0", Kind::Chunker, true),
@@ -219,6 +244,12 @@ mod tests {
             ("wasi:cli/exit@0.3.0", Kind::Parser, false),
             ("wasi:filesystem/preopens@0.2.6", Kind::Parser, false),
             ("wasi:sockets/tcp@0.2.0", Kind::VectorStore, false),
+            ("wasi:http/outgoing-handler@0.2.3", Kind::Parser, true),
+            ("wasi:http/types@0.2.12", Kind::VectorStore, true),
+            ("wasi:http/types@0.3.0", Kind::VectorStore, false),
+            ("wasi:http/incoming-handler@0.2.3", Kind::VectorStore, false),
+            ("wasi:http/types@0.2.12", Kind::Chunker, false),
+            ("wasi:http/outgoing-handler@0.2.3", Kind::Retriever, false),
             ("surprise", Kind::VectorStore, false),
         ] {
             assert_eq!(is_granted(import, kind), expected, "{import} for {kind:?}");

@@ -29,19 +29,20 @@ pub(crate) struct Metered<'a, 'b, T> {
     call: BoxFuture<'a, T>,
     host: &'b HostNanos,
     budget: &'b mut Duration,
-    exact: bool,
+    /// When a first poll that is timed roughly began.
+    rough: Option<Instant>,
 }
 
 impl<'a, 'b, T> Metered<'a, 'b, T> {
-    /// What is left of `budget` afterwards is the caller's for the next call. A budget of many calls must be `exact`:
-    /// without it the first poll is only timed roughly.
+    /// What is left of `budget` afterwards is the caller's for the next call. With `rough`, which is now, the first poll
+    /// is only timed roughly, without another look at a clock; a budget of many calls must not have it.
     pub(crate) fn new(
         call: BoxFuture<'a, T>,
         host: &'b HostNanos,
         budget: &'b mut Duration,
-        exact: bool,
+        rough: Option<Instant>,
     ) -> Self {
-        Metered { call, host, budget, exact }
+        Metered { call, host, budget, rough }
     }
 }
 
@@ -51,15 +52,13 @@ impl<T> Future for Metered<'_, '_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let host_before = this.host.load(Relaxed);
-        let (outcome, spent) = if this.exact {
+        let (outcome, spent) = if let Some(started) = this.rough.take() {
+            let outcome = this.call.as_mut().poll(cx);
+            (outcome, started.elapsed().min(FIRST_POLL_MAX))
+        } else {
             let started = thread_time();
             let outcome = this.call.as_mut().poll(cx);
             (outcome, thread_time().saturating_sub(started))
-        } else {
-            this.exact = true;
-            let started = Instant::now();
-            let outcome = this.call.as_mut().poll(cx);
-            (outcome, started.elapsed().min(FIRST_POLL_MAX))
         };
         let host = Duration::from_nanos(this.host.load(Relaxed).saturating_sub(host_before));
         *this.budget = this.budget.saturating_sub(spent.saturating_sub(host));

@@ -15,6 +15,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::ragkit::types::types as wit;
 use crate::config::KindLimits;
 use crate::convert;
+use crate::imports::wasi_http::Outgoing;
 use crate::meter::{HostNanos, OnHost};
 use crate::sink::{LogSink, Stdio};
 
@@ -62,6 +63,8 @@ pub(crate) struct State {
     pub(crate) settings: Arc<str>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) limits: Arc<KindLimits>,
+    /// Of `wasi:http`, once it was used.
+    pub(crate) outgoing: Option<Outgoing>,
     /// Time that host functions spent in the present call.
     pub(crate) host_nanos: HostNanos,
     /// When the present call, or the making of the instance, began.
@@ -101,6 +104,7 @@ impl State {
             settings: Arc::clone(settings),
             grants: Arc::clone(grants),
             limits: Arc::clone(limits),
+            outgoing: None,
             host_nanos: Arc::new(AtomicU64::new(0)),
             call_began: Instant::now(),
             host_calls: 0,
@@ -122,6 +126,9 @@ impl State {
         self.denials = 0;
         self.generated_tokens = 0;
         self.host_error = None;
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.begin_call();
+        }
         self.sink.begin_call(self.limits.log_bytes_max);
     }
 

@@ -9,6 +9,7 @@ mod plugin;
 mod score;
 mod search;
 mod swaps;
+mod times;
 mod toy;
 
 use std::time::Duration;

@@ -44,7 +44,7 @@ impl Default for CompileLimits {
     fn default() -> Self {
         CompileLimits {
             memory_bytes_max: 2 << 30,
-            cpu_ms_max: 120_000,
+            cpu_ms_max: 300_000,
             wall_ms_max: 900_000,
             output_bytes_max: 512 << 20,
         }
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(told("echo 'bad magic' >&2; exit 3"), CompileFault::Invalid("bad magic".to_owned()));
         for (script, part) in [
             ("echo 'memory allocation of 9 bytes failed' >&2; kill -ABRT $$", "2048 MiB of memory"),
-            ("kill -XCPU $$", "120000 ms of processor time (setting plugins.compile.cpu_ms_max)"),
+            ("kill -XCPU $$", "300000 ms of processor time (setting plugins.compile.cpu_ms_max)"),
             ("kill -SEGV $$", "breaks the compiler"),
             ("echo 123456789012", "512 MiB of native code"),
         ] {

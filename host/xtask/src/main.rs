@@ -26,7 +26,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   ui             build the page (host/rag-http/web) that the binary embeds, when it changed
   ui-types       write the page's types anew after a change of the API
   oracle         compare the engine with PyPI `rwkv` on random models, where that can be installed
-  tutorial       follow plugins/README.md to a first chunker; --lang js or python fetches their tools
+  tutorial       follow plugins/README.md to a first chunker; --lang js, python or all fetches their tools
   guests         build the hostile components of tests/guests
   tidy           check the rules that no compiler knows
   setup          install what building and testing need

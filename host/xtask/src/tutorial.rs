@@ -22,8 +22,6 @@ const LAST: &str = "### Into a knowledge base";
 const PLUGINS: [&str; 4] = ["parse-text", "chunk-sentence", "retrieve-hybrid", "store-local"];
 /// The poem of the tutorial has so many paragraphs, and the host's own chunker would make one chunk of them.
 const CHUNKS: u64 = 3;
-/// Other kinds whose templates must build and pass.
-const OTHER_KINDS: [&str; 4] = ["parser", "retriever", "vector-store", "connector"];
 
 /// A language of the tutorial, and the heading of its part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +32,8 @@ pub(crate) enum Lang {
 }
 
 impl Lang {
+    const ALL: [Lang; 3] = [Lang::Rust, Lang::Js, Lang::Python];
+
     fn heading(self) -> &'static str {
         match self {
             Lang::Rust => "### In Rust",
@@ -42,28 +42,50 @@ impl Lang {
         }
     }
 
-    /// From `--lang NAME`; Rust without it.
-    fn of(args: &[String]) -> Result<Self> {
-        match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            [] | ["--lang", "rust"] => Ok(Lang::Rust),
-            ["--lang", "js"] => Ok(Lang::Js),
-            ["--lang", "python"] => Ok(Lang::Python),
-            _ => bail!("tutorial takes --lang rust, js or python"),
+    fn name(self) -> &'static str {
+        match self {
+            Lang::Rust => "rust",
+            Lang::Js => "js",
+            Lang::Python => "python",
         }
+    }
+
+    /// Other kinds whose templates must build and pass.
+    fn other_kinds(self) -> &'static [&'static str] {
+        match self {
+            Lang::Rust => &["parser", "retriever", "vector-store", "connector"],
+            Lang::Js | Lang::Python => &["retriever"],
+        }
+    }
+
+    /// From `--lang NAME`, or `all`; Rust without it.
+    fn of(args: &[String]) -> Result<Vec<Self>> {
+        let langs = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => vec![Lang::Rust],
+            ["--lang", "all"] => Lang::ALL.to_vec(),
+            ["--lang", name] => Lang::ALL.into_iter().filter(|lang| lang.name() == name).collect(),
+            _ => Vec::new(),
+        };
+        if langs.is_empty() {
+            bail!("tutorial takes --lang rust, js, python or all");
+        }
+        Ok(langs)
     }
 }
 
 /// Builds the program, then follows the tutorial of one language.
 pub(crate) fn run(project: &Project, args: &[String]) -> Result<()> {
-    let lang = Lang::of(args)?;
-    match lang {
-        Lang::Rust => {}
-        Lang::Js => setup::node(project)?,
-        Lang::Python => setup::venv(project, &project.path("target/tutorial/venv")).map(|_| ())?,
+    let langs = Lang::of(args)?;
+    for lang in &langs {
+        match lang {
+            Lang::Rust => {}
+            Lang::Js => setup::node(project)?,
+            Lang::Python => setup::venv(project, &project.path("target/tutorial/venv")).map(|_| ())?,
+        }
     }
     plugins::build(project)?;
     shell::check(project.cargo().args(["build", "--workspace", "--bins", "--locked", "--quiet"]))?;
-    follow(project, lang)
+    langs.into_iter().try_for_each(|lang| follow(project, lang))
 }
 
 /// Follows the tutorial with the program that is built. JavaScript and Python fetch their tools.
@@ -92,8 +114,8 @@ pub(crate) fn follow(project: &Project, lang: Lang) -> Result<()> {
         println!("$ {develop}");
         shell::check(server.at_desk(project, &work).args(["-c", develop]))?;
         look(project, &server, &work, "dev_my_chunker")?;
-        other_kinds(project, &server, &work)?;
     }
+    other_kinds(project, &server, &work, lang)?;
     println!("the tutorial in {lang:?} took {:.0} s and ends as it says", seconds.as_secs_f64());
     Ok(())
 }
@@ -116,14 +138,39 @@ fn look(project: &Project, server: &Server, work: &Path, kb: &str) -> Result<()>
     Ok(())
 }
 
-/// The templates of the other kinds build, and their components keep the contract of their kind.
-fn other_kinds(project: &Project, server: &Server, work: &Path) -> Result<()> {
-    for kind in OTHER_KINDS {
-        let command = format!(
-            "rwkv-rag plugin new my-{kind} --kind {kind} && rwkv-rag plugin build my-{kind} && rwkv-rag plugin test my-{kind}/dist/my-{kind}.wasm"
+/// The templates of the other kinds build, and their components keep the contract of their kind. A retriever answers a
+/// question of the tutorial's knowledge base.
+fn other_kinds(project: &Project, server: &Server, work: &Path, lang: Lang) -> Result<()> {
+    // What the chunker's build fetched serves its like.
+    let tools = match lang {
+        Lang::Rust => None,
+        Lang::Js => Some("node_modules"),
+        Lang::Python => Some(".venv"),
+    };
+    for kind in lang.other_kinds() {
+        let name = lang.name();
+        let mut command = format!("rwkv-rag plugin new my-{kind} --kind {kind} --lang {name}");
+        if let Some(tools) = tools {
+            command += &format!(" && ln -s ../my-chunker/{tools} my-{kind}/{tools}");
+        }
+        command += &format!(
+            " && rwkv-rag plugin build my-{kind} && rwkv-rag plugin test my-{kind}/dist/my-{kind}.wasm"
         );
+        if *kind == "retriever" {
+            command += " && rwkv-rag plugin install my-retriever/dist/my-retriever.wasm \
+                && rwkv-rag plugin swap my-retriever --kb verses";
+        }
         println!("$ {command}");
+        let started = Instant::now();
         shell::check(server.at_desk(project, work).args(["-c", &command]))?;
+        println!("  ({:.1} s)", started.elapsed().as_secs_f64());
+    }
+    let search = "rwkv-rag --json search --kb verses '夜来风雨声'";
+    let found: Value =
+        serde_json::from_str(&shell::output(server.at_desk(project, work).args(["-c", search]))?)?;
+    let best = &found["hits"][0];
+    if !best["text"].to_string().contains("夜来风雨声") || best["arms"]["lexical"].is_object() {
+        bail!("my-retriever, which asks vectors alone, should find the second paragraph first: {found}");
     }
     Ok(())
 }
@@ -224,7 +271,7 @@ mod tests {
     #[test]
     fn every_language_has_its_commands_and_the_end_is_shared() {
         let text = fs::read_to_string(Project::find().unwrap().path(DOCUMENT)).unwrap();
-        for lang in [Lang::Rust, Lang::Js, Lang::Python] {
+        for lang in Lang::ALL {
             let commands = part(&text, lang.heading()).unwrap();
             assert!(commands[0].starts_with("rwkv-rag plugin new my-chunker --kind chunker"), "{commands:?}");
             assert!(commands.last().unwrap().starts_with("rwkv-rag plugin test "), "{commands:?}");

@@ -11,6 +11,7 @@ pub mod fusion;
 mod host;
 pub mod options;
 mod outcome;
+pub mod standing_alone;
 pub mod testing;
 mod written;
 
@@ -20,7 +21,7 @@ pub use component::{Component, Exports, Host, bindings};
 pub use guest_settings::error::{Code, Error, Result};
 pub use host::{Generate, Hits, Search};
 pub use outcome::{Evidence, Outcome, Ranked, Request, Step, Trace, check_question};
-pub use written::{lines, usable};
+pub use written::{is_chinese, lines, usable};
 
 /// Exports a retriever as a component: `component!(retrieve: crate::retrieve);` in a module that only wasm compiles.
 /// `retrieve` takes the host, the request and the settings as JSON.

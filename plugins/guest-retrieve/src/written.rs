@@ -22,6 +22,11 @@ pub fn lines(answer: &str, question: &str, lines_max: usize, chars_max: usize) -
     lines.filter(|line| seen.insert(plain(line))).take(lines_max).collect()
 }
 
+/// Whether a text has Chinese characters in it: then the model is spoken to in Chinese.
+pub fn is_chinese(text: &str) -> bool {
+    text.chars().any(|c| matches!(c, '\u{3400}'..='\u{9fff}'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use guest_retrieve::options::Options;
 use guest_retrieve::{
-    Error, Generate, Outcome, Request, Result, Search, Trace, arms, check_question, usable,
+    Error, Generate, Outcome, Request, Result, Search, Trace, arms, check_question, is_chinese, usable,
 };
 use guest_settings::Settings;
 
@@ -51,7 +51,7 @@ fn between(asked: &[f32], guessed: &[f32], weight: f32) -> Option<Vec<f32>> {
 }
 
 fn prompt(question: &str) -> String {
-    if question.chars().any(|c| matches!(c, '\u{3400}'..='\u{9fff}')) {
+    if is_chinese(question) {
         format!("User: 请用一两句话写出可能回答下面问题的一段资料。\n问题：{question}\n\nAssistant:")
     } else {
         format!(

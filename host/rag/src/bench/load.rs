@@ -34,7 +34,7 @@ pub(super) struct Seen {
     /// A retriever's own trace beside the name of another one.
     pub(super) torn: AtomicU64,
     pub(super) last_failure: Mutex<Option<String>>,
-    /// Every different set of passages that one answer had.
+    /// Every different set of passages that one answer had, since they were last settled.
     pub(super) passages: Mutex<HashSet<Vec<ChunkId>>>,
 }
 
@@ -44,12 +44,13 @@ impl Seen {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
     }
 
-    /// Answers with passages of more than one of these indexes.
-    pub(super) fn mixed(&self, indexes: &[HashSet<ChunkId>]) -> usize {
-        let touched = |passages: &&Vec<ChunkId>| {
+    /// How many answers had passages of more than one of these indexes, which are all that answered yet. Forgets them.
+    pub(super) fn settle(&self, indexes: &[HashSet<ChunkId>]) -> usize {
+        let touched = |passages: &Vec<ChunkId>| {
             indexes.iter().filter(|index| passages.iter().any(|chunk| index.contains(chunk))).count() > 1
         };
-        self.passages.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(touched).count()
+        let mut seen = self.passages.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.drain().filter(touched).count()
     }
 }
 

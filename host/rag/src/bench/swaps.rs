@@ -1,4 +1,6 @@
 //! What swapping plugins costs those who ask meanwhile: thousands of swaps under load, and one of a large index.
+//!
+//! What is kept of thousands of swaps does not grow with them, so that what memory does grow is the program's.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +19,8 @@ use rag_core::search::Turn;
 
 use super::corpus::{KB, Scratch};
 use super::load::{Load, STABLE, Seen};
-use super::{Figure, quantile, toy};
+use super::times::Times;
+use super::{Figure, toy};
 use crate::assemble;
 use crate::cli::Bench;
 use crate::config::Config;
@@ -32,6 +35,8 @@ const INGESTS: usize = 2;
 const LOOK: Duration = Duration::from_millis(2);
 /// Swaps after which memory is looked at for the first time: pools and caches are full by then.
 const WARM_SWAPS: usize = 200;
+/// Further looks at it, evenly over all swaps.
+const LOOKS: usize = 10;
 
 /// A swap after the other under questions and ingests.
 pub(super) async fn many(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
@@ -44,11 +49,13 @@ pub(super) async fn many(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
     course.indexes.push(live_chunks(&rag).await?);
     let load = Load::start(&rag, args.asks, INGESTS);
     let mut progress = Progress::new("swaps");
-    let (start, mut warm) = (Instant::now(), None);
+    let (start, mut memory) = (Instant::now(), Vec::new());
     for n in 0..args.swaps {
         course.swap(n).await.with_context(|| format!("swap {n}"))?;
-        if n + 1 == WARM_SWAPS.min(args.swaps) {
-            warm = Some(resident()?);
+        course.mixed += load.seen.settle(&course.indexes);
+        if n + 1 == WARM_SWAPS || (n + 1).is_multiple_of(args.swaps.div_ceil(LOOKS)) {
+            let name = format!("resident memory after {} swaps", n + 1);
+            memory.push(Figure::new(&name, resident()?, "MiB"));
         }
         progress.set(n as u64 * 100 / args.swaps as u64, "swaps");
     }
@@ -61,18 +68,19 @@ pub(super) async fn many(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         Figure::new("swaps", args.swaps as f64, "swaps"),
         Figure::new("of them with a second index", course.reindexed as f64, "swaps"),
         Figure::new("time", seconds, "s"),
-        Figure::new("resident memory after 200 swaps", warm.unwrap_or(after), "MiB"),
-        Figure::new("resident memory at the end", after, "MiB"),
     ];
-    figures.extend(told(&seen, &course.indexes)?);
-    figures.extend(times("publish, the transaction", &mut course.flips));
-    figures.extend(times("publish, all of it", &mut course.publishes));
-    figures.extend(times("swap, try and compare included", &mut course.swaps));
+    figures.extend(memory);
+    figures.push(Figure::new("resident memory at the end", after, "MiB"));
+    course.mixed += seen.settle(&course.indexes);
+    figures.extend(told(&seen, course.mixed)?);
+    figures.extend(course.flips.figures("publish, the transaction"));
+    figures.extend(course.publishes.figures("publish, all of it"));
+    figures.extend(course.swaps.figures("swap, try and compare included"));
     Ok(figures)
 }
 
 /// What those who asked saw. Fails when anything did that must not.
-fn told(seen: &Seen, indexes: &[HashSet<ChunkId>]) -> Result<Vec<Figure>> {
+fn told(seen: &Seen, mixed: usize) -> Result<Vec<Figure>> {
     let count = |of: &std::sync::atomic::AtomicU64| of.load(Relaxed) as f64;
     let last = seen.last_failure.lock().map(|last| last.clone()).unwrap_or_default();
     if let Some(last) = last {
@@ -82,11 +90,7 @@ fn told(seen: &Seen, indexes: &[HashSet<ChunkId>]) -> Result<Vec<Figure>> {
         Figure::new("answers meanwhile", count(&seen.answers), "answers"),
         Figure::new("ingests meanwhile", count(&seen.ingests), "documents"),
         Figure::new("failed requests", count(&seen.failures), "requests"),
-        Figure::new(
-            "answers from two generations",
-            seen.mixed(indexes) as f64 + count(&seen.torn),
-            "answers",
-        ),
+        Figure::new("answers from two generations", mixed as f64 + count(&seen.torn), "answers"),
     ])
 }
 
@@ -99,9 +103,11 @@ struct Course {
     chunker_every: usize,
     /// Which retriever is bound.
     dense: bool,
-    flips: Vec<Duration>,
-    publishes: Vec<Duration>,
-    swaps: Vec<Duration>,
+    /// Answers with passages of more than one index.
+    mixed: usize,
+    flips: Times,
+    publishes: Times,
+    swaps: Times,
 }
 
 impl Course {
@@ -112,9 +118,10 @@ impl Course {
             reindexed: 0,
             chunker_every,
             dense: false,
-            flips: Vec::new(),
-            publishes: Vec::new(),
-            swaps: Vec::new(),
+            mixed: 0,
+            flips: Times::default(),
+            publishes: Times::default(),
+            swaps: Times::default(),
         }
     }
 
@@ -139,7 +146,7 @@ impl Course {
         let staged = self.rag.swap(KB, request).await?;
         let ready = made(&self.rag, staged).await?;
         self.publish(&ready, chunker).await?;
-        self.swaps.push(start.elapsed());
+        self.swaps.add(start.elapsed());
         if chunker {
             self.reindexed += 1;
             let index = live_chunks(&self.rag).await?;
@@ -166,10 +173,10 @@ impl Course {
         self.rag.bindings.bind(&kb_with(&kb, ready)).await?;
         let flip = Instant::now();
         self.rag.records.publish_generation(&kb.name, ready.number, PROBATION_MS).await?;
-        self.flips.push(flip.elapsed());
+        self.flips.add(flip.elapsed());
         // What is left of it: indexes that nobody needs any more.
         self.rag.publish(KB, ready.number).await?;
-        self.publishes.push(start.elapsed());
+        self.publishes.add(start.elapsed());
         Ok(())
     }
 }
@@ -239,7 +246,8 @@ pub(super) async fn large(config: &Config, args: &Bench) -> Result<Vec<Figure>> 
         Figure::new("roll back", back.as_secs_f64() * 1e3, "ms"),
         Figure::new("old index answers again", f64::from(u8::from(same)), "of 1"),
     ];
-    figures.extend(told(&seen, &[old, new])?);
+    let mixed = seen.settle(&[old, new]);
+    figures.extend(told(&seen, mixed)?);
     Ok(figures)
 }
 
@@ -274,15 +282,6 @@ async fn live_chunks(rag: &Rag) -> Result<HashSet<ChunkId>> {
             all.extend(chunks.into_iter().map(|stored| stored.chunk.id));
         }
     }
-}
-
-/// Median, 99th percentile and most of a list of times, in milliseconds.
-fn times(name: &str, times: &mut [Duration]) -> Vec<Figure> {
-    times.sort_unstable();
-    let at = |share: f64, label: &str| {
-        Figure::new(format!("{name}: {label}"), quantile(times, share).as_secs_f64() * 1e3, "ms")
-    };
-    vec![at(0.5, "median"), at(0.99, "p99"), at(1.0, "most")]
 }
 
 /// Memory of this process in use, in MiB.

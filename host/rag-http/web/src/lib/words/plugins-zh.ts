@@ -28,5 +28,6 @@ export const pluginsZh: Record<string, string> = {
   "retrieve-mmr": "按语义和按词语检索，优先内容不重复的片段。",
   "retrieve-multi-query": "让语言模型换几种问法，全部检索。",
   "retrieve-parent": "按语义和按词语找出小片段，交给模型阅读外层的大片段。",
+  "rewrite-with-history": "先让语言模型结合对话把问题改写完整，再按语义和按词语检索。",
   "store-local": "向量存放在主机自带的存储中：持久、精确检索、无需安装。",
 };
