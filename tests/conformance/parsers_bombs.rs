@@ -32,7 +32,7 @@ fn packed(archive: &[u8]) -> &[u8] {
     &archive[start..directory]
 }
 
-async fn refusal(parser: &str, media_type: &str, bytes: &[u8]) -> Result<usize> {
+async fn refusal(parser: &str, media_type: &'static str, bytes: &[u8]) -> Result<usize> {
     let parser = host().parser(parser, "{}", Default::default()).unwrap();
     let mut session = parser.open(MemoryBlob::new(bytes, media_type)).await?;
     let mut blocks = 0;
