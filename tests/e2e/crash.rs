@@ -37,17 +37,17 @@ async fn until(host: &Host, job: &Value, percent: u64) -> bool {
 
 /// One document of each kind, most of them long enough to be met at work.
 fn mixed() -> Vec<(&'static str, Vec<u8>)> {
-    let rows = (0..120).map(|i| format!("{i},第 {i} 号部件,Part {i},{}\n", i % 7));
-    let html = (0..40).map(|i| {
+    let rows = (0..200).map(|i| format!("{i},第 {i} 号部件,Part {i},{}\n", i % 7));
+    let html = (0..60).map(|i| {
         format!("<h2>Chapter {i}</h2><p>第 {i} 章：部件 {i} 的安装。Part {i} is checked daily.</p>")
     });
     let file = |name: &str| fs_err::read(root().join("tests/e2e/fixtures").join(name)).unwrap();
     vec![
-        ("parts.md", sections(60).into_bytes()),
+        ("parts.md", sections(100).into_bytes()),
         ("青石港手册.pdf", file("青石港手册.pdf")),
         ("parts.csv", ("number,名称,name,shelf\n".to_owned() + &rows.collect::<String>()).into_bytes()),
         ("parts.html", format!("<html><body>{}</body></html>", html.collect::<String>()).into_bytes()),
-        ("notes.txt", sections(40).replace('#', "").into_bytes()),
+        ("notes.txt", sections(100).replace('#', "").into_bytes()),
     ]
 }
 
