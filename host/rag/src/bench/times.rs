@@ -44,7 +44,7 @@ impl Times {
     /// Median, 99th percentile and most, in milliseconds.
     pub(super) fn figures(&self, name: &str) -> Vec<Figure> {
         let figure = |time: Duration, label: &str| {
-            Figure::new(&format!("{name}: {label}"), time.as_secs_f64() * 1e3, "ms")
+            Figure::new(format!("{name}: {label}"), time.as_secs_f64() * 1e3, "ms")
         };
         vec![
             figure(self.quantile(0.5), "median"),
