@@ -65,7 +65,7 @@ pub(super) fn whole(name: &KbName, state: i64) -> Step<()> {
 #[cfg(test)]
 mod tests {
     use rag_core::ErrorCode;
-    use rag_core::ports::{Catalog, VectorCollection, VectorIndex as _};
+    use rag_core::ports::{Catalog, VectorCollection};
     use rag_core::search::Metric;
 
     use super::*;
