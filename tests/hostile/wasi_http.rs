@@ -85,7 +85,7 @@ async fn a_request_reaches_the_port_whole() {
     assert_good(&connector, "nothing").await;
     let told = ask(&connector, "POST|https|a.example:8443|/x|body=100000").await.unwrap();
     assert_eq!(told, "200 37 POST https://a.example:8443/x  100000");
-    // As many as ten thousand bytes of responses one after the other, from one warm instance.
+    // Responses that were read are not held: many more than eight, one after the other.
     let told = ask(&connector, "GET|http|a.example|/x|times=50").await.unwrap();
     assert!(told.starts_with("200 ") && !told.contains(';'), "{told}");
 }
@@ -99,11 +99,11 @@ async fn what_goes_wrong_is_told_in_the_words_of_wasi() {
         ("GET|http|a.example|/slow", "HttpResponseTimeout"),
         ("GET|http|a.example|/large", "HttpResponseBodySize(Some(8))"),
         ("POST|http|a.example|/x|body=2000000", "HttpRequestBodySize(Some(1048576))"),
-        ("POST|http|a.example|/x|header=content-length=5", "HttpRequestBodySize"),
+        ("POST|http|a.example|/x|header=content-length=5", "HttpProtocolError"),
         ("CONNECT|http|a.example|/x", "HttpRequestMethodInvalid"),
         ("TRACE|http|a.example|/x", "HttpRequestMethodInvalid"),
         ("GET|ftp|a.example|/x", "HttpProtocolError"),
-        ("GET|http||/x", "HttpRequestUriInvalid"),
+        ("GET|http||/x", "authority refused"),
         ("GET|http|a.example|/x\r\nx-b: 1", "path refused"),
         ("GET|http|a.example|http://b.example/", "path refused"),
         ("GET|http|a.example\r\nx-b: 1|/x", "authority refused"),

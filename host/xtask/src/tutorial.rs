@@ -158,7 +158,7 @@ fn other_kinds(project: &Project, server: &Server, work: &Path, lang: Lang) -> R
         );
         if *kind == "retriever" {
             command += " && rwkv-rag plugin install my-retriever/dist/my-retriever.wasm \
-                && rwkv-rag plugin swap my-retriever --kb verses";
+                && rwkv-rag plugin swap my-retriever --kb verses --yes";
         }
         println!("$ {command}");
         let started = Instant::now();

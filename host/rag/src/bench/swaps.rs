@@ -55,7 +55,7 @@ pub(super) async fn many(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         course.mixed += load.seen.settle(&course.indexes);
         if n + 1 == WARM_SWAPS || (n + 1).is_multiple_of(args.swaps.div_ceil(LOOKS)) {
             let name = format!("resident memory after {} swaps", n + 1);
-            memory.push(Figure::new(&name, resident()?, "MiB"));
+            memory.push(Figure::new(name, resident()?, "MiB"));
         }
         progress.set(n as u64 * 100 / args.swaps as u64, "swaps");
     }
