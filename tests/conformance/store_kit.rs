@@ -233,7 +233,7 @@ pub(crate) async fn texts_are_only_texts(subject: &Subject) {
     let Subject { name, store, .. } = subject;
     store.create(&collection("c-texts", 3, Metric::Cosine)).await.unwrap();
     let ids: Vec<String> =
-        (0..TEXTS.len()).map(|at| format!("{at} {}", TEXTS[at].replace('\n', " "))).collect();
+        (0..TEXTS.len()).map(|at| format!("{at} {}", TEXTS[at].replace(['\n', '\t'], " "))).collect();
     let rows: Vec<(&str, Vec<f32>)> = ids.iter().map(|id| (id.as_str(), vec![1.0, 0.0, 0.0])).collect();
     let mut all = batch(&rows);
     all.texts = TEXTS.map(|text| format!("{text}\0")).to_vec();
