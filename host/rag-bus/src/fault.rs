@@ -5,8 +5,39 @@ use rag_core::{Error, ErrorCode};
 use crate::value::Value;
 
 /// Names of things that errors mention; a name from the wire becomes one of these.
-const THINGS: &[&str] =
-    &["knowledge base", "collection", "document", "chunk", "job", "model", "plugin", "the language model"];
+const THINGS: &[&str] = &[
+    "knowledge base",
+    "collection",
+    "vector collection",
+    "document",
+    "original",
+    "chunk",
+    "page",
+    "file",
+    "table",
+    "index",
+    "generation",
+    "plugin",
+    "search engine",
+    "job",
+    "run",
+    "pull",
+    "tuning job",
+    "data set",
+    "result of this job",
+    "model",
+    "model file",
+    "encoder",
+    "reranker",
+    "profile",
+    "conversation",
+    "round",
+    "user",
+    "key",
+    "the language model",
+];
+/// What another version's name for a thing becomes.
+const SOME_THING: &str = "what was asked for,";
 /// Queues, likewise.
 const QUEUES: &[&str] = &["the language model", "the embedding model", "the service", "ingest", "tuning"];
 /// Settings, likewise.
@@ -51,8 +82,8 @@ pub(crate) fn decode(body: &Value) -> Error {
         "invalid-input" | "quota" => Error::InvalidInput { message },
         "unsupported" => Error::Unsupported { message },
         "not-found" => match (known(THINGS, text("what")), text("name")) {
-            (Some(what), Some(name)) => Error::NotFound { what, name },
-            _ => Error::InvalidInput { message },
+            (what, Some(name)) => Error::NotFound { what: what.unwrap_or(SOME_THING), name },
+            (_, None) => Error::InvalidInput { message },
         },
         "conflict" => Error::Conflict { message },
         "denied" => Error::Denied { message },
@@ -104,6 +135,7 @@ mod tests {
             Error::InvalidInput { message: message() },
             Error::Unsupported { message: message() },
             Error::NotFound { what: "knowledge base", name: "无此库".into() },
+            Error::NotFound { what: "encoder", name: "none".into() },
             Error::Conflict { message: message() },
             Error::Denied { message: message() },
             Error::Cancelled,
@@ -124,5 +156,8 @@ mod tests {
         assert_eq!(strange.to_string(), "internal error: an error without a message");
         let unknown = Value::map([("code", "not-found".into()), ("message", "gone".into())]);
         assert_eq!(decode(&unknown).to_string(), "gone");
+        let thing = Error::NotFound { what: "thing of tomorrow", name: "x".into() };
+        let told = decode(&encode(&thing));
+        assert_eq!(told.code(), ErrorCode::NotFound, "{told}");
     }
 }
