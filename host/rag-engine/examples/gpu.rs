@@ -11,7 +11,7 @@
 //! - A plan is `SIZE:FORMAT:WHAT[:WHAT…]`, e.g. `1b6:bf16:d1:d256:p1x4096`: random weights of a published size in bf16,
 //!   int8, int4 or nf4; `dB` writes B texts at once, `pNxL` reads N prompts of L tokens. `--seconds S` is the time of a
 //!   round, `--tuning overlap=0,ahead=0,recorded=0,few=0,run=0` switches things off, `--kernels FILE` loads other kernels (PTX
-//!   needs overlap=0). Results are lines of JSON.
+//!   needs overlap=0), `--kernels text` has the driver compile all of them, as other GPUs need it. Results are lines of JSON.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a tool for developers")]
 
@@ -46,8 +46,10 @@ fn main() {
     let only: Vec<String> =
         option("--only").map_or_else(Vec::new, |text| text.split(',').map(str::to_string).collect());
     let tuning = option("--tuning").map_or_else(Tuning::default, |text| tuning(&text));
-    if let Some(path) = option("--kernels") {
-        rag_engine::rwkv::cuda::use_kernels(fs_err::read(path).unwrap());
+    match option("--kernels") {
+        Some(text) if text == "text" => rag_engine::rwkv::cuda::use_text(),
+        Some(path) => rag_engine::rwkv::cuda::use_kernels(fs_err::read(path).unwrap()),
+        None => {}
     }
     let round = Duration::from_secs_f64(seconds);
     match arguments.split_first() {

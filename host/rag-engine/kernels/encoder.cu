@@ -13,9 +13,13 @@ KERNEL(gelu_f32, Gelu, MAP_THREADS, gelu<float>(p))
 KERNEL(gelu_f16, Gelu, MAP_THREADS, gelu<half16>(p))
 
 KERNEL(attention_f32, Attention, ATTENTION_THREADS, attention_exact(p))
-KERNEL(attention16_f16, Attention, ATTENTION_THREADS, attention_halves<16>(p))
-KERNEL(attention32_f16, Attention, ATTENTION_THREADS, attention_halves<32>(p))
-KERNEL(attention64_f16, Attention, ATTENTION_THREADS, attention_halves<64>(p))
+// Named by a head's columns, then by the queries of a block.
+KERNEL(attention16_64_f16, Attention, ATTENTION_THREADS, (attention_halves<16, 1>(p)))
+KERNEL(attention16_128_f16, Attention, ATTENTION_THREADS, (attention_halves<16, 2>(p)))
+KERNEL(attention32_64_f16, Attention, ATTENTION_THREADS, (attention_halves<32, 1>(p)))
+KERNEL(attention32_128_f16, Attention, ATTENTION_THREADS, (attention_halves<32, 2>(p)))
+KERNEL(attention64_64_f16, Attention, ATTENTION_THREADS, (attention_halves<64, 1>(p)))
+RESIDENT_KERNEL(attention64_128_f16, Attention, ATTENTION_THREADS, 2, (attention_halves<64, 2>(p)))
 
 KERNEL(pool, Pool, ROW_THREADS, pool_of(p))
 KERNEL(gather_f32, Gather, ROW_THREADS, gather<float>(p))

@@ -27,6 +27,30 @@ DEVICE unsigned half_pair(float low, float high)
     return from_float<half16>(low).bits | static_cast<unsigned>(from_float<half16>(high).bits) << 16;
 }
 
+// As `half_pair`, of numbers that are within halves' range anyway.
+DEVICE unsigned pair_within_halves(float low, float high)
+{
+#ifndef EMULATED
+    unsigned pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#else
+    return half_pair(low, high);
+#endif
+}
+
+// 2 to the power of x, within two units of the last place; results too small for a normal number are 0.
+DEVICE float power_of_two(float x)
+{
+#ifndef EMULATED
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+#else
+    return exp2f(x);
+#endif
+}
+
 DEVICE float low_half(unsigned pair) { return half_to_float(static_cast<unsigned short>(pair & 0xffffu)); }
 DEVICE float high_half(unsigned pair) { return half_to_float(static_cast<unsigned short>(pair >> 16)); }
 

@@ -14,6 +14,9 @@ use super::check::{Outcome, error, wanted, within};
 
 /// Of one pass: a tile of queries is 64, a step of keys too.
 const LENGTHS: [usize; 7] = [300, 1, 513, 2, 65, 31, 64];
+/// So often together that attention takes 128 queries at a time.
+const CROWD: [usize; 4] = [300, 513, 65, 200];
+const CROWD_TIMES: usize = 24;
 const PASSAGE_CHARS: usize = 400;
 const SENTENCES: [&str; 5] = [
     "知识库把文件切成小段，每一段都有自己的向量，问题来了就去找最近的那一段。",
@@ -45,6 +48,9 @@ pub(crate) fn check(folders: &[String], only: &[String]) {
                 judge(&trial.distance(0, precision, &LENGTHS)?, precision)
             });
         }
+        report(&format!("encoder {name} crowd f16"), only, || {
+            judge(&trial.distance(0, Precision::Int8, &CROWD.repeat(CROWD_TIMES))?, Precision::Int8)
+        });
     }
     for folder in folders {
         for precision in [Precision::F32, Precision::Int8] {

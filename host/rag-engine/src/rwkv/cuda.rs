@@ -16,7 +16,7 @@ mod state;
 mod weights;
 
 pub use blas::{Blas, Element, Gemm, Operand};
-pub use driver::{Gpu, Kernel, Kernels, Mark, Memory, Shape, count, use_kernels};
+pub use driver::{Gpu, Kernel, Kernels, Mark, Memory, Shape, count, use_kernels, use_text};
 pub use engine::{Engine, Piece};
 pub use state::DeviceState;
 

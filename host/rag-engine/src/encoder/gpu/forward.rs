@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rag_core::Result;
 
 use super::params::{AddNorm, Attention, EmbedRows, Gelu, Norm};
-use super::sizes::{TEXTS_MAX, TILE};
+use super::sizes::{TEXTS_MAX, TILE, WIDE_TILE};
 use super::weights::{Layer, Vector, Weights};
 use super::{Answer, Parts, Sizes, Text, Wish};
 use crate::encoder::loaded::Pooling;
@@ -18,6 +18,8 @@ pub(super) const ROWS_A_BLOCK: usize = 4;
 /// Threads of a block of GELU, and elements that each takes.
 const MAP_THREADS: usize = 256;
 const MAP_ELEMENTS: usize = 8;
+/// Blocks of `WIDE_TILE` queries that a multiprocessor runs at once.
+const WIDE_RESIDENT: usize = 2;
 /// Widest rows of the narrower kernels.
 const NARROW_ROWS: usize = 1024;
 
@@ -47,7 +49,8 @@ impl fmt::Debug for Forward {
 pub(super) struct Kernels {
     embed: Kernel,
     add_norm: Kernel,
-    attention: Kernel,
+    /// By the queries that a block takes: `TILE`, `WIDE_TILE`.
+    attention: [Kernel; 2],
     gelu: Kernel,
     pub(super) pool: Kernel,
     pub(super) gather: Kernel,
@@ -60,14 +63,14 @@ impl Kernels {
     fn load(gpu: &Gpu, sizes: &Sizes, element: Element) -> Result<Self> {
         let e = if element == Element::F32 { "f32" } else { "f16" };
         let columns = if sizes.width <= NARROW_ROWS { "1024" } else { "4096" };
-        let attention = match element {
-            Element::F32 => "attention_f32".to_owned(),
-            _ => format!("attention{}_f16", sizes.head()),
+        let attention = |queries: usize| match element {
+            Element::F32 => gpu.kernel("attention_f32"),
+            _ => gpu.kernel(&format!("attention{}_{queries}_f16", sizes.head())),
         };
         Ok(Kernels {
             embed: gpu.kernel(&format!("embed_{e}_{columns}"))?,
             add_norm: gpu.kernel(&format!("add_norm_{columns}"))?,
-            attention: gpu.kernel(&attention)?,
+            attention: [attention(TILE)?, attention(WIDE_TILE)?],
             gelu: gpu.kernel(&format!("gelu_{e}"))?,
             pool: gpu.kernel("pool")?,
             gather: gpu.kernel(&format!("gather_{e}"))?,
@@ -134,6 +137,8 @@ pub(super) struct Control {
     pub(super) rows: usize,
     pub(super) texts: usize,
     tiles: usize,
+    /// Queries of a tile.
+    tile: usize,
     /// Rows whose vectors are wanted.
     pub(super) own: usize,
     offsets: [usize; 6],
@@ -151,7 +156,7 @@ pub(super) enum List {
 }
 
 impl Control {
-    fn of(texts: &[Text<'_>]) -> Self {
+    fn of(texts: &[Text<'_>], tile: usize) -> Self {
         let (mut ids, mut places, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         let (mut starts, mut tiles, mut own) = (vec![0], Vec::new(), Vec::new());
         for (index, text) in texts.iter().enumerate() {
@@ -160,7 +165,7 @@ impl Control {
             ids.extend(text.ids.iter().map(|&id| id as i32));
             places.extend(0..length as i32);
             kinds.extend((0..length).map(|place| i32::from(place >= text.second)));
-            tiles.extend((0..length).step_by(TILE).flat_map(|first| [index as i32, first as i32]));
+            tiles.extend((0..length).step_by(tile).flat_map(|first| [index as i32, first as i32]));
             if let Wish::Tokens(range) = &text.wish {
                 own.extend(range.clone().map(|place| (start + place) as i32));
             }
@@ -172,7 +177,7 @@ impl Control {
             *offset = values.len() * 4;
             values.extend(list);
         }
-        Control { values, rows, texts: texts.len(), tiles: tile_count, own: own_count, offsets }
+        Control { values, rows, texts: texts.len(), tiles: tile_count, tile, own: own_count, offsets }
     }
 }
 
@@ -236,7 +241,7 @@ impl Forward {
 
     /// Queues the layers; the last one's rows are in `buffers.x` then.
     pub(super) fn pass(&mut self, texts: &[Text<'_>]) -> Result<Control> {
-        let control = Control::of(texts);
+        let control = Control::of(texts, self.tile(texts));
         assert!(control.rows <= self.rows_max, "a text longer than the model's positions");
         self.buffers.control.write(0, &control.values)?;
         self.embed(&control)?;
@@ -245,6 +250,15 @@ impl Forward {
             self.feed_forward(layer, control.rows)?;
         }
         Ok(control)
+    }
+
+    /// Queries of a block of attention: many share what is loaded of the keys, where that leaves work for all of the GPU
+    /// and few of them stand beyond a text's end.
+    fn tile(&self, texts: &[Text<'_>]) -> usize {
+        let tiles = |tile: usize| texts.iter().map(|text| text.ids.len().div_ceil(tile)).sum::<usize>();
+        let (narrow, wide) = (tiles(TILE), tiles(WIDE_TILE));
+        let busy = wide * self.sizes.heads >= self.gpu.multiprocessors * WIDE_RESIDENT;
+        if self.element != Element::F32 && busy && narrow * 10 >= wide * 16 { WIDE_TILE } else { TILE }
     }
 
     pub(super) fn list(&self, control: &Control, list: List) -> u64 {
@@ -278,7 +292,8 @@ impl Forward {
             heads: self.sizes.heads as i32,
             scale: 1.0 / (self.sizes.head() as f32).sqrt(),
         };
-        self.launch(self.kernels.attention, [control.tiles, self.sizes.heads], ROW_THREADS, &params)?;
+        let kernel = self.kernels.attention[usize::from(control.tile == WIDE_TILE)];
+        self.launch(kernel, [control.tiles, self.sizes.heads], ROW_THREADS, &params)?;
         self.to_residual(b.context.at(0), &layer.attention_out, [rows, width, width])?;
         self.add_norm(layer, [Vector::AttentionOutBias, Vector::AttentionNorm], rows)
     }

@@ -13,8 +13,9 @@ const HEADS: [usize; 3] = [16, 32, 64];
 const HEAD_EXACT_MAX: usize = 128;
 /// Texts in one pass.
 pub(super) const TEXTS_MAX: usize = 1024;
-/// Queries that a block of attention takes.
+/// Queries that a block of attention takes, or twice as many.
 pub(super) const TILE: usize = 64;
+pub(super) const WIDE_TILE: usize = 2 * TILE;
 /// Numbers that pass through memory at a time while weights are brought over.
 pub(super) const STAGE_VALUES: usize = 8 << 20;
 /// Of cuBLAS's memory.

@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString, c_int, c_void};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys;
@@ -27,6 +28,14 @@ static INSTEAD: OnceLock<Vec<u8>> = OnceLock::new();
 pub fn use_kernels(image: Vec<u8>) {
     // A second image is dropped.
     let _ = INSTEAD.set(image);
+}
+
+static TEXT_ONLY: AtomicBool = AtomicBool::new(false);
+
+/// Loads from now on what the driver compiles from text, as other GPUs get it, to try that on a GPU that has machine
+/// code. (`CUDA_FORCE_PTX_JIT=1` says so to every library of the process, and cuBLAS does not start then.)
+pub fn use_text() {
+    TEXT_ONLY.store(true, Ordering::Relaxed);
 }
 
 /// Compiled kernels of a program.
@@ -101,7 +110,8 @@ pub fn count() -> Result<usize> {
 /// The kernels for the GPU whose context is current: machine code where there is some, unless the driver is told to go
 /// without (`CUDA_FORCE_PTX_JIT=1`); else what the driver makes of the intermediate code. Says which.
 fn load_kernels(kernels: Kernels, has_machine_code: bool) -> Result<(sys::CUmodule, bool)> {
-    let forced = std::env::var_os("CUDA_FORCE_PTX_JIT").is_some_and(|value| value == "1");
+    let forced = std::env::var_os("CUDA_FORCE_PTX_JIT").is_some_and(|value| value == "1")
+        || TEXT_ONLY.load(Ordering::Relaxed);
     let machine_code = has_machine_code && !forced;
     let text = CString::new(kernels.text).map_err(|e| failed("loading kernels", &e.to_string()))?;
     let image = if machine_code { kernels.machine_code } else { text.as_bytes_with_nul() };
