@@ -98,11 +98,19 @@ struct WkvStep {
     Ahead ahead;
 };
 
+// What decays are made of becomes the decays.
+struct Decays {
+    float *values;      // [R, D]
+    const float *decay; // [D]
+    long long count;    // R D
+    int width;
+};
+
 // Any number of tokens of every sequence, each cut into runs that are worked on side by side.
 struct WkvSeq {
     const void *k, *v, *r;
-    const float *omega;
-    const float *decay, *bonus;
+    const float *decays; // [R, D]
+    const float *bonus;
     const float *normed;
     float *const *states;
     const int *offsets; // [sequences + 1], rows

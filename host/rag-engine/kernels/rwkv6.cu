@@ -43,12 +43,13 @@ KERNEL(wkv_step8_bf16_bf16_bf16, WkvStep, STEP_THREADS<8>, (wkv_step<8, bf16, bf
 // For few blocks, for many, and what runs add to the state.
 #define WKV_SEQ(N, E, Type)                                                                                    \
     KERNEL(wkv_seq##N##_##E, WkvSeq, SEQ_THREADS<N>, (wkv_seq<N, Type, false, 32>(p)))                         \
-    RESIDENT_KERNEL(wkv_many##N##_##E, WkvSeq, SEQ_THREADS<N>, 4, (wkv_seq<N, Type, false, 16>(p)))            \
-    RESIDENT_KERNEL(wkv_sums##N##_##E, WkvSeq, SEQ_THREADS<N>, 4, (wkv_seq<N, Type, true, 16>(p)))
+    RESIDENT_KERNEL(wkv_many##N##_##E, WkvSeq, SEQ_THREADS<N>, 2, (wkv_seq<N, Type, false, 16>(p)))            \
+    RESIDENT_KERNEL(wkv_sums##N##_##E, WkvSeq, SEQ_THREADS<N>, 2, (wkv_seq<N, Type, true, 16>(p)))
 WKV_SEQ(64, f32, float)
 WKV_SEQ(64, bf16, bf16)
 WKV_SEQ(8, f32, float)
 WKV_SEQ(8, bf16, bf16)
+KERNEL(wkv_decays, Decays, DECAY_THREADS, decays_of(p))
 KERNEL(wkv_link, WkvLink, LINK_THREADS, link_runs(p))
 KERNEL(gate64_f32, Gate, GATE_THREADS, (gate_rows<64, float>(p)))
 KERNEL(gate64_bf16, Gate, GATE_THREADS, (gate_rows<64, bf16>(p)))

@@ -1,7 +1,7 @@
 // RWKV-6's recurrence: o_j = sum_i r_i (S_ij + u_i k_i v_j); S_ij <- w_i S_ij + k_i v_j, in f32.
 //
 // `wkv_step` is for one token of each of many sequences: bound by reading and writing S. `wkv_seq` is for long prompts:
-// the columns of S do not touch each other, so that a block owns 16 of them and the only chain over tokens is one
+// the columns of S do not touch each other, so that a block owns 32 of them and the only chain over tokens is one
 // multiply-add a token; inputs are staged some tokens at a time while the ones before are worked on. Where there are too few
 // sequences for a whole GPU, they are cut into runs: what a run adds to S, from 0, is computed for all at once, `link_runs`
 // makes of it the S before each, and then the runs' outputs are computed at once too.
@@ -123,9 +123,26 @@ template <int N, class In, class Out, class Low> DEVICE void wkv_step(const WkvS
     store_one<Out>(p.out, static_cast<long long>(p.rows) * p.width, base + own, normed * silu(g), tid < N);
 }
 
+constexpr int DECAY_THREADS = 256;
+
+// Four elements a thread.
+DEVICE void decays_of(const Decays &p)
+{
+    release_next();
+    const long long at = 4 * (1ll * blockIdx.x * DECAY_THREADS + threadIdx.x);
+    if (at >= p.count) {
+        return;
+    }
+    const float4 own = *reinterpret_cast<const float4 *>(p.decay + at % p.width);
+    wait_previous();
+    float4 *values = reinterpret_cast<float4 *>(p.values + at);
+    const float4 v = *values;
+    *values = make_float4(decay_of(own.x + v.x), decay_of(own.y + v.y), decay_of(own.z + v.z), decay_of(own.w + v.w));
+}
+
 constexpr int TOGETHER = 8; // tokens whose outputs are added up over the keys at once
 
-template <int N> constexpr int SEQ_COLUMNS = N < 16 ? N : 16;
+template <int N> constexpr int SEQ_COLUMNS = N < 32 ? N : 32;
 template <int N> constexpr int SEQ_THREADS = SEQ_COLUMNS<N> * N / 8 < WARP ? WARP : SEQ_COLUMNS<N> * N / 8;
 
 // SUMS: only what each run adds to S, and its decay. STAGE tokens are staged at a time: many let few blocks wait less, few
@@ -135,7 +152,7 @@ template <int N, class E, bool SUMS, int STAGE> DEVICE void wkv_seq(const WkvSeq
     constexpr int COLUMNS = SEQ_COLUMNS<N>, KEYS = N / 8, THREADS = SEQ_THREADS<N>, PARTS = N / COLUMNS;
     constexpr int EACH = (STAGE * N + THREADS - 1) / THREADS, V_EACH = (STAGE * COLUMNS + THREADS - 1) / THREADS;
     SHARED __align__(16) float rs[STAGE][N], ks[STAGE][N], ws[STAGE][N];
-    SHARED float vs[STAGE][COLUMNS], os[STAGE][COLUMNS], bonus[STAGE], decays[N], bonuses[N];
+    SHARED float vs[STAGE][COLUMNS], os[STAGE][COLUMNS], bonus[STAGE], bonuses[N];
     static_assert(KEYS == 1 || KEYS == TOGETHER, "a head of 8 or of 64");
     release_next();
     const int tid = threadIdx.x, part = blockIdx.x % PARTS, head = blockIdx.x / PARTS % p.heads;
@@ -144,7 +161,7 @@ template <int N, class E, bool SUMS, int STAGE> DEVICE void wkv_seq(const WkvSeq
     const bool active = column < COLUMNS;
     const int first = head * N, first_column = first + part * COLUMNS;
     for (int i = tid; i < N; i += THREADS) {
-        decays[i] = p.decay[first + i], bonuses[i] = p.bonus[first + i];
+        bonuses[i] = p.bonus[first + i];
     }
     __syncthreads();
     wait_previous();
@@ -171,7 +188,7 @@ template <int N, class E, bool SUMS, int STAGE> DEVICE void wkv_seq(const WkvSeq
             const int at = tid + e * THREADS, row = row0 + at / N, i = first + at % N;
             if (at < STAGE * N && row < end) {
                 const long long from = static_cast<long long>(row) * p.width + i;
-                k_next[e] = kg[from], w_next[e] = p.omega[from];
+                k_next[e] = kg[from], w_next[e] = p.decays[from];
                 if constexpr (!SUMS) {
                     r_next[e] = rg[from];
                 }
@@ -198,7 +215,7 @@ template <int N, class E, bool SUMS, int STAGE> DEVICE void wkv_seq(const WkvSeq
                     rs[at / N][at % N] = valid ? to_float(r_next[e]) : 0.0f;
                 }
                 ks[at / N][at % N] = valid ? to_float(k_next[e]) : 0.0f;
-                ws[at / N][at % N] = valid ? decay_of(decays[at % N] + w_next[e]) : 1.0f;
+                ws[at / N][at % N] = valid ? w_next[e] : 1.0f;
             }
         }
 #pragma unroll

@@ -127,6 +127,7 @@ fn weights_name(storage: Storage, inputs: Element) -> Option<&'static str> {
 pub(super) struct Common {
     pub(super) embed: Kernel,
     pub(super) sample: Kernel,
+    pub(super) decays: Kernel,
     pub(super) link: Kernel,
     /// The last normalisation as it is read out, f32.
     pub(super) last_norm: Kernel,
@@ -138,6 +139,7 @@ impl Common {
         Ok(Self {
             embed: gpu.kernel(&format!("embed_{}", name_of(embedding)))?,
             sample: gpu.kernel("sample_rows")?,
+            decays: gpu.kernel("wkv_decays")?,
             link: gpu.kernel("wkv_link")?,
             last_norm: gpu.kernel("last_norm_f32")?,
             dequantise: [

@@ -190,11 +190,19 @@ pub(super) struct WkvStep {
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Decays {
+    pub(super) values: u64,
+    pub(super) decay: u64,
+    pub(super) count: i64,
+    pub(super) width: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct WkvSeq {
     /// k, v, r.
     pub(super) inputs: [u64; 3],
-    pub(super) omega: u64,
-    pub(super) decay: u64,
+    pub(super) decays: u64,
     pub(super) bonus: u64,
     pub(super) normed: u64,
     pub(super) states: u64,

@@ -2,14 +2,16 @@
 
 use rag_core::Result;
 
-use super::super::params::{Gate, WkvLink, WkvSeq};
+use super::super::params::{Decays, Gate, WkvLink, WkvSeq};
 use super::super::weights::Vector;
 use super::{Forward, GROUP_EPSILON, Rows};
 use crate::rwkv::config::Config;
 
 /// As in the kernels.
 const GATE_WARPS: usize = 8;
-const SEQ_COLUMNS: usize = 16;
+const SEQ_COLUMNS: usize = 32;
+const DECAY_THREADS: usize = 256;
+const DECAYS_A_THREAD: usize = 4;
 const LINK_THREADS: usize = 256;
 
 /// How sequences are cut.
@@ -32,10 +34,10 @@ impl Forward {
         let starts = out + (n * width * 4) as u64;
         let Runs { runs, tokens } = self.runs(rows, parts);
         let totals = starts + (rows.sequences * runs * width * head_size * 4) as u64;
+        self.queue_decays(index, n)?;
         let params = WkvSeq {
             inputs: std::array::from_fn(|i| b.part(5 + i, n, bytes)),
-            omega: b.omega.at(0),
-            decay: self.weights().vector(index, Vector::Decay),
+            decays: b.omega.at(0),
             bonus: self.weights().vector(index, Vector::Bonus),
             normed: b.normed.at(0),
             states: self.states(),
@@ -68,7 +70,7 @@ impl Forward {
             let blocks = (rows.sequences * width * head_size).div_ceil(LINK_THREADS);
             self.launch(self.common.link, [blocks, 1], LINK_THREADS, 0, &link)?;
         }
-        let many = parts * runs > 2 * self.gpu.multiprocessors;
+        let many = parts * runs > self.gpu.multiprocessors;
         self.launch(self.many.seq[usize::from(many)], [parts * runs, 1], threads, 0, &params)?;
         let gate = Gate {
             o: out,
@@ -81,6 +83,19 @@ impl Forward {
             epsilon: GROUP_EPSILON,
         };
         self.launch(self.many.gate, [(n * heads).div_ceil(GATE_WARPS), 1], GATE_WARPS * 32, 0, &gate)
+    }
+
+    /// Decays in place of what they are made of: once, where each block of a head would make them anew.
+    fn queue_decays(&self, index: usize, rows: usize) -> Result<()> {
+        let count = rows * self.config.width;
+        let params = Decays {
+            values: self.buffers.omega.at(0),
+            decay: self.weights().vector(index, Vector::Decay),
+            count: count as i64,
+            width: self.config.width as i32,
+        };
+        let blocks = count.div_ceil(DECAY_THREADS * DECAYS_A_THREAD);
+        self.launch(self.common.decays, [blocks, 1], DECAY_THREADS, 0, &params)
     }
 
     /// Runs pay where the blocks of whole sequences, `parts`, leave multiprocessors idle.
