@@ -405,6 +405,11 @@ impl Bindings for PluginBindings {
     fn asks(&self, plugin: &str) -> Vec<PluginAsk> {
         self.plugins.newest(plugin).map(|loaded| loaded.asks).unwrap_or_default()
     }
+
+    fn settings_schema(&self, digest: &str) -> Option<String> {
+        let loaded = self.plugins.installed().into_iter().find(|loaded| loaded.info.digest == digest)?;
+        loaded.settings.is_object().then(|| loaded.settings.to_string())
+    }
 }
 
 /// The language model as plugins of one knowledge base use it: what is kept of their prompts stays theirs.

@@ -127,7 +127,7 @@ async function web(page, { see, go, kb }) {
   await see("web-done");
 }
 
-/** Another strategy is tried and compared, answers, and goes back; another chunker gets an index of its own first. */
+/** Another strategy is tried and compared, answers, and goes back; another chunker, or a parser's setting, gets an index of its own first. */
 async function swap(page, { see, go, kb }) {
   await go(`kb/${kb}/plugins`);
   await page.locator("[data-swap]").waitFor();
@@ -158,6 +158,15 @@ async function swap(page, { see, go, kb }) {
   await page.locator("[data-abandon]").click();
   await page.locator("[data-staged]").waitFor({ state: "detached" });
   await page.locator("[data-generation=abandoned]").first().waitFor();
+
+  // A parser's settings are fields, as its manifest has them.
+  await page.locator("[data-slot=parser]").selectOption("parse-sheet");
+  await page.locator("[data-setting=mode]").selectOption({ label: "row" });
+  await see("kb-plugins-parser");
+  await page.locator("[data-swap] .primary").click();
+  await page.locator("[data-staged=ready] p", { hasText: "parse-sheet" }).waitFor();
+  await page.locator("[data-abandon]").click();
+  await page.locator("[data-staged]").waitFor({ state: "detached" });
 }
 
 /** Rights stand in plain words; what is no component is refused with a reason, another version is offered and goes. */

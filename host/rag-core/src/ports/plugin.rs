@@ -216,6 +216,12 @@ pub trait Bindings: Send + Sync {
 
     /// What a plugin asks for; empty when there is no such plugin.
     fn asks(&self, plugin: &str) -> Vec<PluginAsk>;
+
+    /// The JSON Schema of the settings of the component with this digest, as its manifest has it; none without one.
+    fn settings_schema(&self, digest: &str) -> Option<String> {
+        let _ = digest;
+        None
+    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub(crate) struct InstalledPlugin {
     digest: String,
     /// What it asks for, and whether it has it.
     rights: Vec<Right>,
+    /// JSON Schema of its settings; none where its manifest has none.
+    #[schema(value_type = Option<Object>)]
+    settings_schema: Option<serde_json::Value>,
 }
 
 /// One thing that a plugin asks for.
@@ -137,7 +140,9 @@ pub(crate) async fn list(State(state): State<AppState>, _caller: Caller) -> Answ
 
 impl InstalledPlugin {
     pub(crate) fn of(state: &AppState, kind: &'static str, info: PluginInfo) -> Self {
+        let schema = state.rag.bindings.settings_schema(&info.digest);
         InstalledPlugin {
+            settings_schema: schema.and_then(|schema| serde_json::from_str(&schema).ok()),
             kind,
             rights: rights(state, &info.id),
             id: info.id,

@@ -142,6 +142,7 @@ async fn the_system_tells_about_itself() {
     world.ingest("initial", "a.md", "alpha words").await;
     let plugins = world.get(READER, "/api/v1/plugins").await.is(200).json();
     assert_eq!(plugins["plugins"][0]["kind"], "parser");
+    assert_eq!(plugins["plugins"][0]["settings_schema"]["properties"]["mode"]["enum"], json!(["a", "b"]));
     let models = world.get(READER, "/api/v1/models").await.is(200).json();
     assert_eq!(models["generator"], json!({"id": "fake-rwkv", "demonstration": true}));
     let status = world.get(READER, "/api/v1/status").await.is(200).json();

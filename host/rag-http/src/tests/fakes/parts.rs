@@ -89,6 +89,9 @@ impl Bindings for Plugins {
         }
         asks
     }
+    fn settings_schema(&self, _: &str) -> Option<String> {
+        Some(r#"{"properties":{"mode":{"enum":["a","b"]}}}"#.to_owned())
+    }
 }
 
 struct Session(Option<String>);

@@ -2464,6 +2464,8 @@ export interface components {
             kind: string;
             /** @description What it asks for, and whether it has it. */
             rights: components["schemas"]["Right"][];
+            /** @description JSON Schema of its settings; none where its manifest has none. */
+            settings_schema?: Record<string, never> | null;
             version: string;
         };
         JobChange: {

@@ -163,7 +163,7 @@ export const en: Record<keyof typeof zh, string> = {
   "kb.answering": "Answering",
   "kb.retriever": "Retrieval strategy",
   "kb.chunker": "Chunker",
-  "kb.pluginSettings": "Plugin settings (JSON)",
+  "kb.pluginSettings": "Plugin settings",
   "kb.rerank": "Rerank candidates",
   "kb.embedded": "Embedding model: {0} (its vectors are of {1}, {2} values each)",
   "kb.forAll": "the one for all",

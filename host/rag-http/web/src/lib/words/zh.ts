@@ -162,7 +162,7 @@ export const zh = {
   "kb.answering": "回答",
   "kb.retriever": "检索策略",
   "kb.chunker": "切分方式",
-  "kb.pluginSettings": "插件设置（JSON）",
+  "kb.pluginSettings": "插件设置",
   "kb.rerank": "重排候选段落",
   "kb.embedded": "向量模型：{0}（现有向量出自 {1}，{2} 维）",
   "kb.forAll": "全局模型",
