@@ -10,6 +10,7 @@ use hayro_interpret::kurbo::{Affine, Rect};
 use hayro_interpret::{Context, InterpreterCache, InterpreterSettings, RenderContent, interpret_page};
 
 use crate::blocks::Layout;
+use crate::collections::Collections;
 use crate::glyphs::Page;
 use crate::lines::{self, Line};
 use crate::ruled::{self, Table};
@@ -184,9 +185,18 @@ fn read_pages(pdf: &Pdf) -> Result<Vec<PageText>> {
     let cache = InterpreterCache::new();
     let mut pages = Vec::with_capacity(pdf.pages().len());
     let mut chars = 0;
+    let mut collections: Option<Rc<Collections>> = None;
     for (number, page) in (1..).zip(pdf.pages().iter()) {
-        let mut read = Page::new(page.render_dimensions());
+        let mut read = Page::new(page.render_dimensions(), collections.clone());
         interpret(pdf, page, &cache, &mut read);
+        if read.unknown > 0 && collections.is_none() {
+            let found = Rc::new(Collections::of(pdf));
+            if !found.is_empty() {
+                read = Page::new(page.render_dimensions(), Some(Rc::clone(&found)));
+                interpret(pdf, page, &cache, &mut read);
+            }
+            collections = Some(found);
+        }
         chars += read.known;
         if chars > CHARS_MAX {
             return Err(DocError::too_large(format!(

@@ -1,10 +1,14 @@
 //! Which characters does a page show, and where? Glyphs that follow each other become fragments of lines.
 
+use std::rc::Rc;
+
 use guest_doc::text::is_wide;
 use hayro_interpret::font::{Glyph, GlyphRun};
 use hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro_interpret::kurbo::{Affine, BezPath, PathEl, Point, Rect, Vec2};
 use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, ImageDrawProps, SoftMask};
+
+use crate::collections::Collections;
 
 /// Characters of one page; beyond them the page is no text for people.
 const PAGE_CHARS_MAX: usize = 1_000_000;
@@ -76,6 +80,8 @@ pub(crate) struct Page {
     pub(crate) pictures: f32,
     pub(crate) width: f32,
     pub(crate) height: f32,
+    /// What tells characters that fonts do not, once that was needed.
+    collections: Option<Rc<Collections>>,
     /// The last glyph's place, to drop what is printed twice to look bold.
     last: Option<(char, Point)>,
     /// Where the fragment that may go on ends.
@@ -83,8 +89,8 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    pub(crate) fn new((width, height): (f32, f32)) -> Self {
-        Page { width, height, ..Page::default() }
+    pub(crate) fn new((width, height): (f32, f32), collections: Option<Rc<Collections>>) -> Self {
+        Page { width, height, collections, ..Page::default() }
     }
 
     fn glyph(&mut self, text: &str, origin: Point, along: Vec2, advance: f64, size: f64) {
@@ -232,7 +238,8 @@ impl<'a> Device<'a> for Page {
         for positioned in run.glyphs() {
             let transform: Affine = props.transform * positioned.transform();
             let glyph: &Glyph<'_> = positioned;
-            let text = match glyph.as_unicode() {
+            let known = glyph.as_unicode();
+            let text = match known.or_else(|| self.collections.as_ref()?.character(glyph)) {
                 Some(BfString::Char(c)) => c.to_string(),
                 Some(BfString::String(text)) => text,
                 None => String::new(),

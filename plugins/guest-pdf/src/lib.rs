@@ -1,6 +1,7 @@
 //! Reads PDF: text in reading order with pages, headings by size, ruled tables, scanned pages through OCR.
 
 mod blocks;
+mod collections;
 mod document;
 mod furniture;
 mod glyphs;

@@ -87,6 +87,47 @@ fn shown(blocks: &[Block]) -> Vec<(Kind, &str, u32)> {
     blocks.iter().map(|block| (block.kind, block.text.as_str(), block.page.unwrap())).collect()
 }
 
+/// A font of one empty glyph, in hexadecimal.
+const FONT: &str = "\
+    000100000006004000020020676c796600000000000000f000000001686561645f1640e00000006c00000036686865610322\
+    0322000000a400000024686d747803e80000000000e8000000046c6f636100000000000000ec000000046d61787000020002\
+    000000c80000002000010000000100006aea91bf5f0f3cf5000303e800000000000000000000000000000000000000000000\
+    0000000000030002000000000000000100000320ff38000003e8000000000000000100000000000000000000000000000001\
+    000100000001000000000000000000020000000000000000000000000000000003e800000000000000000000";
+
+/// As TeX writes Chinese: an embedded font, codes that are places in Adobe-GB1, and no table of characters.
+fn of_collection(encoding: &str, descriptor: &str, content: &str) -> Vec<u8> {
+    pdf(&[
+        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R /Resources << /Font << /H 5 0 R >> >> >>"
+            .to_owned(),
+        stream("", content),
+        format!(
+            "<< /Type /Font /Subtype /Type0 /BaseFont /ABCDEF+FandolSong-Regular /Encoding /{encoding} \
+             /DescendantFonts [<< /Type /Font /Subtype /CIDFontType2 /BaseFont /ABCDEF+FandolSong-Regular \
+             /CIDSystemInfo << /Registry (Adobe) /Ordering ({descriptor}) /Supplement 5 >> /DW 1000 \
+             /FontDescriptor 6 0 R >>] >>"
+        ),
+        "<< /Type /FontDescriptor /FontName /ABCDEF+FandolSong-Regular /Flags 4 /FontFile2 7 0 R >>".to_owned(),
+        stream("/Filter /ASCIIHexDecode", FONT),
+    ])
+}
+
+#[test]
+fn embedded_fonts_without_characters_are_read_by_their_collection() {
+    // Places of 中 and 文 in Adobe-GB1, and the same characters in GBK.
+    let places = "BT /H 20 Tf 1 0 0 1 50 700 Tm <11CF0ED3> Tj ET\n";
+    let codes = "BT /H 20 Tf 1 0 0 1 50 700 Tm <D6D0CEC4> Tj ET\n";
+    for (encoding, content) in [("Identity-H", places), ("GBK-EUC-H", codes)] {
+        let (blocks, _) = read(&of_collection(encoding, "GB1", content)).unwrap();
+        assert_eq!(blocks[0].text, "中文", "{encoding}");
+    }
+    // Places of nobody's collection say nothing.
+    let (blocks, _) = read(&of_collection("Identity-H", "Identity", places)).unwrap_or_default();
+    assert!(blocks.is_empty(), "{blocks:?}");
+}
+
 #[test]
 fn headings_paragraphs_items_and_code_are_told_apart() {
     let first = [
