@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout();
     writeln!(out, "{size:?}")?;
     for figure in search(dir.path(), size).await? {
-        writeln!(out, "{:12.3} {:4} {}", figure.value, figure.unit, figure.name)?;
+        writeln!(out, "{:12.4} {:4} {}", figure.value, figure.unit, figure.name)?;
     }
     Ok(())
 }

@@ -121,7 +121,8 @@ mod tests {
                 let mut turned = values.clone();
                 simd.hadamard(&mut turned);
                 for (at, turned) in turned.iter().enumerate() {
-                    let sign = |other: usize| if (at & other).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+                    let sign =
+                        |other: usize| if (at & other).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
                     let plain: f64 = (0..size).map(|other| sign(other) * f64::from(values[other])).sum();
                     let plain = plain / f64::from(size as u32).sqrt();
                     assert!((f64::from(*turned) - plain).abs() < 1e-5, "{simd:?} {size} {at}");

@@ -450,8 +450,9 @@ mod tests {
         // Up to the most components that a vector has, with the largest numbers.
         for (count, rows, largest) in [(1_usize, 1_usize, 127), (3, 16, 100), (12, 37, 127), (512, 20, 127)] {
             let blocks = lines(rows.div_ceil(BLOCK_ROWS) * count, noise);
-            let number =
-                |at: usize| if largest == 127 && at % 3 > 0 { 127 } else { noise(at) % (largest + 1) };
+            let number = |at: usize| {
+                if largest == 127 && !at.is_multiple_of(3) { 127 } else { noise(at) % (largest + 1) }
+            };
             let tables: Vec<Tables> = lines(2 * count, number).as_chunks::<2>().0.to_vec();
             let factors: Vec<f32> = (0..rows).map(|at| at as f32).collect();
             let offsets: Vec<f32> = (0..rows).map(|at| (at * 3 % 7) as f32).collect();

@@ -81,7 +81,7 @@ impl Snapshot {
     pub(super) fn upsert(&mut self, row: i64, vector: &[f32]) {
         let seen = Seen::new(prepare(vector, self.metric), self.metric, self.frame.as_deref());
         if let Some((segment, at)) = self.find(row) {
-            Arc::make_mut(&mut self.segments[segment]).set(at, seen);
+            Arc::make_mut(&mut self.segments[segment]).set(at, &seen);
             return;
         }
         let full = self.segments.last().is_none_or(|last| last.rows.len() >= SEGMENT_ROWS);
@@ -201,7 +201,7 @@ impl Segment {
         }
     }
 
-    fn set(&mut self, at: usize, seen: Seen) {
+    fn set(&mut self, at: usize, seen: &Seen) {
         self.scales[at] = seen.scale;
         self.offsets[at] = seen.offset;
         self.factors[at] = seen.factor;
