@@ -3,11 +3,14 @@
 
 mod cache;
 mod codes;
+mod frame;
 mod kernel;
 mod rows;
 mod scan;
 mod snapshot;
 
+#[cfg(test)]
+mod scan_tests;
 #[cfg(test)]
 mod tests;
 

@@ -11,7 +11,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Transaction, params, params_from_iter};
 
 use super::scan::{Candidates, exact_score};
-use super::snapshot::Snapshot;
+use super::snapshot::{COARSE_ROWS, Snapshot};
 use super::{METRICS, ROWS_MAX};
 use crate::catalog::any_kb_row;
 use crate::fault::{Step, signed};
@@ -204,19 +204,41 @@ pub(super) fn load(connection: &Connection, collection: &Collection) -> Step<(u6
         [collection.row],
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
-    let mut snapshot = Snapshot::new(collection.dim, collection.metric, rows);
-    let mut statement =
-        connection.prepare_cached("SELECT row, vector FROM vectors WHERE collection = ?1 ORDER BY row")?;
-    let mut found = statement.query([collection.row])?;
+    let mut snapshot = Snapshot::new(collection.dim, collection.metric);
+    if rows >= COARSE_ROWS {
+        let mut some = Vec::with_capacity(2 * ROWS_SEEN_FIRST);
+        each(connection, collection, (rows / ROWS_SEEN_FIRST).max(1), |_, vector| {
+            some.push(vector.to_vec())
+        })?;
+        snapshot = Snapshot::coarse(collection.dim, collection.metric, &some);
+    }
+    each(connection, collection, 1, |row, vector| snapshot.upsert(row, vector))?;
+    Ok((version, snapshot))
+}
+
+/// About so many rows of a large collection are read to learn where its middle is.
+const ROWS_SEEN_FIRST: usize = 1_000;
+
+/// The rows whose number is a multiple of `step`, in order.
+fn each(
+    connection: &Connection,
+    collection: &Collection,
+    step: usize,
+    mut each: impl FnMut(i64, &[f32]),
+) -> Step<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT row, vector FROM vectors WHERE collection = ?1 AND row % ?2 = 0 ORDER BY row",
+    )?;
+    let mut found = statement.query(params![collection.row, signed(step as u64)?])?;
     let mut vector = Vec::with_capacity(collection.dim);
     while let Some(row) = found.next()? {
         from_bytes(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?, &mut vector);
         if vector.len() != collection.dim {
             return Err(damaged(&collection.name).into());
         }
-        snapshot.upsert(row.get(0)?, &vector);
+        each(row.get(0)?, &vector);
     }
-    Ok((version, snapshot))
+    Ok(())
 }
 
 fn damaged(collection: &str) -> Error {
