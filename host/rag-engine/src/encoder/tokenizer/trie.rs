@@ -36,7 +36,7 @@ struct Edge {
 const NONE: u32 = u32::MAX;
 /// Slots for each edge at least, and bits of the filter for each slot.
 const SLOTS_PER_EDGE: usize = 2;
-const BITS_PER_SLOT: usize = 16;
+const BITS_PER_SLOT: usize = 8;
 
 impl Trie {
     /// `classes` is one more than the largest number; `pieces` are spelled in numbers.
@@ -63,12 +63,9 @@ impl Trie {
             }
             *node = *piece;
         }
-        let slots = (edges.len() * 3 / 2).next_power_of_two().max(64);
-        let mut trie = Trie {
-            nodes,
-            edges: vec![Edge::default(); slots],
-            filter: vec![0; slots * BITS_PER_SLOT / 64],
-        };
+        let slots = (edges.len().max(1) * SLOTS_PER_EDGE).next_power_of_two().max(64);
+        let mut trie =
+            Trie { nodes, edges: vec![Edge::default(); slots], filter: vec![0; slots * BITS_PER_SLOT / 64] };
         for ((from, class), to) in edges {
             trie.add(Edge { from, class, to });
         }
