@@ -418,15 +418,15 @@ fn merge(defaults: &mut toml::Table, given: toml::Table) {
 
 /// A limit of 0 would refuse everything.
 fn no_zero(name: &str, value: &toml::Value) -> Result<()> {
+    // Two documents are read at a time, each by a parser that waits for its chunker.
+    let least = if name == "plugins.limits.instances_max" { 3 } else { 1 };
     match value {
         toml::Value::Table(table) => {
             table.iter().try_for_each(|(key, v)| no_zero(&format!("{name}.{key}"), v))
         }
-        // Two documents are read at a time, each by a parser that waits for its chunker.
-        toml::Value::Integer(number) if *number < 3 && name == "plugins.limits.instances_max" => {
-            bail!("{name} must be at least 3, not {number}")
+        toml::Value::Integer(number) if *number < least => {
+            bail!("{name} must be at least {least}, not {number}")
         }
-        toml::Value::Integer(number) if *number < 1 => bail!("{name} must be at least 1, not {number}"),
         _ => Ok(()),
     }
 }
