@@ -425,7 +425,7 @@ fn no_zero(name: &str, value: &toml::Value) -> Result<()> {
             table.iter().try_for_each(|(key, v)| no_zero(&format!("{name}.{key}"), v))
         }
         toml::Value::Integer(number) if *number < least => {
-            bail!("{name} must be at least {least}, not {number}")
+            bail!("{name} must be at least {least}")
         }
         _ => Ok(()),
     }
