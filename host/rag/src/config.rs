@@ -416,9 +416,8 @@ fn merge(defaults: &mut toml::Table, given: toml::Table) {
     }
 }
 
-/// A limit of 0 would refuse everything.
+/// A limit of 0 would refuse everything; with two instances, two parsers could wait for their chunkers for ever.
 fn no_zero(name: &str, value: &toml::Value) -> Result<()> {
-    // Two documents are read at a time, each by a parser that waits for its chunker.
     let least = if name == "plugins.limits.instances_max" { 3 } else { 1 };
     match value {
         toml::Value::Table(table) => {
