@@ -169,6 +169,9 @@ impl Catalog for Faulty<dyn Catalog> {
     async fn claim(&self) -> Result<Option<Job>> {
         forward!(self.claim())
     }
+    async fn upcoming(&self) -> Result<Option<Job>> {
+        forward!(self.upcoming())
+    }
     async fn progress(&self, id: &JobId, progress: Progress) -> Result<()> {
         forward!(self.progress(id, progress))
     }

@@ -3,6 +3,7 @@
 mod encoders;
 mod fault;
 mod imports;
+mod queue;
 mod records;
 mod swaps;
 mod system;

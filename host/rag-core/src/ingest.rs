@@ -1,25 +1,26 @@
 //! The first flow: a file becomes citable chunks.
 //!
-//! parse → section → chunk → embed → upsert, section by section, then one commit. A chunk is found by a search only
-//! after the commit; whatever dies on the way, running the job again ends in the same index.
+//! parse → section → chunk → embed → upsert, section by section, then one commit. While a section is embedded, the next
+//! is read. A chunk is found by a search only after the commit; whatever dies on the way, running the job again ends in
+//! the same index.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::document::{
-    BlobHash, Chunk, ChunkId, ChunkSpan, DocumentId, Heading, Location, ParsedSummary, Span, Vectors,
-};
+use crate::ahead::Ahead;
+use crate::document::{BlobHash, Chunk, ChunkId, ChunkSpan, DocumentId, Heading, Location, Span, Vectors};
 use crate::encoders;
 use crate::error::{Error, ErrorCode, Result};
 use crate::kb::{KbName, PluginChoice};
 use crate::limits;
 use crate::ports::{
-    Binding, DocumentInfo, IngestSource, Job, NewDocument, Opened, Origin, Parse, Progress, Purpose, Stage,
-    StoreBatch, VectorCollection,
+    Binding, DocumentInfo, IngestSource, Job, JobKind, NewDocument, Opened, Origin, Parse, Progress, Purpose,
+    Stage, StoreBatch, VectorCollection,
 };
 use crate::rag::Rag;
+use crate::reading::{CutSection, Reading, both};
 use crate::search::{Metric, Value};
-use crate::section::{PlacedSection, Sectioner, open_heading};
+use crate::section::{PlacedSection, open_heading};
 
 /// Tries of a batch against a full queue, and the wait before each further one.
 const BUSY_TRIES: u32 = 60;
@@ -53,14 +54,19 @@ pub struct Ingested {
 }
 
 /// Runs an ingest job to its commit. `Error::Cancelled` when somebody cancelled the job meanwhile.
-pub async fn ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<Ingested> {
+pub(crate) async fn ingest(
+    rag: &Rag,
+    job: &Job,
+    source: &IngestSource,
+    ahead: Option<Ahead>,
+) -> Result<Ingested> {
     let binding = binding_for(rag, job, source).await?;
-    let outcome = ingest_with(rag, &binding, job, source).await;
+    let outcome = ingest_with(rag, &binding, job, source, ahead).await;
     match &outcome {
         Err(error) if rag.struck(&binding, &source.blob.0, error).await? => {
             // The plugins before took over: they may well read it.
             let binding = binding_for(rag, job, source).await?;
-            ingest_with(rag, &binding, job, source).await
+            ingest_with(rag, &binding, job, source, None).await
         }
         _ => outcome,
     }
@@ -72,6 +78,7 @@ pub(crate) async fn ingest_with(
     binding: &Binding,
     job: &Job,
     source: &IngestSource,
+    ahead: Option<Ahead>,
 ) -> Result<Ingested> {
     let parser = parser_for(binding, source)?;
     let document = new_document(binding, parser.as_ref(), source);
@@ -80,30 +87,19 @@ pub(crate) async fn ingest_with(
     }
     open_index(rag, binding).await?;
 
-    let blob = rag.blobs.open(&source.blob, &source.name, &source.media_type).await?;
-    let mut session = parser.open(blob).await?;
     let mut work = Work { rag, binding, job, document: &document, ordinal: 0, text_done: 0 };
     work.report(Stage::Parse, 0, source.size).await?;
-    let mut sectioner = Sectioner::default();
-    let mut summary: Option<ParsedSummary> = None;
-    while let Some(blocks) = session.next(limits::PARSE_BATCH_BYTES).await? {
-        let early = match &mut summary {
-            Some(known) => known,
-            none => none.insert(session.summary().await?),
-        };
-        for block in blocks {
-            for placed in sectioner.push(block, early) {
-                work.section(placed).await?;
-            }
-        }
+    let (mut reading, mut next) = match ahead.filter(|ahead| ahead.document == document.id) {
+        Some(ahead) => (ahead.reading, ahead.first),
+        None => open(rag, binding, parser.as_ref(), source).await?,
+    };
+    while let Some(section) = next {
+        ((), next) = both(work.section(section), reading.next()).await?;
     }
-    let mut summary = session.summary().await?;
+    let mut summary = reading.summary().await?;
     if let Some(url) = &source.origin.url {
         summary.attributes.retain(|(key, _)| key != URL_ATTRIBUTE);
         summary.attributes.push((URL_ATTRIBUTE.to_owned(), url.clone()));
-    }
-    if let Some(placed) = sectioner.finish(&summary) {
-        work.section(placed).await?;
     }
     if work.ordinal == 0 {
         return Err(Error::invalid(format!("'{}' holds no text", source.name)));
@@ -111,6 +107,31 @@ pub(crate) async fn ingest_with(
     work.report(Stage::Commit, 0, 0).await?;
     let unused = rag.catalog.commit_document(&document.id, &summary, &job.id).await?;
     Ok(Ingested { document: document.id, unchanged: false, unused })
+}
+
+/// Opens the document of a job that is still queued, unless it is there already or is no document.
+pub(crate) async fn open_ahead(rag: &Rag, job: &Job) -> Result<Option<Ahead>> {
+    let JobKind::Ingest(source) = &job.kind else { return Ok(None) };
+    let binding = binding_for(rag, job, source).await?;
+    let parser = parser_for(&binding, source)?;
+    let document = new_document(&binding, parser.as_ref(), source).id;
+    if rag.catalog.document(&document).await.is_ok() {
+        return Ok(None);
+    }
+    let (reading, first) = open(rag, &binding, parser.as_ref(), source).await?;
+    Ok(Some(Ahead { document, reading, first }))
+}
+
+async fn open(
+    rag: &Rag,
+    binding: &Binding,
+    parser: &dyn Parse,
+    source: &IngestSource,
+) -> Result<(Reading, Option<CutSection>)> {
+    let blob = rag.blobs.open(&source.blob, &source.name, &source.media_type).await?;
+    let mut reading = Reading::open(parser, Arc::clone(&binding.chunker), blob).await?;
+    let first = reading.next().await?;
+    Ok((reading, first))
 }
 
 /// Sees to it that the index takes vectors of the bound encoder, and no others.
@@ -206,9 +227,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Chunks a section, keeps it as pending, then embeds and upserts its chunks.
-    async fn section(&mut self, placed: PlacedSection) -> Result<()> {
-        let spans = self.binding.chunker.split(placed.section.clone()).await?;
+    /// Keeps a section as pending, then embeds and upserts its chunks.
+    async fn section(&mut self, CutSection { placed, spans }: CutSection) -> Result<()> {
         if spans.len() > limits::SECTION_CHUNKS_MAX {
             return Err(Error::TooLarge {
                 what: "a section's number of chunks".into(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ahead::Ahead;
 use crate::crawl;
 use crate::curate;
 use crate::document::DocumentId;
@@ -55,8 +56,14 @@ async fn recover_kb(rag: &Rag, kb: &Kb) -> Result<Option<String>> {
 /// job's own failure is recorded in the job.
 pub async fn run_next(rag: &Rag) -> Result<bool> {
     let Some(job) = rag.catalog.claim().await? else { return Ok(false) };
+    run(rag, job, None).await?;
+    Ok(true)
+}
+
+/// Runs a job that was claimed, with its document if that was opened before.
+pub(crate) async fn run(rag: &Rag, job: Job, ahead: Option<Ahead>) -> Result<()> {
     let outcome = match &job.kind {
-        JobKind::Ingest(source) => run_ingest(rag, &job, source).await.map(Some),
+        JobKind::Ingest(source) => run_ingest(rag, &job, source, ahead).await.map(Some),
         JobKind::DeleteDocument(document) => run_delete(rag, document).await.map(Some),
         JobKind::EnableDocument(document) => curate::enable_document(rag, &job, document).await.map(Some),
         JobKind::Evaluate(run) => evaluate::evaluate(rag, &job, run).await.map(Some),
@@ -84,7 +91,7 @@ pub async fn run_next(rag: &Rag) -> Result<bool> {
         collect_garbage(rag, &binding).await?;
         generations::sweep(rag, &job.kb).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// A generation whose index will not be filled is given up before its job ends, so that it never hangs.
@@ -139,7 +146,7 @@ async fn settle(rag: &Rag, job: &Job, end: &End) -> Result<()> {
     }
 }
 
-async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<JobState> {
+async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource, ahead: Option<Ahead>) -> Result<JobState> {
     let outcome = if unpack::is_archive(rag, job, source).await? {
         match unpack::unpack(rag, job, source).await {
             Ok(Opened::Queued) => return Ok(JobState::Done { document: None, unchanged: false }),
@@ -151,7 +158,7 @@ async fn run_ingest(rag: &Rag, job: &Job, source: &IngestSource) -> Result<JobSt
             // First: the commit of the mail ends the job.
             unpack::attachments(rag, job, source).await?;
         }
-        ingest(rag, job, source).await
+        ingest(rag, job, source, ahead).await
     };
     match outcome {
         Ok(done) => {

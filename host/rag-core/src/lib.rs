@@ -4,6 +4,7 @@
 //! together by the `rag` binary. Domain types carry no serialisation; JSON, wire and component types are converted
 //! where they enter.
 
+pub mod ahead;
 pub mod ask;
 pub mod bundle;
 mod compare;
@@ -25,6 +26,7 @@ pub mod ports;
 pub mod prompt;
 pub mod quote;
 pub mod rag;
+pub mod reading;
 pub mod recall;
 mod reindex;
 pub mod relevance;

@@ -4,6 +4,8 @@
 pub const SECTION_BYTES_MAX: usize = 1 << 20;
 /// Text a parser is asked for in one `next`, in bytes.
 pub const PARSE_BATCH_BYTES: u32 = 256 << 10;
+/// Bytes of an original that is opened before it is its job's turn: what it takes in memory is beside the present one's.
+pub const AHEAD_BYTES_MAX: u64 = 16 << 20;
 /// Chunks of one section.
 pub const SECTION_CHUNKS_MAX: usize = 20_000;
 /// Texts embedded and rows written in one batch of an ingest.

@@ -64,7 +64,7 @@ pub(crate) async fn reindex(rag: &Rag, job: &Job, number: u64) -> Result<Option<
 async fn read_anew(rag: &Rag, job: &Job, next: &Kb, document: &DocumentInfo) -> Result<()> {
     let binding = rag.bindings.bind(next).await?;
     let source = ingest::source_of(document, None);
-    let read = match ingest::ingest_with(rag, &binding, job, &source).await {
+    let read = match ingest::ingest_with(rag, &binding, job, &source, None).await {
         Ok(read) => read,
         // Somebody deleted it meanwhile.
         Err(_) if gone(rag, document).await? => return Ok(()),

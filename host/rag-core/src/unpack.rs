@@ -62,7 +62,7 @@ pub(crate) async fn unpack(rag: &Rag, job: &Job, source: &IngestSource) -> Resul
     let names = archive.files().iter().map(|file| file.name.as_str());
     if let Some(media_type) = media::of_parts(names) {
         let source = IngestSource { media_type: media_type.to_owned(), ..source.clone() };
-        return ingest(rag, job, &source).await.map(Opened::Document);
+        return ingest(rag, job, &source, None).await.map(Opened::Document);
     }
     let mut work = Work::new(rag, job, source);
     work.all(&source.name, archive).await?;

@@ -252,6 +252,10 @@ impl Catalog for Store {
         Ok(job)
     }
 
+    async fn upcoming(&self) -> Result<Option<Job>> {
+        self.read(jobs::upcoming).await
+    }
+
     async fn progress(&self, id: &JobId, progress: Progress) -> Result<()> {
         let id = id.clone();
         self.write(move |transaction| jobs::progress(transaction, &id, progress)).await

@@ -310,8 +310,9 @@ pub(crate) async fn run_jobs(rag: Arc<Rag>, wake: Arc<Notify>) {
         Ok(alarms) => alarms.iter().for_each(|alarm| tracing::error!("{alarm}")),
         Err(error) => tracing::error!(%error, "the knowledge bases could not be looked through"),
     }
+    let mut queue = rag_core::ahead::Queue::new(rag);
     loop {
-        match rag_core::jobs::run_next(&rag).await {
+        match queue.run_next().await {
             Ok(true) => {}
             Ok(false) => {
                 let _ = tokio::time::timeout(RETRY, wake.notified()).await;

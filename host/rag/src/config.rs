@@ -416,13 +416,16 @@ fn merge(defaults: &mut toml::Table, given: toml::Table) {
     }
 }
 
-/// A limit of 0 would refuse everything.
+/// A limit of 0 would refuse everything; with two instances, two parsers could wait for their chunkers for ever.
 fn no_zero(name: &str, value: &toml::Value) -> Result<()> {
+    let least = if name == "plugins.limits.instances_max" { 3 } else { 1 };
     match value {
         toml::Value::Table(table) => {
             table.iter().try_for_each(|(key, v)| no_zero(&format!("{name}.{key}"), v))
         }
-        toml::Value::Integer(number) if *number < 1 => bail!("{name} must be at least 1, not {number}"),
+        toml::Value::Integer(number) if *number < least => {
+            bail!("{name} must be at least {least}")
+        }
         _ => Ok(()),
     }
 }
@@ -470,11 +473,8 @@ mod tests {
         check("", &[("RWKV_RAG__SERVER", "x")], "RWKV_RAG__SECTION__KEY");
         check("", &[("RWKV_RAG__MODELS__SLOTS", "many")], "slots");
         check("[plugins.limits.chunker]\ncpu_ms = 1", &[], "cpu_ms");
-        check(
-            "[plugins.limits.chunker]\ncpu_ms_max = 0",
-            &[],
-            "plugins.limits.chunker.cpu_ms_max must be at least 1",
-        );
+        check("[plugins.limits.chunker]\ncpu_ms_max = 0", &[], "chunker.cpu_ms_max must be at least 1");
+        check("[plugins.limits]\ninstances_max = 2", &[], "instances_max must be at least 3");
         check("[plugins]\ndir = 'x'", &[("RWKV_RAG__PLUGINS__DIR__X", "1")], "'dir' is not a section");
     }
 

@@ -1,5 +1,6 @@
 //! Which characters does a page show, and where? Glyphs that follow each other become fragments of lines.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use guest_doc::text::is_wide;
@@ -238,11 +239,12 @@ impl<'a> Device<'a> for Page {
         for positioned in run.glyphs() {
             let transform: Affine = props.transform * positioned.transform();
             let glyph: &Glyph<'_> = positioned;
-            let known = glyph.as_unicode();
-            let text = match known.or_else(|| self.collections.as_ref()?.character(glyph)) {
-                Some(BfString::Char(c)) => c.to_string(),
+            let known = glyph.as_unicode().or_else(|| self.collections.as_ref()?.character(glyph));
+            let mut one = [0; 4];
+            let text: &str = match &known {
+                Some(BfString::Char(c)) => c.encode_utf8(&mut one),
                 Some(BfString::String(text)) => text,
-                None => String::new(),
+                None => "",
             };
             let is_type3 = matches!(glyph, Glyph::Type3(_));
             let advance = match glyph {
@@ -265,12 +267,11 @@ impl<'a> Device<'a> for Page {
             self.known += 1;
             let along = if vertical { -up / size } else { unit / unit.hypot() };
             let share =
-                f64::from(advance.unwrap_or(if is_wide_text(&text) { 1000.0 } else { 500.0 })) / 1000.0;
+                f64::from(advance.unwrap_or(if is_wide_text(text) { 1000.0 } else { 500.0 })) / 1000.0;
             let advance = if vertical { size } else { share * unit.hypot() };
             // Type 3 fonts have a scale of their own; their advance tells the size as well as anything.
             let size = if is_type3 { size.max(advance) } else { size };
-            let plain: String = text.chars().filter(|c| !c.is_control()).collect();
-            self.glyph(decompose(&plain).as_deref().unwrap_or(&plain), origin, along, advance, size);
+            self.glyph(&letters(text), origin, along, advance, size);
         }
     }
 
@@ -310,23 +311,24 @@ impl Page {
     }
 }
 
-/// Presentation forms of Latin ligatures, as letters.
-fn decompose(text: &str) -> Option<String> {
-    text.contains(|c| ('\u{fb00}'..='\u{fb06}').contains(&c)).then(|| {
-        let mut letters = String::new();
-        for c in text.chars() {
-            match c {
-                '\u{fb00}' => letters.push_str("ff"),
-                '\u{fb01}' => letters.push_str("fi"),
-                '\u{fb02}' => letters.push_str("fl"),
-                '\u{fb03}' => letters.push_str("ffi"),
-                '\u{fb04}' => letters.push_str("ffl"),
-                '\u{fb05}' | '\u{fb06}' => letters.push_str("st"),
-                c => letters.push(c),
-            }
+/// Without control characters, presentation forms of Latin ligatures as letters.
+fn letters(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c: char| c.is_control() || ('\u{fb00}'..='\u{fb06}').contains(&c)) {
+        return Cow::Borrowed(text);
+    }
+    let mut letters = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        match c {
+            '\u{fb00}' => letters.push_str("ff"),
+            '\u{fb01}' => letters.push_str("fi"),
+            '\u{fb02}' => letters.push_str("fl"),
+            '\u{fb03}' => letters.push_str("ffi"),
+            '\u{fb04}' => letters.push_str("ffl"),
+            '\u{fb05}' | '\u{fb06}' => letters.push_str("st"),
+            c => letters.push(c),
         }
-        letters
-    })
+    }
+    Cow::Owned(letters)
 }
 
 fn is_wide_text(text: &str) -> bool {

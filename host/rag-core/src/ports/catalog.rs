@@ -304,6 +304,8 @@ pub trait Catalog: Send + Sync {
     /// left running by a dead process were queued again when the catalogue was opened. One that fills an index is taken
     /// before the others, but never twice in a row while others wait.
     async fn claim(&self) -> Result<Option<Job>>;
+    /// The job that `claim` would take now, left in the queue; one that fills an index is passed over.
+    async fn upcoming(&self) -> Result<Option<Job>>;
     async fn progress(&self, id: &JobId, progress: Progress) -> Result<()>;
     /// Ends a job in `Done`, `Failed` or `Cancelled`, taking out what it left pending; `Queued` reopens a failed or
     /// cancelled one. The first end stands.

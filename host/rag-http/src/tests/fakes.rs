@@ -320,6 +320,9 @@ impl Catalog for Fake {
             job.clone()
         }))
     }
+    async fn upcoming(&self) -> Result<Option<Job>> {
+        Ok(self.catalog()?.jobs.iter().find(|job| job.state == JobState::Queued).cloned())
+    }
     async fn progress(&self, id: &JobId, progress: Progress) -> Result<()> {
         if let Some(job) = self.catalog()?.jobs.iter_mut().find(|job| job.id == *id) {
             job.progress = progress;

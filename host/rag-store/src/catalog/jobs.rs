@@ -100,17 +100,23 @@ fn insert(transaction: &Transaction<'_>, kb: i64, kind: i64, of: &str, now: i64)
 /// The next job, now running: of the highest priority, the oldest; one that waits for its next try comes after that.
 /// `index_turn` lets a job that fills an index go before all others.
 pub(super) fn claim(transaction: &Transaction<'_>, index_turn: bool) -> Step<Option<Job>> {
-    let now = now_ms();
-    let next = |only: &str| -> rusqlite::Result<Option<i64>> {
-        let sql = format!(
-            "SELECT row FROM jobs WHERE state = ?1 AND claimed = 0 AND coalesce(not_before_ms, 0) <= ?2 {only}
-             ORDER BY priority DESC, row LIMIT 1"
-        );
-        transaction.prepare_cached(&sql)?.query_row([QUEUED, now], |row| row.get(0)).optional()
-    };
-    let index = if index_turn { next(&format!("AND kind = {REINDEX}"))? } else { None };
-    let row = if index.is_some() { index } else { next("")? };
+    let index = if index_turn { next(transaction, &format!("AND kind = {REINDEX}"))? } else { None };
+    let row = if index.is_some() { index } else { next(transaction, "")? };
     row.map(|row| start_row(transaction, row)).transpose()
+}
+
+/// The first in the queue of those that fill no index.
+pub(super) fn upcoming(connection: &Connection) -> Step<Option<Job>> {
+    let row = next(connection, &format!("AND kind <> {REINDEX}"))?;
+    row.map(|row| get_row(connection, row)).transpose()
+}
+
+fn next(connection: &Connection, only: &str) -> rusqlite::Result<Option<i64>> {
+    let sql = format!(
+        "SELECT row FROM jobs WHERE state = ?1 AND claimed = 0 AND coalesce(not_before_ms, 0) <= ?2 {only}
+         ORDER BY priority DESC, row LIMIT 1"
+    );
+    connection.prepare_cached(&sql)?.query_row([QUEUED, now_ms()], |row| row.get(0)).optional()
 }
 
 /// A job that its caller does at once.

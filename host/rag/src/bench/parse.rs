@@ -2,20 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
-use rag_core::document::ParsedSummary;
+use futures_util::{StreamExt, stream};
+use rag_core::document::BlobHash;
 use rag_core::ports::Binding;
-use rag_core::section::Sectioner;
-use rag_core::{Error, error, limits, media};
+use rag_core::reading::Reading;
+use rag_core::{Error, error, media};
 
 use super::corpus::{KB, Scratch};
 use super::{Figure, ingest};
 use crate::cli::Bench;
 use crate::config::Config;
 use crate::output;
+
+/// Documents read at a time, as the queue does: the present job's, and the next one's ahead of it.
+const AT_ONCE: usize = 2;
 
 /// How many files ended so.
 #[derive(Debug, Default)]
@@ -52,14 +57,26 @@ pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
     }
     let scratch = Scratch::open(config, args).await?;
     let binding = scratch.parts.rag.binding(KB).await?;
+    let start = Instant::now();
+    let mut originals = Vec::with_capacity(documents.len());
+    for (name, bytes) in documents {
+        originals.push(keep(&scratch, name, bytes).await?);
+    }
+    let stored = start.elapsed().as_secs_f64();
     let mut counts = Counts::default();
     let start = Instant::now();
-    for (name, bytes) in &documents {
-        let begun = Instant::now();
-        let outcome = read(&scratch, &binding, name, bytes, &mut counts).await;
-        counts.took(name, bytes.len(), begun.elapsed().as_secs_f64());
-        counts.ended(name, outcome);
+    let mut outcomes = stream::iter(&originals)
+        .map(async |original| {
+            let begun = Instant::now();
+            let outcome = read(&scratch, &binding, original).await;
+            (original, begun.elapsed().as_secs_f64(), outcome)
+        })
+        .buffered(AT_ONCE);
+    while let Some((original, seconds, outcome)) = outcomes.next().await {
+        counts.took(&original.name, original.size, seconds);
+        counts.ended(&original.name, outcome);
     }
+    drop(outcomes);
     let seconds = start.elapsed().as_secs_f64();
     let count = |name: &str, value: u32| Figure::new(name, f64::from(value), "files");
     let mut figures = vec![
@@ -71,6 +88,7 @@ pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         Figure::new("characters", counts.chars as f64, "characters"),
         Figure::new("chunks", counts.chunks as f64, "chunks"),
         Figure::new("slowest", counts.slowest, "s"),
+        Figure::new("originals stored", stored, "s"),
         Figure::new("parse and chunk", seconds, "s"),
     ];
     for (extension, Format { files, bytes, seconds }) in counts.formats {
@@ -90,11 +108,17 @@ impl Counts {
         format.seconds += seconds;
     }
 
-    fn ended(&mut self, name: &str, outcome: rag_core::Result<()>) {
+    fn ended(&mut self, name: &str, outcome: rag_core::Result<(u64, u64, u64)>) {
         use error::PluginFault::{CpuLimit, Guest, HostcallLimit, MemoryLimit, WallLimit};
-        let Err(error) = outcome else {
-            self.read += 1;
-            return;
+        let error = match outcome {
+            Ok((blocks, chars, chunks)) => {
+                self.read += 1;
+                self.blocks += blocks;
+                self.chars += chars;
+                self.chunks += chunks;
+                return;
+            }
+            Err(error) => error,
         };
         let count = match &error {
             Error::Plugin { fault: CpuLimit | WallLimit | MemoryLimit | HostcallLimit, .. } => {
@@ -109,40 +133,40 @@ impl Counts {
     }
 }
 
+/// A file as an upload leaves it.
+struct Original {
+    name: String,
+    hash: BlobHash,
+    size: usize,
+    media_type: &'static str,
+}
+
+async fn keep(scratch: &Scratch, name: String, bytes: Bytes) -> rag_core::Result<Original> {
+    let head = bytes.get(..media::SNIFF_BYTES as usize).unwrap_or(&bytes);
+    let (media_type, size) = (media::sniff(&name, head), bytes.len());
+    let mut writer = scratch.parts.rag.upload().await?;
+    writer.write(bytes).await?;
+    let (hash, _) = writer.finish().await?;
+    Ok(Original { name, hash, size, media_type })
+}
+
+/// Blocks, characters and chunks of a document.
 async fn read(
     scratch: &Scratch,
     binding: &Binding,
-    name: &str,
-    bytes: &Bytes,
-    counts: &mut Counts,
-) -> rag_core::Result<()> {
-    let rag = &scratch.parts.rag;
-    let mut writer = rag.upload().await?;
-    writer.write(bytes.clone()).await?;
-    let (hash, _) = writer.finish().await?;
-    let head = bytes.get(..media::SNIFF_BYTES as usize).unwrap_or(bytes);
-    let media_type = media::sniff(name, head);
+    original: &Original,
+) -> rag_core::Result<(u64, u64, u64)> {
+    let Original { name, hash, media_type, .. } = original;
     let parser = binding.parsers.iter().find(|parser| parser.accepts().iter().any(|read| read == media_type));
     let parser =
         parser.ok_or_else(|| Error::Unsupported { message: format!("no parser reads {media_type}") })?;
-    let mut session = parser.open(rag.blobs.open(&hash, name, media_type).await?).await?;
-    let mut sectioner = Sectioner::default();
-    let mut summary: Option<ParsedSummary> = None;
-    while let Some(blocks) = session.next(limits::PARSE_BATCH_BYTES).await? {
-        let early = match &mut summary {
-            Some(known) => known,
-            none => none.insert(session.summary().await?),
-        };
-        for block in blocks {
-            counts.blocks += 1;
-            counts.chars += block.text.chars().count() as u64;
-            for placed in sectioner.push(block, early) {
-                counts.chunks += binding.chunker.split(placed.section).await?.len() as u64;
-            }
-        }
+    let blob = scratch.parts.rag.blobs.open(hash, name, media_type).await?;
+    let mut reading = Reading::open(parser.as_ref(), Arc::clone(&binding.chunker), blob).await?;
+    let (mut blocks, mut chars, mut chunks) = (0, 0, 0);
+    while let Some(section) = reading.next().await? {
+        blocks += section.placed.section.blocks.len() as u64;
+        chars += section.placed.section.text.chars().count() as u64;
+        chunks += section.spans.len() as u64;
     }
-    if let Some(placed) = sectioner.finish(&session.summary().await?) {
-        counts.chunks += binding.chunker.split(placed.section).await?.len() as u64;
-    }
-    Ok(())
+    Ok((blocks, chars, chunks))
 }

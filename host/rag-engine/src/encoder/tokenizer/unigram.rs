@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::trie::Trie;
+use super::trie::{Class, Piece, Trie};
 
 /// Row of `<s>`, which begins every sequence.
 pub(crate) const BEGIN: u32 = 0;
@@ -26,45 +26,72 @@ const UNKNOWN_PENALTY: f32 = 10.0;
 #[derive(Debug)]
 pub(crate) struct Unigram {
     trie: Trie,
-    scores: Vec<f32>,
+    rows: usize,
     unknown_score: f32,
-    normalise: Mapping,
+    numbers: Numbers,
+    word_start: Class,
 }
 
-/// What stands for a character, by pages of 256: every character of every text is looked up.
+/// Characters as numbers, by pages of 256: every character of every text is looked up. What stands for a character by
+/// the vocabulary's mapping is looked up with it.
 #[derive(Debug)]
-struct Mapping {
-    /// Where a page begins in `entries`; page 0 of it maps nothing.
+struct Numbers {
+    /// Where a page begins in `entries`; page 0 there knows nothing.
     pages: Vec<u32>,
-    /// One more than the place in `mapped`; 0 where a character stands for itself.
+    /// A number, or `MAPPED` and the place in `mapped`.
     entries: Vec<u32>,
-    mapped: Vec<Box<[char]>>,
+    mapped: Vec<Box<[Class]>>,
 }
 
 /// Characters of a page, and pages of all of Unicode.
 const PAGE: usize = 256;
 const PAGES: usize = (char::MAX as usize + 1) / PAGE;
+/// The number of a space; no piece holds one.
+const SPACE: Class = MAPPED - 1;
+/// Set in the entry of a character that others stand for.
+const MAPPED: u32 = 1 << 31;
 
-impl Mapping {
-    fn new(pairs: HashMap<char, Box<[char]>>) -> Self {
-        let mut mapping = Mapping { pages: vec![0; PAGES], entries: vec![0; PAGE], mapped: Vec::new() };
-        for (from, to) in pairs {
-            let page = &mut mapping.pages[from as usize / PAGE];
-            if *page == 0 {
-                *page = mapping.entries.len() as u32;
-                mapping.entries.resize(mapping.entries.len() + PAGE, 0);
+impl Numbers {
+    /// Numbers from 1 for the characters of `pieces`.
+    fn new(pieces: &[&str]) -> Self {
+        let mut numbers = Numbers { pages: vec![0; PAGES], entries: vec![0; PAGE], mapped: Vec::new() };
+        *numbers.entry(' ') = SPACE;
+        let mut next = 1;
+        for char in pieces.iter().flat_map(|piece| piece.chars()) {
+            let entry = numbers.entry(char);
+            if *entry == 0 {
+                *entry = next;
+                next += 1;
             }
-            mapping.mapped.push(to);
-            mapping.entries[*page as usize + from as usize % PAGE] = mapping.mapped.len() as u32;
         }
-        mapping
+        numbers
+    }
+
+    /// From now on the characters of `normalise` stand for others.
+    fn map(&mut self, normalise: HashMap<char, Box<[char]>>) {
+        let spelled = normalise
+            .into_iter()
+            .map(|(from, to)| (from, to.iter().map(|char| self.get(*char)).collect()))
+            .collect::<Vec<(char, Box<[Class]>)>>();
+        for (from, to) in spelled {
+            *self.entry(from) = MAPPED | self.mapped.len() as u32;
+            self.mapped.push(to);
+        }
+    }
+
+    fn entry(&mut self, char: char) -> &mut u32 {
+        let page = &mut self.pages[char as usize / PAGE];
+        if *page == 0 {
+            *page = self.entries.len() as u32;
+            self.entries.resize(self.entries.len() + PAGE, 0);
+        }
+        &mut self.entries[*page as usize + char as usize % PAGE]
     }
 
     #[inline]
-    fn get(&self, char: char) -> Option<&[char]> {
+    fn get(&self, char: char) -> u32 {
         let page = self.pages[char as usize / PAGE] as usize;
-        let entry = self.entries[page + char as usize % PAGE] as usize;
-        entry.checked_sub(1).map(|at| &*self.mapped[at])
+        self.entries[page + char as usize % PAGE]
     }
 }
 
@@ -85,58 +112,76 @@ impl Unigram {
                 scores.len()
             ));
         }
-        let mut sorted: Vec<(&[u8], u32)> =
-            pieces.iter().zip(0..).skip(SPECIALS).map(|(piece, row)| (piece.as_bytes(), row)).collect();
-        sorted.sort_unstable();
         if scores.iter().any(|score| !score.is_finite()) {
             return Err("a piece's score is not a number".to_owned());
         }
         let lowest = scores[SPECIALS..].iter().copied().fold(f32::INFINITY, f32::min);
-        let (trie, normalise) = (Trie::new(&sorted)?, Mapping::new(normalise));
-        Ok(Unigram { trie, scores, unknown_score: lowest - UNKNOWN_PENALTY, normalise })
+        let mut numbers = Numbers::new(&pieces[SPECIALS..]);
+        let spelled: Vec<(Vec<Class>, Piece)> = (0..)
+            .zip(pieces.iter().zip(&scores))
+            .skip(SPECIALS)
+            .map(|(row, (piece, &score))| {
+                (piece.chars().map(|char| numbers.get(char)).collect(), Piece { row, score })
+            })
+            .collect();
+        let largest = spelled.iter().flat_map(|(spelling, _)| spelling).copied().max().unwrap_or_default();
+        if largest == SPACE {
+            return Err("a piece holds a space".to_owned());
+        }
+        let word_start = numbers.get(WORD_START);
+        numbers.map(normalise);
+        Ok(Unigram {
+            trie: Trie::new(largest as usize + 1, &spelled)?,
+            rows: scores.len(),
+            unknown_score: lowest - UNKNOWN_PENALTY,
+            numbers,
+            word_start,
+        })
     }
 
     /// Pieces, specials included.
     pub(crate) fn rows(&self) -> usize {
-        self.scores.len()
+        self.rows
     }
 
     /// Ids of a text's pieces, without special tokens. Spaces around the text do not matter.
     pub(crate) fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 4);
         let mut lattice = Lattice::default();
-        let mut word = String::new();
-        let mut push = |char: char| {
-            if char != ' ' {
+        let mut word: Vec<Class> = Vec::new();
+        let mut push = |class: Class| {
+            if class != SPACE {
                 if word.is_empty() {
-                    word.push(WORD_START);
+                    word.push(self.word_start);
                 }
-                word.push(char);
+                word.push(class);
             } else if !word.is_empty() {
                 self.cut(&word, &mut lattice, &mut ids);
                 word.clear();
             }
         };
         for char in text.chars() {
-            match self.normalise.get(char) {
-                Some(mapped) => mapped.iter().copied().for_each(&mut push),
-                None => push(char),
+            let class = self.numbers.get(char);
+            if class < MAPPED {
+                push(class);
+            } else {
+                self.numbers.mapped[(class - MAPPED) as usize].iter().copied().for_each(&mut push);
             }
         }
-        push(' ');
+        push(SPACE);
         ids
     }
 
     /// Appends the pieces of one word.
-    fn cut(&self, word: &str, lattice: &mut Lattice, ids: &mut Vec<u32>) {
+    fn cut(&self, word: &[Class], lattice: &mut Lattice, ids: &mut Vec<u32>) {
         lattice.reset(word.len());
-        for (start, char) in word.char_indices() {
+        for start in 0..word.len() {
             let score = lattice.best[start].score;
             let step = |score: f32, row: u32| Step { score, start: start as u32, row };
-            self.trie.prefixes(&word.as_bytes()[start..], |bytes, row| {
-                lattice.offer(start + bytes, step(score + self.scores[row as usize], row));
+            self.trie.prefixes(&word[start..], |length, piece| {
+                lattice.offer(start + length, step(score + piece.score, piece.row));
             });
-            lattice.offer(start + char.len_utf8(), step(score + self.unknown_score, UNKNOWN));
+            lattice.offer(start + 1, step(score + self.unknown_score, UNKNOWN));
         }
         let first = ids.len();
         let mut end = word.len();
@@ -151,7 +196,7 @@ impl Unigram {
     }
 }
 
-/// The best way to reach each byte of a word.
+/// The best way to reach the end of each character of a word.
 #[derive(Debug, Default)]
 struct Lattice {
     best: Vec<Step>,
@@ -166,9 +211,9 @@ struct Step {
 }
 
 impl Lattice {
-    fn reset(&mut self, bytes: usize) {
+    fn reset(&mut self, chars: usize) {
         self.best.clear();
-        self.best.resize(bytes + 1, Step { score: f32::NEG_INFINITY, start: 0, row: UNKNOWN });
+        self.best.resize(chars + 1, Step { score: f32::NEG_INFINITY, start: 0, row: UNKNOWN });
         self.best[0].score = 0.0;
     }
 
@@ -234,6 +279,7 @@ mod tests {
         assert!(
             of(&["<s>", "<pad>", "</s>", "<unk>", "a"], vec![0., 0., 0., 0., f32::NAN]).contains("number")
         );
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a", "a"], vec![0.; 6]).contains("twice"));
+        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a", "a"], vec![0.; 6]).contains("the same"));
+        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a b"], vec![0.; 5]).contains("space"));
     }
 }
