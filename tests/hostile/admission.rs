@@ -38,15 +38,23 @@ fn check_bytes(bytes: &[u8], expected: &Expected, name: &str) {
 
 #[test]
 fn a_component_for_another_version_of_the_interfaces_is_told_both() {
-    let mut newer = fs::read(guest("chunker")).unwrap();
-    let (old, new) = (b"@0.1.0", b"@0.2.0");
-    for at in 0..newer.len() - old.len() {
-        if newer[at..].starts_with(old) {
-            newer[at..at + new.len()].copy_from_slice(new);
+    for (old, new, what) in [
+        ("@0.1.0", "@0.2.0", "made for version 0.2.0 of ragkit:plugin, and this host speaks 0.1.0"),
+        (
+            "ragkit:host/config@0.1.0",
+            "ragkit:host/config@0.1.1",
+            "made for version 0.1.1 of ragkit:host/config, and this host speaks 0.1.0",
+        ),
+    ] {
+        let mut newer = fs::read(guest("chunker")).unwrap();
+        let places = newer.windows(old.len()).enumerate().filter(|(_, at)| *at == old.as_bytes());
+        let places: Vec<usize> = places.map(|(at, _)| at).collect();
+        assert!(!places.is_empty(), "{old}");
+        for at in places {
+            newer[at..at + new.len()].copy_from_slice(new.as_bytes());
         }
+        check_bytes(&newer, &Fault(Refused, what), "newer");
     }
-    let expected = Fault(Refused, "made for version 0.2.0 of ragkit:plugin, and this host speaks 0.1.0");
-    check_bytes(&newer, &expected, "newer");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod keys;
 mod migrate;
 mod server_files;
 mod settings;
+mod slice;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -17,6 +17,7 @@ use crate::fault::Step;
 use crate::folder::Folder;
 use crate::key_value::PluginState;
 use crate::migrate::migrate;
+use crate::slice;
 use crate::vectors::{self, HostVectors};
 use crate::words;
 
@@ -105,7 +106,9 @@ impl Store {
         let mut connection = Connection::open(&path)?;
         prepare_writer(&connection, &config)?;
         migrate(&mut connection)?;
-        let mut writer = Writer { connection, folder: Arc::clone(&folder), scrub: false, purge_at: None };
+        let folder_of_writer = Arc::clone(&folder);
+        let mut writer =
+            Writer { connection, folder: folder_of_writer, scrub: false, purge_at: None, prompt: false };
         // Deletions of an earlier process may have left words to purge.
         writer.erased();
         writer.transact(|transaction| {
@@ -171,6 +174,15 @@ impl Store {
         self.writer.run(move |writer| writer.transact(step)).await
     }
 
+    /// Likewise, before other writes that wait: short, and somebody waits for it.
+    pub(crate) async fn write_urgent<T, F>(&self, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Step<T> + Send + 'static,
+    {
+        self.writer.run_urgent(move |writer| writer.transact(step)).await
+    }
+
     /// One write transaction that adds data: refused when the disk is nearly full.
     pub(crate) async fn grow<T, F>(&self, step: F) -> Result<T>
     where
@@ -224,6 +236,8 @@ pub(crate) struct Writer {
     /// When to purge the full-text tables of deleted words: some time after the last deletion, so that many of them
     /// cost one purge.
     purge_at: Option<Instant>,
+    /// Its thread has asked for a short slice.
+    prompt: bool,
 }
 
 /// Time from the last deletion to the purge of its words.
@@ -248,6 +262,9 @@ impl Writer {
 
     /// Does a little of what can wait; tells when to go on with it.
     fn idle(&mut self) -> Option<Duration> {
+        if !std::mem::replace(&mut self.prompt, true) {
+            slice::shorten();
+        }
         if let Some(at) = self.purge_at {
             let wait = at.saturating_duration_since(Instant::now());
             if wait.is_zero() {

@@ -24,7 +24,13 @@ mod shared {
             }
         ",
         world: "ragkit:rag-wasm/every-import",
-        imports: { default: async | trappable },
+        imports: {
+            // These never wait; without a future they cost half.
+            "ragkit:host/log.enabled": trappable,
+            "ragkit:host/log.log": trappable,
+            "ragkit:host/config.settings": trappable,
+            default: async | trappable,
+        },
         with: { "ragkit:host/blob.blob": crate::state::OpenBlob },
     });
 }

@@ -95,10 +95,11 @@ impl<'a> Live<'a> {
             let input = input();
             let mut budget = Budget::of(&self.plugin.limits);
             let started = Instant::now();
-            self.store.data_mut().begin_call();
+            let began = self.store.data_mut().begin_call();
             let nanos = Arc::clone(&self.store.data().host_nanos);
             let call = Box::pin(function.call_async(&mut self.store, input));
-            let output = instance::guarded(self.plugin, &nanos, &mut budget, call).await?.map_err(broken)?;
+            let output =
+                instance::guarded(self.plugin, &nanos, &mut budget, began, call).await?.map_err(broken)?;
             times.push(started.elapsed());
             drop(output);
         }

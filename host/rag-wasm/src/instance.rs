@@ -101,7 +101,8 @@ impl<W: World> Instance<W> {
         let slot = plugin.runner.slots(W::KIND).take().await?;
         let mut store = new_store(&plugin.runner, &plugin.label, setup, &plugin.limits);
         let nanos = Arc::clone(&store.data().host_nanos);
-        let made = guarded(plugin, &nanos, budget, W::instantiate(&plugin.pre, &mut store)).await;
+        let began = store.data().call_began;
+        let made = guarded(plugin, &nanos, budget, began, W::instantiate(&plugin.pre, &mut store)).await;
         match made? {
             Ok(world) => Ok(Instance { store, world, broken: false, calls: 0, _slot: slot }),
             Err(err) => Err(fault::of_trap(&plugin.label, &err, store.data())),
@@ -118,9 +119,9 @@ impl<W: World> Instance<W> {
         // Stays so when this future is dropped half way.
         self.broken = true;
         self.calls += 1;
-        self.store.data_mut().begin_call();
+        let began = self.store.data_mut().begin_call();
         let nanos = Arc::clone(&self.store.data().host_nanos);
-        let outcome = guarded(plugin, &nanos, budget, function(&self.world, &mut self.store)).await?;
+        let outcome = guarded(plugin, &nanos, budget, began, function(&self.world, &mut self.store)).await?;
         let outcome = outcome.map_err(|err| fault::of_trap(&plugin.label, &err, self.store.data()))?;
         self.broken = false;
         outcome.map_err(|err| fault::of_guest(&plugin.label, &err, self.store.data_mut()))
@@ -174,19 +175,21 @@ const LEAST_OF_A_TICK: u32 = 8;
 /// Longer than any call.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
-/// Runs guest code until it ends, its processor time is used or its wall-clock time has passed.
+/// Runs guest code, which began just now, until it ends, its processor time is used or its wall-clock time has passed.
 pub(crate) async fn guarded<W: World, T>(
     plugin: &Plugin<W>,
     nanos: &HostNanos,
     budget: &mut Budget,
+    started: Instant,
     code: BoxFuture<'_, T>,
 ) -> Result<T> {
     let _ticking = plugin.runner.ticker.enter();
-    let started = Instant::now();
     let until = started.checked_add(budget.wall).unwrap_or(started + FOREVER);
     let rough = (!budget.exact).then_some(started);
-    let outcome = timeout_at(until.into(), Metered::new(code, nanos, &mut budget.cpu, rough)).await;
-    budget.wall = budget.wall.saturating_sub(started.elapsed());
+    let mut took = None;
+    let metered = Metered::new(code, nanos, &mut budget.cpu, rough, &mut took);
+    let outcome = timeout_at(until.into(), metered).await;
+    budget.wall = budget.wall.saturating_sub(took.unwrap_or_else(|| started.elapsed()));
     let stopped = |fault, message| Error::Plugin { plugin: plugin.label.to_string(), fault, message };
     match outcome {
         Ok(Ok(value)) => Ok(value),

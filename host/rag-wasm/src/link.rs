@@ -56,10 +56,7 @@ pub(crate) fn kind_of(engine: &Engine, component: &Component) -> Result<Kind, St
     let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let has = |interface: &str| exports.iter().any(|export| export == &export_name(interface));
     if let Some(other) = exports.iter().find_map(|export| other_version(export)) {
-        return Err(format!(
-            "it is made for version {other} of ragkit:plugin, and this host speaks {VERSION}: build it with the wit/ of \
-             this host, or use a host of that version"
-        ));
+        return Err(made_for(other, "ragkit:plugin"));
     }
     let mut kinds = Kind::ALL.into_iter().filter(|kind| has(kind.name()));
     let kind = kinds.next().ok_or_else(|| {
@@ -81,9 +78,17 @@ pub(crate) fn kind_of(engine: &Engine, component: &Component) -> Result<Kind, St
 }
 
 /// The version of an interface of ours, where it is not the one that this host speaks.
-fn other_version(export: &str) -> Option<&str> {
-    let (_, version) = export.strip_prefix("ragkit:plugin/")?.split_once('@')?;
+fn other_version(name: &str) -> Option<&str> {
+    let ours = ["ragkit:plugin/", "ragkit:host/", "ragkit:types/"];
+    let (_, version) = ours.iter().find_map(|package| name.strip_prefix(package))?.split_once('@')?;
     (version != VERSION).then_some(version)
+}
+
+fn made_for(version: &str, what: &str) -> String {
+    format!(
+        "it is made for version {version} of {what}, and this host speaks {VERSION}: build it with the wit/ of this host, \
+         or use a host of that version"
+    )
 }
 
 /// The host interfaces that a component imports, each once, such as `http`, which `wasi:http` is another way to.
@@ -108,6 +113,10 @@ pub(crate) fn check_imports(engine: &Engine, component: &Component, kind: Kind) 
         ty.imports(engine).map(|(name, _)| name.to_owned()).filter(|name| !is_granted(name, kind)).collect();
     if refused.is_empty() {
         return Ok(());
+    }
+    if let Some((import, version)) = refused.iter().find_map(|import| Some((import, other_version(import)?)))
+    {
+        return Err(made_for(version, import.split_once('@').map_or(import.as_str(), |(name, _)| name)));
     }
     let http = |import: &String| import.starts_with("wasi:http/") || import.starts_with("ragkit:host/http@");
     let hint = if refused.iter().any(http) { http_hint() } else { String::new() };

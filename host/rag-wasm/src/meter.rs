@@ -31,18 +31,22 @@ pub(crate) struct Metered<'a, 'b, T> {
     budget: &'b mut Duration,
     /// When a first poll that is timed roughly began.
     rough: Option<Instant>,
+    /// How long the whole call took by the clock on the wall, where that is known without another look.
+    took: &'b mut Option<Duration>,
 }
 
 impl<'a, 'b, T> Metered<'a, 'b, T> {
     /// What is left of `budget` afterwards is the caller's for the next call. With `rough`, which is now, the first poll
-    /// is only timed roughly, without another look at a clock; a budget of many calls must not have it.
+    /// is only timed roughly, without another look at a clock; a budget of many calls must not have it. `took` is then set
+    /// when the call ends in that poll.
     pub(crate) fn new(
         call: BoxFuture<'a, T>,
         host: &'b HostNanos,
         budget: &'b mut Duration,
         rough: Option<Instant>,
+        took: &'b mut Option<Duration>,
     ) -> Self {
-        Metered { call, host, budget, rough }
+        Metered { call, host, budget, rough, took }
     }
 }
 
@@ -54,7 +58,9 @@ impl<T> Future for Metered<'_, '_, T> {
         let host_before = this.host.load(Relaxed);
         let (outcome, spent) = if let Some(started) = this.rough.take() {
             let outcome = this.call.as_mut().poll(cx);
-            (outcome, started.elapsed().min(FIRST_POLL_MAX))
+            let elapsed = started.elapsed();
+            *this.took = outcome.is_ready().then_some(elapsed);
+            (outcome, elapsed.min(FIRST_POLL_MAX))
         } else {
             let started = thread_time();
             let outcome = this.call.as_mut().poll(cx);

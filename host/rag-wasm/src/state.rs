@@ -119,8 +119,8 @@ impl State {
         self.bounds.shared.max
     }
 
-    /// Renews what is counted for each exported function.
-    pub(crate) fn begin_call(&mut self) {
+    /// Renews what is counted for each exported function; when it begins, which is now.
+    pub(crate) fn begin_call(&mut self) -> Instant {
         self.call_began = Instant::now();
         self.host_calls = 0;
         self.denials = 0;
@@ -130,6 +130,7 @@ impl State {
             outgoing.begin_call();
         }
         self.sink.begin_call(self.limits.log_bytes_max);
+        self.call_began
     }
 
     /// Counts one call of a host function: beyond the limit the guest is told `quota`, and stopped when it goes on.

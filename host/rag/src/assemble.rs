@@ -117,7 +117,7 @@ pub(crate) fn load_plugins(config: &Config, data_dir: &Path) -> Result<Arc<Plugi
     for (path, result) in host.load_dir(&dir)?.into_iter().chain(host.load_kept()?) {
         match result {
             Ok(_) => loaded += 1,
-            Err(error) => tracing::warn!(path = %path.display(), %error, "not a usable plugin"),
+            Err(error) => tracing::error!(path = %path.display(), %error, "not a usable plugin"),
         }
     }
     if loaded == 0 {

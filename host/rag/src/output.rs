@@ -63,6 +63,8 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     name: String,
     tenth: Option<u64>,
+    /// Why it waits, as was told last.
+    reason: Option<String>,
 }
 
 impl Progress {
@@ -76,7 +78,7 @@ impl Progress {
             bar.set_prefix(name.to_owned());
             bar
         });
-        Progress { bar, name: name.to_owned(), tenth: None }
+        Progress { bar, name: name.to_owned(), tenth: None, reason: None }
     }
 
     /// How far it is.
@@ -91,6 +93,19 @@ impl Progress {
                 note(format_args!("{}: {percent}% {stage}", self.name));
             }
             None => {}
+        }
+    }
+
+    /// What went wrong before it is tried again; each reason once.
+    pub(crate) fn waits(&mut self, reason: &str) {
+        if self.reason.as_deref() == Some(reason) {
+            return;
+        }
+        self.reason = Some(reason.to_owned());
+        let words = format!("{}: is tried again later: {reason}", self.name);
+        match &self.bar {
+            Some(bar) => bar.println(words),
+            None => note(format_args!("{words}")),
         }
     }
 

@@ -165,7 +165,7 @@ pub(super) fn publish(
     probation_ms: u64,
 ) -> Step<Generation> {
     let kb = kbs::row_of(transaction, name)?;
-    let current = kbs::get(transaction, name)?;
+    let (live, collection) = answering(transaction, kb)?;
     let staged = find(transaction, name, kb, number)?;
     if staged.state == GenerationState::Live {
         return Ok(staged);
@@ -173,13 +173,12 @@ pub(super) fn publish(
     if staged.state != GenerationState::Ready {
         return Err(conflict(format!("generation {number} is not ready")));
     }
-    if staged.parent != Some(current.generation) {
+    if staged.parent != Some(live) {
         return Err(conflict(format!(
-            "generation {} became live since generation {number} was made; give it up and swap again",
-            current.generation
+            "generation {live} became live since generation {number} was made; give it up and swap again"
         )));
     }
-    if staged.collection != current.collection {
+    if staged.collection != collection {
         let (_, gaps) = indexes::gaps(transaction, name, &staged.collection, 0)?;
         if gaps > 0 {
             transaction.execute(
@@ -191,35 +190,43 @@ pub(super) fn publish(
         indexes::trim(transaction, name, &staged.collection)?;
     }
     make_live(transaction, kb, &staged, probation_ms)?;
-    retire(transaction, kb, current.generation, RETIRED, None)?;
+    retire(transaction, kb, live, RETIRED, None)?;
     find(transaction, name, kb, number)
+}
+
+/// The number of the generation that answers, and its collection.
+fn answering(connection: &Connection, kb: i64) -> Step<(u64, String)> {
+    let mut statement = connection.prepare_cached("SELECT generation, collection FROM kbs WHERE row = ?1")?;
+    Ok(statement.query_row([kb], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
 /// The one place where another generation begins to answer.
 fn make_live(transaction: &Transaction<'_>, kb: i64, new: &Generation, probation_ms: u64) -> Step<()> {
-    let (json, live): (String, String) =
-        transaction.query_row("SELECT settings, collection FROM kbs WHERE row = ?1", [kb], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+    let (json, live): (String, String) = transaction
+        .prepare_cached("SELECT settings, collection FROM kbs WHERE row = ?1")?
+        .query_row([kb], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let settings = settings::from_json(&json)?.with_parts(new.parts.clone());
     indexes::carry_notes(transaction, kb, &live, &new.collection)?;
-    transaction.execute(
-        "UPDATE kbs SET settings = ?2, collection = ?3, generation = ?4 WHERE row = ?1",
-        params![kb, settings::to_json(&settings)?, new.collection, signed(new.number)?],
-    )?;
+    transaction
+        .prepare_cached("UPDATE kbs SET settings = ?2, collection = ?3, generation = ?4 WHERE row = ?1")?
+        .execute(params![kb, settings::to_json(&settings)?, new.collection, signed(new.number)?])?;
     let now = now_ms();
-    transaction.execute(
-        "UPDATE generations SET state = ?3, published_ms = ?4, probation_until_ms = ?5 WHERE kb = ?1 AND number = ?2",
-        params![kb, signed(new.number)?, LIVE, now, now.saturating_add(signed(probation_ms)?)],
-    )?;
+    transaction
+        .prepare_cached(
+            "UPDATE generations SET state = ?3, published_ms = ?4, probation_until_ms = ?5
+             WHERE kb = ?1 AND number = ?2",
+        )?
+        .execute(params![kb, signed(new.number)?, LIVE, now, now.saturating_add(signed(probation_ms)?)])?;
     Ok(())
 }
 
 fn retire(transaction: &Transaction<'_>, kb: i64, number: u64, state: i64, reason: Option<&str>) -> Step<()> {
-    transaction.execute(
-        "UPDATE generations SET state = ?3, reason = coalesce(?4, reason), ended_ms = ?5 WHERE kb = ?1 AND number = ?2",
-        params![kb, signed(number)?, state, reason, now_ms()],
-    )?;
+    transaction
+        .prepare_cached(
+            "UPDATE generations SET state = ?3, reason = coalesce(?4, reason), ended_ms = ?5
+             WHERE kb = ?1 AND number = ?2",
+        )?
+        .execute(params![kb, signed(number)?, state, reason, now_ms()])?;
     Ok(())
 }
 

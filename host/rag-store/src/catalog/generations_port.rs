@@ -40,7 +40,8 @@ impl Generations for Store {
 
     async fn publish_generation(&self, kb: &KbName, number: u64, probation_ms: u64) -> Result<Generation> {
         let kb = kb.clone();
-        self.write(move |transaction| generations::publish(transaction, &kb, number, probation_ms)).await
+        self.write_urgent(move |transaction| generations::publish(transaction, &kb, number, probation_ms))
+            .await
     }
 
     async fn end_generation(
@@ -62,8 +63,10 @@ impl Generations for Store {
         probation_only: bool,
     ) -> Result<Generation> {
         let (kb, reason) = (kb.clone(), reason.to_owned());
-        self.write(move |transaction| generations::roll_back(transaction, &kb, live, &reason, probation_only))
-            .await
+        self.write_urgent(move |transaction| {
+            generations::roll_back(transaction, &kb, live, &reason, probation_only)
+        })
+        .await
     }
 
     async fn index_gaps(

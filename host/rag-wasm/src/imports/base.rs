@@ -11,11 +11,11 @@ use crate::state::{OpenBlob, State, refusal};
 const READ_BYTES_MAX: u32 = 1 << 20;
 
 impl log::Host for State {
-    async fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
+    fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
         Ok(is_kept(level))
     }
 
-    async fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         // A refused message is dropped: there is nobody to tell.
         if self.count_call()?.is_ok() && is_kept(level) {
             self.sink.log(level, &message);
@@ -36,7 +36,7 @@ fn is_kept(level: log::Level) -> bool {
 }
 
 impl config::Host for State {
-    async fn settings(&mut self) -> wasmtime::Result<String> {
+    fn settings(&mut self) -> wasmtime::Result<String> {
         Ok(self.settings.to_string())
     }
 }

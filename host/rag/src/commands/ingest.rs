@@ -126,6 +126,9 @@ async fn follow(client: &Client, name: &str, job: &Value) -> Result<Value> {
         .events(|name, job| {
             progress
                 .set(job["percent"].as_u64().unwrap_or_default(), job["stage"].as_str().unwrap_or_default());
+            if let Some(reason) = waits_for(&job) {
+                progress.waits(reason);
+            }
             last = job;
             Ok(name != "end")
         })
@@ -138,6 +141,11 @@ async fn follow(client: &Client, name: &str, job: &Value) -> Result<Value> {
         _ => bail!("the host stopped while the job ran; it goes on with the next start"),
     }
     Ok(last)
+}
+
+/// What a queued job failed at before; it is tried again.
+fn waits_for(job: &Value) -> Option<&str> {
+    job["error"].as_str().filter(|_| job["state"] == "queued")
 }
 
 async fn submit(client: &Client, kb: &str, source: Source) -> Result<Value> {
@@ -253,6 +261,25 @@ impl Source {
         match self {
             Source::File { name, .. } | Source::Text { name, .. } => name,
             Source::Web(crawl) => &crawl.url,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::waits_for;
+
+    #[test]
+    fn a_job_that_is_tried_again_says_why_and_one_that_ended_or_is_new_does_not() {
+        for (state, error, expected) in [
+            ("queued", json!("granted no server"), Some("granted no server")),
+            ("queued", json!(null), None),
+            ("running", json!("granted no server"), None),
+            ("failed", json!("granted no server"), None),
+        ] {
+            assert_eq!(waits_for(&json!({ "state": state, "error": error })), expected, "{state} {error}");
         }
     }
 }
