@@ -382,6 +382,14 @@ fn unit(vector: &mut [f32]) {
     vector.iter_mut().for_each(|value| *value /= length);
 }
 
+/// Bytes that SQLite holds in this process: pages in the caches of all connections, statements, rows on their way.
+#[expect(unsafe_code, reason = "rusqlite has no call for this")]
+pub fn database_bytes() -> u64 {
+    // SAFETY: SQLite reads a counter of its own, under its own lock.
+    let bytes = unsafe { rusqlite::ffi::sqlite3_memory_used() };
+    u64::try_from(bytes).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,6 +56,8 @@ pub(super) async fn many(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         if n + 1 == WARM_SWAPS || (n + 1).is_multiple_of(args.swaps.div_ceil(LOOKS)) {
             let name = format!("resident memory after {} swaps", n + 1);
             memory.push(Figure::new(name, resident()?, "MiB"));
+            let of_it = rag_store::bench::database_bytes() as f64 / f64::from(1 << 20);
+            memory.push(Figure::new("of that SQLite", of_it, "MiB"));
         }
         progress.set(n as u64 * 100 / args.swaps as u64, "swaps");
     }
