@@ -1,7 +1,10 @@
 //! How fast are pages read natively? `cargo run --release -p guest-html --example html_blocks -- FILE…` prints MB/s, the
 //! median of rounds over all files.
 
-#![expect(clippy::disallowed_methods, reason = "a program for a terminal; the path is printed with the error")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program for a terminal; the path is printed with the error"
+)]
 
 use std::hint::black_box;
 use std::io::Write as _;
