@@ -174,7 +174,7 @@ fn tokenizer(file: &File<'_>) -> Result<Tokenizer, String> {
         rest = &after[to.len()..];
         normalise.insert(from, to);
     }
-    Unigram::new(&pieces, file.floats("tokenizer.scores")?, normalise).map(Tokenizer::unigram)
+    Unigram::new(&pieces, &file.floats("tokenizer.scores")?, normalise).map(Tokenizer::unigram)
 }
 
 /// Tensors by name, with errors that name them.

@@ -88,10 +88,10 @@ impl Trie {
     fn follow(&self, from: u32, class: Class) -> u32 {
         let hash = hash(from, class);
         // Both lengths are powers of two.
-        if self.filter[hash / 64 & (self.filter.len() - 1)] & 1 << (hash % 64) == 0 {
+        if self.filter[(hash / 64) & (self.filter.len() - 1)] & (1 << (hash % 64)) == 0 {
             return 0;
         }
-        let mut slot = hash / BITS_PER_SLOT & (self.edges.len() - 1);
+        let mut slot = (hash / BITS_PER_SLOT) & (self.edges.len() - 1);
         loop {
             let edge = self.edges[slot];
             if edge.to == 0 || (edge.from == from && edge.class == class) {

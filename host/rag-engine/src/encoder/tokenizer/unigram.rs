@@ -102,7 +102,7 @@ impl Unigram {
     /// What is wrong with the vocabulary, in words.
     pub(crate) fn new(
         pieces: &[&str],
-        scores: Vec<f32>,
+        scores: &[f32],
         normalise: HashMap<char, Box<[char]>>,
     ) -> Result<Self, String> {
         if pieces.len() <= SPECIALS || pieces.len() != scores.len() {
@@ -118,7 +118,7 @@ impl Unigram {
         let lowest = scores[SPECIALS..].iter().copied().fold(f32::INFINITY, f32::min);
         let mut numbers = Numbers::new(&pieces[SPECIALS..]);
         let spelled: Vec<(Vec<Class>, Piece)> = (0..)
-            .zip(pieces.iter().zip(&scores))
+            .zip(pieces.iter().zip(scores))
             .skip(SPECIALS)
             .map(|(row, (piece, &score))| {
                 (piece.chars().map(|char| numbers.get(char)).collect(), Piece { row, score })
@@ -240,7 +240,7 @@ mod tests {
             ('\u{1}', Box::from([])),
             ('㏂', Box::from(['a', '.', 'b'])),
         ]);
-        Unigram::new(&pieces, scores, normalise).unwrap()
+        Unigram::new(&pieces, &scores, normalise).unwrap()
     }
 
     fn check(text: &str, expected: &[u32]) {
@@ -272,14 +272,11 @@ mod tests {
 
     #[test]
     fn refuses_a_vocabulary_that_is_none() {
-        let of =
-            |pieces: &[&str], scores: Vec<f32>| Unigram::new(pieces, scores, HashMap::new()).unwrap_err();
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>"], vec![0.; 4]).contains("vocabulary"));
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a"], vec![0.; 4]).contains("vocabulary"));
-        assert!(
-            of(&["<s>", "<pad>", "</s>", "<unk>", "a"], vec![0., 0., 0., 0., f32::NAN]).contains("number")
-        );
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a", "a"], vec![0.; 6]).contains("the same"));
-        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a b"], vec![0.; 5]).contains("space"));
+        let of = |pieces: &[&str], scores: &[f32]| Unigram::new(pieces, scores, HashMap::new()).unwrap_err();
+        assert!(of(&["<s>", "<pad>", "</s>", "<unk>"], &[0.; 4]).contains("vocabulary"));
+        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a"], &[0.; 4]).contains("vocabulary"));
+        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a"], &[0., 0., 0., 0., f32::NAN]).contains("number"));
+        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a", "a"], &[0.; 6]).contains("the same"));
+        assert!(of(&["<s>", "<pad>", "</s>", "<unk>", "a b"], &[0.; 5]).contains("space"));
     }
 }
