@@ -134,6 +134,9 @@ async fn sweep(dead: bool, first: usize, step: usize) {
             if rag.kb(KB).await.is_err() {
                 assert_eq!(rag.catalog.kbs().await.unwrap().len(), 0, "{when}");
             }
+            if !dead {
+                assert_eq!(originals(dir.path()), 0, "{when}: before the next start");
+            }
         }
         drop(rag);
         close(store);

@@ -48,13 +48,17 @@ impl Queue {
     pub async fn run_next(&mut self) -> Result<bool> {
         let opened = self.opening.take();
         let Some(job) = self.rag.catalog.claim().await? else { return Ok(false) };
-        let ahead = match opened {
-            Some(opening) if opening.job == job.id => opening.finish().await,
-            _ => None,
+        // Another kind of job may come first; what was opened waits then.
+        let (ahead, waiting) = match opened {
+            Some(opening) if opening.job == job.id => (opening.finish().await, None),
+            other => (None, other),
         };
         // Not worth a failed job.
         let next = self.rag.catalog.upcoming().await.unwrap_or_default();
-        self.opening = next.filter(reads_a_document).map(|next| Opening::start(Arc::clone(&self.rag), next));
+        self.opening = next.filter(reads_a_document).map(|next| match waiting {
+            Some(opening) if opening.job == next.id => opening,
+            _ => Opening::start(Arc::clone(&self.rag), next),
+        });
         let run = pin!(jobs::run(&self.rag, job, ahead));
         match &mut self.opening {
             Some(opening) => opening.beside(run).await?,

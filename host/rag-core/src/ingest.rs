@@ -114,6 +114,9 @@ pub(crate) async fn open_ahead(rag: &Rag, job: &Job) -> Result<Option<Ahead>> {
     let JobKind::Ingest(source) = &job.kind else { return Ok(None) };
     let binding = binding_for(rag, job, source).await?;
     let parser = parser_for(&binding, source)?;
+    if parser.sends_out() {
+        return Ok(None);
+    }
     let document = new_document(&binding, parser.as_ref(), source).id;
     if rag.catalog.document(&document).await.is_ok() {
         return Ok(None);

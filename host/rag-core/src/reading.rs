@@ -88,7 +88,8 @@ impl Reading {
     }
 }
 
-/// Does both at once and returns both outcomes. The first error ends it, and drops what the other has under way.
+/// Does both at once. An error of the first ends it and drops what the second has under way; one of the second is told
+/// once the first is through, so that nothing of that is cut off halfway.
 pub(crate) async fn both<A, B>(
     first: impl Future<Output = Result<A>>,
     second: impl Future<Output = Result<B>>,
@@ -99,21 +100,15 @@ pub(crate) async fn both<A, B>(
         if a.is_none()
             && let Poll::Ready(outcome) = first.as_mut().poll(cx)
         {
-            match outcome {
-                Ok(value) => a = Some(value),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            a = Some(outcome?);
         }
         if b.is_none()
             && let Poll::Ready(outcome) = second.as_mut().poll(cx)
         {
-            match outcome {
-                Ok(value) => b = Some(value),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+            b = Some(outcome);
         }
         match (a.take(), b.take()) {
-            (Some(a), Some(b)) => Poll::Ready(Ok((a, b))),
+            (Some(a), Some(b)) => Poll::Ready(b.map(|b| (a, b))),
             (left_a, left_b) => {
                 (a, b) = (left_a, left_b);
                 Poll::Pending

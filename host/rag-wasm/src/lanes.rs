@@ -84,7 +84,9 @@ impl<W: World> Lanes<W> {
                 fault::new(&self.plugin.label, PluginFault::InvalidOutput, message)
             })
         });
-        if instance.reusable(&self.plugin.limits) {
+        // Whoever waits for a slot gets this one's.
+        let wanted = self.plugin.runner.slots(W::KIND).wanted();
+        if !wanted && instance.reusable(&self.plugin.limits) {
             self.idle().push(instance);
         }
         outcome

@@ -46,6 +46,10 @@ impl Parse for WasmParser {
         &self.accepts
     }
 
+    fn sends_out(&self) -> bool {
+        self.setup.grants.http.is_some()
+    }
+
     async fn open(&self, blob: Arc<dyn Blob>) -> Result<Box<dyn ParseSession>> {
         let (plugin, setup) = (Arc::clone(&self.plugin), self.setup.clone());
         let size = blob.size();

@@ -160,6 +160,11 @@ impl Slots {
             .map_err(|_| Error::internal("the plugin host is shutting down"))
     }
 
+    /// Whether somebody waits for a slot.
+    pub(crate) fn wanted(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
+    }
+
     /// Counts `spare` among those that may be asked to give up an instance.
     pub(crate) fn register(&self, spare: Weak<dyn Spare>) {
         let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);

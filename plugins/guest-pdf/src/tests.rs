@@ -96,8 +96,8 @@ const FONT: &str = "\
     000100000001000000000000000000020000000000000000000000000000000003e800000000000000000000";
 
 /// As TeX writes Chinese: an embedded font, codes that are places in Adobe-GB1, and no table of characters.
-fn of_collection(encoding: &str, descriptor: &str, content: &str) -> Vec<u8> {
-    pdf(&[
+fn of_collection(encoding: &str, ordering: &str, content: &str, more: &[&str]) -> Vec<u8> {
+    let mut objects = vec![
         "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
         "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
         "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R /Resources << /Font << /H 5 0 R >> >> >>"
@@ -106,12 +106,14 @@ fn of_collection(encoding: &str, descriptor: &str, content: &str) -> Vec<u8> {
         format!(
             "<< /Type /Font /Subtype /Type0 /BaseFont /ABCDEF+FandolSong-Regular /Encoding /{encoding} \
              /DescendantFonts [<< /Type /Font /Subtype /CIDFontType2 /BaseFont /ABCDEF+FandolSong-Regular \
-             /CIDSystemInfo << /Registry (Adobe) /Ordering ({descriptor}) /Supplement 5 >> /DW 1000 \
+             /CIDSystemInfo << /Registry (Adobe) /Ordering ({ordering}) /Supplement 5 >> /DW 1000 \
              /FontDescriptor 6 0 R >>] >>"
         ),
         "<< /Type /FontDescriptor /FontName /ABCDEF+FandolSong-Regular /Flags 4 /FontFile2 7 0 R >>".to_owned(),
         stream("/Filter /ASCIIHexDecode", FONT),
-    ])
+    ];
+    objects.extend(more.iter().map(|object| (*object).to_owned()));
+    pdf(&objects)
 }
 
 #[test]
@@ -120,11 +122,15 @@ fn embedded_fonts_without_characters_are_read_by_their_collection() {
     let places = "BT /H 20 Tf 1 0 0 1 50 700 Tm <11CF0ED3> Tj ET\n";
     let codes = "BT /H 20 Tf 1 0 0 1 50 700 Tm <D6D0CEC4> Tj ET\n";
     for (encoding, content) in [("Identity-H", places), ("GBK-EUC-H", codes)] {
-        let (blocks, _) = read(&of_collection(encoding, "GB1", content)).unwrap();
+        let (blocks, _) = read(&of_collection(encoding, "GB1", content, &[])).unwrap();
         assert_eq!(blocks[0].text, "中文", "{encoding}");
     }
     // Places of nobody's collection say nothing.
-    let (blocks, _) = read(&of_collection("Identity-H", "Identity", places)).unwrap_or_default();
+    let (blocks, _) = read(&of_collection("Identity-H", "Identity", places, &[])).unwrap_or_default();
+    assert!(blocks.is_empty(), "{blocks:?}");
+    // Another font of the same name, and the two cannot be told apart.
+    let other = "<< /Type /Font /Subtype /TrueType /BaseFont /XYZABC+FandolSong-Regular >>";
+    let (blocks, _) = read(&of_collection("Identity-H", "GB1", places, &[other])).unwrap_or_default();
     assert!(blocks.is_empty(), "{blocks:?}");
 }
 

@@ -45,18 +45,28 @@ impl Rag {
         let (settings, exchanged) = self.known_plugins(&head.settings);
         let settings = self.checked(&name, settings).await?;
         let kb = self.catalog.begin_import(&name, &settings).await?;
-        match self.filled(&kb, &head, reader.as_mut()).await {
+        let mut unnamed = Vec::new();
+        match self.filled(&kb, &head, reader.as_mut(), &mut unnamed).await {
             Ok((kb, embedded)) => Ok(Imported { kb, embedded, exchanged }),
             Err(error) => {
                 // What cannot be removed now is at the next start; nobody sees it before.
                 let _ = self.remove_kb(&kb).await;
+                for original in &unnamed {
+                    let _ = self.blobs.remove(original).await;
+                }
                 Err(error)
             }
         }
     }
 
-    async fn filled(&self, kb: &Kb, head: &BundleHead, reader: &mut dyn BundleReader) -> Result<(Kb, u64)> {
-        let embedded = self.fill(kb, head, reader).await?;
+    async fn filled(
+        &self,
+        kb: &Kb,
+        head: &BundleHead,
+        reader: &mut dyn BundleReader,
+        unnamed: &mut Vec<BlobHash>,
+    ) -> Result<(Kb, u64)> {
+        let embedded = self.fill(kb, head, reader, unnamed).await?;
         Ok((self.catalog.end_import(&kb.name).await?, embedded))
     }
 
@@ -77,7 +87,14 @@ impl Rag {
         (settings, exchanged)
     }
 
-    async fn fill(&self, kb: &Kb, head: &BundleHead, reader: &mut dyn BundleReader) -> Result<u64> {
+    /// `unnamed`: originals that are kept, or may be, and that no document names yet.
+    async fn fill(
+        &self,
+        kb: &Kb,
+        head: &BundleHead,
+        reader: &mut dyn BundleReader,
+        unnamed: &mut Vec<BlobHash>,
+    ) -> Result<u64> {
         let binding = self.bindings.bind(kb).await?;
         let same = head.embedder.as_deref() == Some(binding.embedder.identity());
         self.catalog.set_embedder(&kb.name, &kb.collection, &embedded(&*binding.embedder)).await?;
@@ -99,7 +116,12 @@ impl Rag {
             if !matches!(part, BundlePart::Piece(_))
                 && let Some((hash, writer)) = original.take()
             {
-                kept(&hash, writer).await?;
+                unnamed.push(hash.clone());
+                let (written, _) = writer.finish().await?;
+                if written != hash {
+                    unnamed.push(written);
+                    return Err(Error::invalid(format!("original {hash} is another file")));
+                }
             }
             match part {
                 BundlePart::Head(_) => return Err(disordered()),
@@ -110,7 +132,9 @@ impl Rag {
                 }
                 BundlePart::Document(document) => {
                     work.commit().await?;
+                    let original = document.blob.clone();
                     work.document(*document).await?;
+                    unnamed.retain(|hash| *hash != original);
                 }
                 BundlePart::Section { text, chunks } => work.section(&text, chunks).await?,
             }
@@ -119,12 +143,6 @@ impl Rag {
         collect_garbage(self, &work.binding).await?;
         Ok(work.embedded)
     }
-}
-
-/// The original whose pieces were written is the one that the file says.
-async fn kept(hash: &BlobHash, writer: Box<dyn BlobWriter>) -> Result<()> {
-    let (written, _) = writer.finish().await?;
-    if written == *hash { Ok(()) } else { Err(Error::invalid(format!("original {hash} is another file"))) }
 }
 
 fn disordered() -> Error {

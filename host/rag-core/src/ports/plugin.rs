@@ -69,6 +69,11 @@ pub trait Parse: Send + Sync {
     /// Media types read, e.g. `text/markdown`.
     fn accepts(&self) -> &[String];
 
+    /// Whether documents leave this host to be read: only when it is their turn.
+    fn sends_out(&self) -> bool {
+        false
+    }
+
     /// Opens a document; each session has an instance of its own. `Unsupported` when the content is not what the
     /// media type says.
     async fn open(&self, blob: Arc<dyn Blob>) -> Result<Box<dyn ParseSession>>;

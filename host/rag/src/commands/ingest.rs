@@ -1,5 +1,6 @@
 //! Documents in: files, folders or a text become jobs, and the jobs are followed to their end.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,11 @@ use super::{cell, escape, sync};
 use crate::cli::Ingest;
 use crate::client::Client;
 use crate::output::{self, Progress};
+
+/// Documents that are handed over before the first of them is done, so that the host is never without one.
+const HANDED_OVER: usize = 32;
+/// What is a zip archive to look at and one document all the same.
+const ZIPPED: [&str; 9] = ["docx", "docm", "pptx", "xlsx", "xlsm", "odt", "ods", "odp", "epub"];
 
 /// What one document is made of.
 pub(crate) enum Source {
@@ -39,24 +45,7 @@ pub(crate) async fn run(client: &Client, args: Ingest, json: bool) -> Result<()>
     if args.sync {
         return sync::run(client, &args, json).await;
     }
-    let sources = sources(&args)?;
-    let mut results = Vec::new();
-    let mut failed = 0;
-    for source in sources {
-        let name = source.name().to_owned();
-        let result = if args.no_wait {
-            submit(client, &args.kb, source).await
-        } else {
-            put(client, &args.kb, source).await
-        };
-        // One bad file does not keep the others out.
-        let row = result.unwrap_or_else(|error| {
-            failed += 1;
-            output::error(&error.context(name.clone()));
-            json!({"name": name, "state": "failed"})
-        });
-        results.push(row);
-    }
+    let (results, failed) = put_all(client, &args.kb, sources(&args)?, !args.no_wait).await;
     if json {
         output::json(&json!({"kb": args.kb, "jobs": results}));
     } else {
@@ -68,18 +57,88 @@ pub(crate) async fn run(client: &Client, args: Ingest, json: bool) -> Result<()>
     }
 }
 
+/// Hands documents over in their order and follows their jobs to the end, or only hands them over. A row for each, and
+/// how many failed: one bad file does not keep the others out.
+pub(crate) async fn put_all(
+    client: &Client,
+    kb: &str,
+    sources: Vec<Source>,
+    wait: bool,
+) -> (Vec<Value>, usize) {
+    let (mut sources, mut handed) = (sources.into_iter().peekable(), VecDeque::new());
+    let (mut rows, mut failed) = (Vec::new(), 0);
+    loop {
+        // What brings further documents stands alone: they are told from others by their place in the queue.
+        let alone = handed.front().is_some_and(|handed: &Handed| handed.brings);
+        let brings = sources.peek().is_some_and(Source::brings_others);
+        if handed.is_empty() || (!alone && !brings && handed.len() < HANDED_OVER) {
+            if let Some(source) = sources.next() {
+                handed.push_back(Handed::over(client, kb, source).await);
+                continue;
+            }
+        }
+        let Some(next) = handed.pop_front() else { return (rows, failed) };
+        let name = next.name.clone();
+        let result = if wait { next.ended(client, kb).await } else { next.job };
+        rows.push(result.unwrap_or_else(|error| {
+            failed += 1;
+            output::error(&error.context(name.clone()));
+            json!({"name": name, "state": "failed"})
+        }));
+    }
+}
+
 /// Uploads one document and follows its job; an error when the job fails.
 pub(crate) async fn put(client: &Client, kb: &str, source: Source) -> Result<Value> {
-    let crawl = matches!(source, Source::Web(_));
-    let name = source.name().to_owned();
-    let job = submit(client, kb, source).await?;
-    let mut last = follow(client, &name, &job).await?;
-    if crawl {
-        last["pages"] = queued_by(client, kb, &job).await?.into();
-    } else if last["kind"] == "ingest" && (last["document"].is_null() || is_mail(&name)) {
-        last["files"] = queued_by(client, kb, &job).await?.into();
+    Handed::over(client, kb, source).await.ended(client, kb).await
+}
+
+/// A document that the host has, or refused.
+struct Handed {
+    name: String,
+    crawl: bool,
+    brings: bool,
+    job: Result<Value>,
+}
+
+impl Handed {
+    async fn over(client: &Client, kb: &str, source: Source) -> Self {
+        let (name, crawl) = (source.name().to_owned(), matches!(source, Source::Web(_)));
+        let brings = source.brings_others();
+        Handed { name, crawl, brings, job: submit(client, kb, source).await }
     }
-    Ok(last)
+
+    async fn ended(self, client: &Client, kb: &str) -> Result<Value> {
+        let job = self.job?;
+        let mut last = follow(client, &self.name, &job).await?;
+        if self.crawl {
+            last["pages"] = queued_by(client, kb, &job).await?.into();
+        } else if self.brings
+            && last["kind"] == "ingest"
+            && (last["document"].is_null() || is_mail(&self.name))
+        {
+            last["files"] = queued_by(client, kb, &job).await?.into();
+        }
+        Ok(last)
+    }
+}
+
+impl Source {
+    /// Whether it may hold documents of its own: a part of the web, an archive, a mail.
+    fn brings_others(&self) -> bool {
+        match self {
+            Source::Web(_) => true,
+            Source::Text { .. } => false,
+            Source::File { path, name, .. } => is_mail(name) || is_archive(path),
+        }
+    }
+}
+
+fn is_archive(path: &Path) -> bool {
+    let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let mut head = [0; 2];
+    let read = fs_err::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut head));
+    read.is_ok() && head == *b"PK" && !ZIPPED.contains(&end.as_str())
 }
 
 /// What may hold files that are documents of their own, though it is one itself.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::ingest::{Source, files_below, folder_label, put};
+use super::ingest::{Source, files_below, folder_label, put_all};
 use super::{cell, escape, list};
 use crate::cli::Ingest;
 use crate::client::Client;
@@ -130,20 +130,8 @@ fn sha256(path: &Path) -> Result<String> {
 
 /// Uploads and deletes; how many documents failed.
 async fn carry_out(client: &Client, kb: &str, plan: Plan, row: &mut Value) -> Result<usize> {
-    let (mut jobs, mut failed) = (Vec::new(), 0);
     let sources = plan.added.into_iter().chain(plan.changed).chain(plan.archives).chain(plan.adopted);
-    for source in sources {
-        let name = source.name().to_owned();
-        // One bad file does not keep the others out.
-        match put(client, kb, source).await {
-            Ok(job) => jobs.push(job),
-            Err(error) => {
-                failed += 1;
-                output::error(&error.context(name.clone()));
-                jobs.push(json!({"name": name, "state": "failed"}));
-            }
-        }
-    }
+    let (jobs, failed) = put_all(client, kb, sources.collect(), true).await;
     for (_, id) in &plan.vanished {
         client.delete(&format!("/api/v1/kbs/{}/documents/{}", escape(kb), escape(id))).await?;
     }
