@@ -71,11 +71,10 @@ pub(crate) async fn put_all(
         // What brings further documents stands alone: they are told from others by their place in the queue.
         let alone = handed.front().is_some_and(|handed: &Handed| handed.brings);
         let brings = sources.peek().is_some_and(Source::brings_others);
-        if handed.is_empty() || (!alone && !brings && handed.len() < HANDED_OVER) {
-            if let Some(source) = sources.next() {
-                handed.push_back(Handed::over(client, kb, source).await);
-                continue;
-            }
+        let room = handed.is_empty() || (!alone && !brings && handed.len() < HANDED_OVER);
+        if let Some(source) = sources.next_if(|_| room) {
+            handed.push_back(Handed::over(client, kb, source).await);
+            continue;
         }
         let Some(next) = handed.pop_front() else { return (rows, failed) };
         let name = next.name.clone();
