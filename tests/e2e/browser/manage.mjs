@@ -354,7 +354,7 @@ async function tune(page, { see, go, kb, language }) {
   assert.equal(await page.locator("[data-kb-variant=state]").inputValue(), state);
   await page.locator("[data-kb-variant=state]").selectOption("");
   await page.locator("form .primary").click();
-  await page.locator(".notice .said").waitFor();
+  await page.locator(".notice .said").last().waitFor();
   await go("tune");
   await page.locator("[data-tune-job=done]").first().waitFor();
   await see("tune-jobs");

@@ -342,7 +342,7 @@ async function change(page, kb, see, go) {
   await passages.fill("2");
   await see("kb-settings");
   await page.locator("form .primary").click();
-  await page.locator(".notice .said").waitFor();
+  await page.locator(".notice .said").last().waitFor();
   await page.reload();
   await passages.waitFor();
   assert.equal(await passages.inputValue(), "2");
