@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { copyFileSync, readFileSync, truncateSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
-import { call, ingest, login, look, open, run, until, url } from "./page.mjs";
+import { call, ingest, login, look, open, run, submit, until, url } from "./page.mjs";
 
 const { RAG_SITE: site, RAG_MODELS: models, RAG_ROOT: root } = process.env;
 /** Heights of a window, in pixels: the usual one, and at most for a picture of a whole page. */
@@ -353,8 +353,7 @@ async function tune(page, { see, go, kb, language }) {
   await go(`kb/${kb}/settings`);
   assert.equal(await page.locator("[data-kb-variant=state]").inputValue(), state);
   await page.locator("[data-kb-variant=state]").selectOption("");
-  await page.locator("form .primary").click();
-  await page.locator(".notice .said").last().waitFor();
+  await submit(page);
   await go("tune");
   await page.locator("[data-tune-job=done]").first().waitFor();
   await see("tune-jobs");

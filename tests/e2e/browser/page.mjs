@@ -74,6 +74,15 @@ export async function look(page, name, { only } = {}) {
   assert.deepEqual(told, [], name);
 }
 
+/** Submits the page's form and waits until the host has taken it: a notice of an earlier step says nothing. */
+export async function submit(page) {
+  const taken = page.waitForResponse((answer) => answer.request().method() !== "GET");
+  await page.locator("form .primary").click();
+  const answer = await taken;
+  assert.ok(answer.ok(), `${answer.url()}: ${answer.status()}`);
+  await page.locator(".notice .said").last().waitFor();
+}
+
 /** A call of the API beside the page. */
 export async function call(method, path, body, secret = key) {
   const headers = { authorization: `Bearer ${secret}` };

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fixtures, key, login, look, open, run, until, url } from "./page.mjs";
+import { fixtures, key, login, look, open, run, submit, until, url } from "./page.mjs";
 
 const WAYS = [
   { locale: "zh-CN", width: 1280, scheme: "light" },
@@ -341,8 +341,7 @@ async function change(page, kb, see, go) {
   const passages = page.locator("section").nth(1).locator("input[type=number]").first();
   await passages.fill("2");
   await see("kb-settings");
-  await page.locator("form .primary").click();
-  await page.locator(".notice .said").last().waitFor();
+  await submit(page);
   await page.reload();
   await passages.waitFor();
   assert.equal(await passages.inputValue(), "2");
