@@ -16,7 +16,6 @@ mod keys;
 mod migrate;
 mod server_files;
 mod settings;
-mod slice;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -17,7 +17,6 @@ use crate::fault::Step;
 use crate::folder::Folder;
 use crate::key_value::PluginState;
 use crate::migrate::migrate;
-use crate::slice;
 use crate::vectors::{self, HostVectors};
 use crate::words;
 
@@ -263,7 +262,7 @@ impl Writer {
     /// Does a little of what can wait; tells when to go on with it.
     fn idle(&mut self) -> Option<Duration> {
         if !std::mem::replace(&mut self.prompt, true) {
-            slice::shorten();
+            rag_slice::shorten();
         }
         if let Some(at) = self.purge_at {
             let wait = at.saturating_duration_since(Instant::now());

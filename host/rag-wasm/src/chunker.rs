@@ -41,8 +41,8 @@ pub(crate) async fn split(
 ) -> Result<Vec<ChunkSpan>> {
     let mut budget = Budget::of(&plugin.limits);
     let mut instance = Instance::new(plugin, setup, &mut budget).await?;
-    let document = to_guest(section);
-    let input = document.clone();
+    let document = Arc::new(to_guest(section));
+    let input = Arc::clone(&document);
     let chunks = instance
         .call(plugin, &mut budget, move |world, store| {
             Box::pin(async move { world.ragkit_plugin_chunker().call_split(store, &input).await })

@@ -16,6 +16,10 @@ use crate::state::{MemoryBudget, State};
 use crate::ticker::Ticker;
 use crate::{Kind, engine, link};
 
+/// Every so many turns tokio wakes the guests that gave way although other calls wait. In the same turn it is to look at
+/// the calls that came from outside first: else a guest that never ends has two ticks in a row then.
+const TURNS: u32 = 61;
+
 /// Everything that calls share; one a process.
 pub(crate) struct Runner {
     pub(crate) engine: Engine,
@@ -38,6 +42,8 @@ impl Runner {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("rag-wasm")
+            .event_interval(TURNS)
+            .global_queue_interval(TURNS)
             .enable_all()
             .build()
             .map_err(|err| Error::Unavailable { message: format!("cannot start plugin threads: {err}") })?;

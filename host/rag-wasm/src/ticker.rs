@@ -71,6 +71,8 @@ impl Drop for Ticker {
 }
 
 fn run(shared: &Shared, engine: &EngineWeak, tick: Duration) {
+    // Late ticks are turns too long for whoever waits, and limits too late.
+    rag_slice::shorten();
     let mut idle = 0;
     while !shared.stopped.load(SeqCst) {
         if shared.active.load(SeqCst) > 0 {

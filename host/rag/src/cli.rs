@@ -381,6 +381,9 @@ pub(crate) struct Bench {
     /// Files or folders to read, for parse and ingest
     #[arg(long)]
     pub(crate) paths: Vec<PathBuf>,
+    /// For parse: parsers alone, a file at a time, as the native examples of their libraries measure it
+    #[arg(long)]
+    pub(crate) alone: bool,
     /// Retrieval strategy
     #[arg(long)]
     pub(crate) retriever: Option<String>,

@@ -1,5 +1,6 @@
 //! Which windows of `size` characters, each sharing `overlap` with the one before, does a text have?
 
+use guest_chunk::chars::after;
 use guest_settings::Settings;
 
 /// How long windows are and how much they share, in characters (Unicode scalar values).
@@ -44,14 +45,6 @@ pub fn windows(text: &str, options: Options) -> Vec<(usize, usize)> {
         start = if step == options.size { end } else { after(text, start, step) };
     }
     windows
-}
-
-/// Where `count` characters after byte `start` are over, or the end of the text. At least one character on.
-fn after(text: &str, start: usize, count: usize) -> usize {
-    let mut chars = text.get(start..).unwrap_or_default().chars();
-    // Skips many at a time.
-    chars.nth(count.saturating_sub(1));
-    text.len() - chars.as_str().len()
 }
 
 #[cfg(test)]

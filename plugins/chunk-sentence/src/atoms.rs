@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::document::{Block, Count, Document, Kind};
 use crate::options::{Options, Unit};
 use crate::sentences::sentences;
+use guest_chunk::chars;
 use guest_chunk::cut::{cut, trimmed};
 
 /// A piece that is never cut again.
@@ -231,7 +232,7 @@ impl<'d, 'c, E> Ruler<'d, 'c, E> {
     }
 
     fn chars(&self, range: &Range<usize>) -> usize {
-        self.document.text.get(range.clone()).map_or(0, |piece| piece.chars().count())
+        self.document.text.get(range.clone()).map_or(0, chars::count)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A chunker is a plain function from [`Section`], settings and [`Models`] to [`Chunk`]s, tested natively;
 //! [`component!`] makes it a component. What a chunker does not call of [`Models`] it does not import either.
 
+pub mod chars;
 #[cfg(target_family = "wasm")]
 mod component;
 pub mod context;

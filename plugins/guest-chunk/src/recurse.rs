@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::chars;
 use crate::cut::cut;
 use crate::options::{Options, Unit};
 use crate::{Models, Result};
@@ -133,7 +134,7 @@ impl<M: Models, S: Separators> Recursion<'_, M, S> {
         let place = |piece: &Piece| {
             if self.options.unit == Unit::Characters {
                 let gap = self.text.get(at..piece.range.start).unwrap_or_default();
-                length = length.saturating_add(gap.chars().count());
+                length = length.saturating_add(chars::count(gap));
             }
             at = piece.range.end;
             let start = length;
@@ -148,7 +149,7 @@ impl<M: Models, S: Separators> Recursion<'_, M, S> {
         let texts = ranges.map(|range| self.text.get(range.clone()).unwrap_or_default());
         let size = self.options.size;
         match self.options.unit {
-            Unit::Characters => Ok(texts.map(|text| Some(text.chars().count())).collect()),
+            Unit::Characters => Ok(texts.map(|text| Some(chars::count(text))).collect()),
             Unit::Tokens => {
                 let texts: Vec<&str> = texts.collect();
                 let short = |text: &str| text.chars().take(size * TOKEN_CHARS_MAX + 1).count();

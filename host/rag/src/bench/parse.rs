@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use rag_core::document::BlobHash;
-use rag_core::ports::Binding;
+use rag_core::ports::{Binding, Blob, Parse};
 use rag_core::reading::Reading;
 use rag_core::{Error, error, media};
 
@@ -63,6 +63,9 @@ pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
         originals.push(keep(&scratch, name, bytes).await?);
     }
     let stored = start.elapsed().as_secs_f64();
+    if args.alone {
+        return alone(&scratch, &binding, &originals).await;
+    }
     let mut counts = Counts::default();
     let start = Instant::now();
     let mut outcomes = stream::iter(&originals)
@@ -94,6 +97,30 @@ pub(super) async fn run(config: &Config, args: &Bench) -> Result<Vec<Figure>> {
     for (extension, Format { files, bytes, seconds }) in counts.formats {
         figures.push(Figure::new(extension.clone(), f64::from(files) / seconds, "documents/s"));
         figures.push(Figure::new(extension, bytes as f64 / seconds / 1e6, "MB/s"));
+    }
+    Ok(figures)
+}
+
+/// Rounds of which the median counts.
+const ROUNDS: usize = 5;
+/// Text that a parser gives at a time, in bytes; the native examples ask for as much.
+const BATCH_BYTES: u32 = 256 << 10;
+
+/// What a parser needs for a file, without cutting it.
+async fn alone(scratch: &Scratch, binding: &Binding, originals: &[Original]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for original in originals {
+        let mut times = Vec::with_capacity(ROUNDS);
+        for _ in 0..ROUNDS {
+            let (parser, blob) = open(scratch, binding, original).await?;
+            let begun = Instant::now();
+            let mut session = parser.open(blob).await?;
+            while session.next(BATCH_BYTES).await?.is_some() {}
+            times.push(begun.elapsed());
+        }
+        times.sort_unstable();
+        let seconds = super::quantile(&times, 0.5).as_secs_f64();
+        figures.push(Figure::new(original.name.clone(), original.size as f64 / seconds / 1e6, "MB/s"));
     }
     Ok(figures)
 }
@@ -156,12 +183,8 @@ async fn read(
     binding: &Binding,
     original: &Original,
 ) -> rag_core::Result<(u64, u64, u64)> {
-    let Original { name, hash, media_type, .. } = original;
-    let parser = binding.parsers.iter().find(|parser| parser.accepts().iter().any(|read| read == media_type));
-    let parser =
-        parser.ok_or_else(|| Error::Unsupported { message: format!("no parser reads {media_type}") })?;
-    let blob = scratch.parts.rag.blobs.open(hash, name, media_type).await?;
-    let mut reading = Reading::open(parser.as_ref(), Arc::clone(&binding.chunker), blob).await?;
+    let (parser, blob) = open(scratch, binding, original).await?;
+    let mut reading = Reading::open(parser, Arc::clone(&binding.chunker), blob).await?;
     let (mut blocks, mut chars, mut chunks) = (0, 0, 0);
     while let Some(section) = reading.next().await? {
         blocks += section.placed.section.blocks.len() as u64;
@@ -169,4 +192,17 @@ async fn read(
         chunks += section.spans.len() as u64;
     }
     Ok((blocks, chars, chunks))
+}
+
+/// A document, and the parser that reads its like.
+async fn open<'b>(
+    scratch: &Scratch,
+    binding: &'b Binding,
+    original: &Original,
+) -> rag_core::Result<(&'b dyn Parse, Arc<dyn Blob>)> {
+    let Original { name, hash, media_type, .. } = original;
+    let parser = binding.parsers.iter().find(|parser| parser.accepts().iter().any(|read| read == media_type));
+    let parser =
+        parser.ok_or_else(|| Error::Unsupported { message: format!("no parser reads {media_type}") })?;
+    Ok((parser.as_ref(), scratch.parts.rag.blobs.open(hash, name, media_type).await?))
 }

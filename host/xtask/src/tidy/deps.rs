@@ -22,9 +22,10 @@ struct Dependency {
 /// Which of our crates each of our crates may name. What lives under plugins/ may name shared libraries there.
 const ALLOWED_OURS: &[(&str, &[&str])] = &[
     ("rag-core", &[]),
-    ("rag-wasm", &["rag-core"]),
+    ("rag-slice", &[]),
+    ("rag-wasm", &["rag-core", "rag-slice"]),
     ("rag-engine", &["rag-core"]),
-    ("rag-store", &["rag-core"]),
+    ("rag-store", &["rag-core", "rag-slice"]),
     ("rag-bus", &["rag-core"]),
     ("rag-http", &["rag-core"]),
     ("rag-kit", &["rag-core"]),
