@@ -13,9 +13,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rag_core::document::{Section, Vectors};
 use rag_core::ports::{Embed, Purpose};
 use rag_core::{Error, Result};
-use rag_wasm::{Compiler, PluginHost, Step, WasmConfig};
+use rag_wasm::{Compiler, Crossing, PluginHost, Step, WasmConfig};
 
 const CHUNKER: &str = "chunk-fixed";
+const GUEST_FILE: &str = "target/guests/wasm32-wasip2/release/bench_guest.wasm";
 
 /// Counts characters; embeds nothing.
 struct NoEmbedder;
@@ -63,6 +64,18 @@ fn calls(c: &mut Criterion) {
             b.iter_custom(|rounds| {
                 let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
                 host.time(CHUNKER, step, rounds).expect("a step").into_iter().sum::<Duration>()
+            });
+        });
+    }
+
+    // Calls of one host function; the component is built by `cargo xtask guests`.
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(GUEST_FILE);
+    if host.load_file(&guest).is_ok() {
+        group.bench_function("1000 × log of a level not kept", |b| {
+            b.iter_custom(|rounds| {
+                let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+                let times = host.time_crossing("bench-guest", Crossing::Log(1_000), rounds);
+                times.expect("a crossing").into_iter().sum::<Duration>()
             });
         });
     }
