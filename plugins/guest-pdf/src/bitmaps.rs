@@ -55,17 +55,20 @@ impl Bitmaps {
     pub(crate) fn add(&mut self, font: &Dict<'_>) {
         let is_type3 =
             font.get::<Name<'_>>(b"Subtype".as_slice()).is_some_and(|kind| kind.as_str() == "Type3");
-        if !is_type3
-            || font.get::<Stream<'_>>(b"ToUnicode".as_slice()).is_some()
-            || self.fonts.len() >= FONTS_MAX
-        {
+        if !is_type3 || self.fonts.len() >= FONTS_MAX {
             return;
         }
         let Some(names) = names(font) else { return };
         let codes: Vec<u32> = names.iter().map(|(code, _)| *code).collect();
         // Some programs number the glyphs anew, one after the other as they come: such numbers say nothing.
         let is_anew = codes.iter().copied().eq(0..codes.len() as u32);
-        let numbered = !is_anew && names.iter().all(|(code, name)| is_number(name, *code));
+        let all = |is_number: fn(&str, u32) -> bool| names.iter().all(|(code, name)| is_number(name, *code));
+        let is_dvips = all(is_number_of_dvips);
+        // Ghostscript makes tables of characters of what dvips meant as numbers; all other tables know better.
+        if !is_dvips && font.get::<Stream<'_>>(b"ToUnicode".as_slice()).is_some() {
+            return;
+        }
+        let numbered = !is_anew && (is_dvips || all(is_number_of_pdftex));
         let widths = widths(font);
         let glyphs = codes.iter().filter_map(|code| Some((*code, *widths.get(code)?))).collect();
         self.fonts.push(Font { encoding: numbered.then(|| Encoding::of(&codes)), glyphs });
@@ -176,11 +179,13 @@ fn names(font: &Dict<'_>) -> Option<Vec<(u32, String)>> {
     (!names.is_empty()).then_some(names)
 }
 
-/// `a65` of pdfTeX, or 425 in the digits 0 to 9 and A to Z of dvips, which counts from 360.
-fn is_number(name: &str, code: u32) -> bool {
-    if let Some(digits) = name.strip_prefix('a') {
-        return digits.parse() == Ok(code);
-    }
+/// `a65`.
+fn is_number_of_pdftex(name: &str, code: u32) -> bool {
+    name.strip_prefix('a').is_some_and(|digits| digits.parse() == Ok(code))
+}
+
+/// `BT`: 425 in the digits 0 to 9 and A to Z, which is 65, for it counts from 360.
+fn is_number_of_dvips(name: &str, code: u32) -> bool {
     !name.bytes().any(|byte| byte.is_ascii_lowercase()) && u32::from_str_radix(name, 36) == Ok(code + 360)
 }
 
@@ -199,7 +204,7 @@ fn key(width: f32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Encoding, is_number};
+    use super::{Encoding, is_number_of_dvips, is_number_of_pdftex};
 
     #[test]
     fn places_are_those_of_the_encodings() {
@@ -230,7 +235,16 @@ mod tests {
 
     #[test]
     fn only_numbers_of_the_place_count() {
-        assert!(is_number("a65", 65) && is_number("BT", 65) && is_number("A0", 0) && is_number("H3", 255));
-        assert!(!is_number("a65", 66) && !is_number("B", 65) && !is_number("g1", 1) && !is_number("fi", 12));
+        assert!(is_number_of_pdftex("a65", 65) && !is_number_of_pdftex("a65", 66));
+        assert!(
+            ["A0", "BT", "H3"]
+                .into_iter()
+                .zip([0, 65, 255])
+                .all(|(name, code)| is_number_of_dvips(name, code))
+        );
+        assert!(!is_number_of_dvips("B", 65) && !is_number_of_dvips("bt", 65));
+        assert!(
+            !is_number_of_pdftex("g1", 1) && !is_number_of_pdftex("fi", 12) && !is_number_of_dvips("fi", 12)
+        );
     }
 }
