@@ -124,17 +124,16 @@ impl Page {
         }
         let direction = direction(along);
         let (start, base) = place(direction, origin);
+        let next =
+            Next { character: first, direction, start, base, advance: advance as f32, size: size as f32 };
         if text.len() == first.len_utf8()
             && self.open.is_some()
             && let Some(fragment) = self.fragments.last_mut()
+            && accents::join(fragment, next)
         {
-            let (advance, size) = (advance as f32, size as f32);
-            let next = Next { character: first, direction, start, base, advance, size };
-            if accents::join(fragment, next) {
-                let rest = f64::from(fragment.end - start);
-                self.open = Some((origin + along * rest, along));
-                return;
-            }
+            let rest = f64::from(fragment.end - start);
+            self.open = Some((origin + along * rest, along));
+            return;
         }
         let space = self.continues(origin, along, size, first);
         match (space, self.fragments.last_mut()) {
