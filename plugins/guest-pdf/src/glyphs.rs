@@ -126,13 +126,7 @@ impl Page {
         let (start, base) = place(direction, origin);
         let next =
             Next { character: first, direction, start, base, advance: advance as f32, size: size as f32 };
-        if text.len() == first.len_utf8()
-            && self.open.is_some()
-            && let Some(fragment) = self.fragments.last_mut()
-            && accents::join(fragment, next)
-        {
-            let rest = f64::from(fragment.end - start);
-            self.open = Some((origin + along * rest, along));
+        if text.len() == first.len_utf8() && self.accent(next, origin, along) {
             return;
         }
         let space = self.continues(origin, along, size, first);
@@ -168,6 +162,17 @@ impl Page {
             fragment.measured += 1;
         }
         self.open = Some((origin + along * advance, along));
+    }
+
+    /// Joins a letter and its mark, where this glyph and the last one are such.
+    fn accent(&mut self, next: Next, origin: Point, along: Vec2) -> bool {
+        let Some(fragment) = self.fragments.last_mut().filter(|_| self.open.is_some()) else { return false };
+        if !accents::join(fragment, next) {
+            return false;
+        }
+        let rest = f64::from(fragment.end - next.start);
+        self.open = Some((origin + along * rest, along));
+        true
     }
 
     /// Whether a glyph goes on the last fragment, and then whether a space lies between.
