@@ -1,8 +1,9 @@
 """How near is our text of PDFs to another reading of them?
 
     compare.py order OURS.txt REFERENCE.html…   share of the reference's letters that ours has in the same order
-    compare.py recall PDF_TEXT_PROGRAM FILE.pdf…  share of the letters of poppler's `pdftotext` that ours has, by
-                                                  4-grams and one by one, and the time that both take
+    compare.py recall PDF_TEXT_PROGRAM FILE.pdf…  share of the letters of poppler's `pdftotext` that ours has, one by
+                                                  one and by 4-grams, share of ours that it has, the time that both
+                                                  take and the memory of ours; a line a file, the worst first
 
 Letters are Han characters, kana, other letters and digits after compatibility normalisation; white space, punctuation
 and table marks do not count.
@@ -10,10 +11,14 @@ and table marks do not count.
 
 import collections
 import html.parser
+import re
 import subprocess
 import sys
 import time
 import unicodedata
+
+# Seconds that a program may read one file.
+LIMIT = 60
 
 
 def letters(text):
@@ -79,28 +84,46 @@ def share(wanted, found):
     return sum((wanted & found).values()) / total if total else 1.0
 
 
+def measured(command):
+    """What a program printed and complained of, its exit (None: stopped after LIMIT seconds) and seconds."""
+    started = time.time()
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=LIMIT)
+        out, err, code = done.stdout, done.stderr, done.returncode
+    except subprocess.TimeoutExpired as late:
+        out, err, code = late.stdout or b"", late.stderr or b"", None
+    seconds = time.time() - started
+    return out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), code, seconds
+
+
 def recall(program, paths):
-    rows = []
+    rows, faults, few = [], [], 0
     for path in paths:
-        started = time.time()
-        theirs = subprocess.run(["pdftotext", path, "-"], capture_output=True, timeout=300)
-        middle = time.time()
+        theirs, _, _, before = measured(["pdftotext", path, "-"])
         # Running titles stay: poppler keeps them too.
-        ours = subprocess.run([program, "--keep", path], capture_output=True, timeout=300)
-        ended = time.time()
-        wanted = letters(theirs.stdout.decode("utf-8", "replace"))
-        found = letters(ours.stdout.decode("utf-8", "replace"))
+        ours, complaint, code, after = measured([program, "--keep", path])
+        if code != 0:
+            faults.append(f"{'stopped' if code is None else code}: {path} {complaint.strip()[-200:]}")
+        peak = re.search(r" s, (\d+) MiB at most;", complaint)
+        memory = int(peak.group(1)) if peak else 0
+        wanted, found = letters(theirs), letters(ours)
         if len(wanted) < 200:
-            print(f"skipped, no text for poppler: {path}")
+            few += 1
             continue
-        one = share(collections.Counter(wanted), collections.Counter(found))
-        four = share(grams(wanted), grams(found))
-        rows.append((one, four, middle - started, ended - middle))
-        print(f"{one:.4f} {four:.4f} {len(wanted):8} {middle - started:6.2f} s {ended - middle:6.2f} s {path}")
+        letter, back = collections.Counter(wanted), collections.Counter(found)
+        shares = share(letter, back), share(grams(wanted), grams(found)), share(back, letter)
+        rows.append((*shares, before, after, memory, len(wanted), path))
+    for row in sorted(rows):
+        print("{:.4f} {:.4f} {:.4f} {:6.2f} s {:6.2f} s {:4.0f} MiB {:8} {}".format(*row))
+    for fault in faults:
+        print("fault", fault)
     count = len(rows) or 1
-    means = [sum(row[at] for row in rows) / count for at in range(2)]
-    times = [sum(row[at] for row in rows) for at in (2, 3)]
-    print(f"{len(rows)} files: letters {means[0]:.4f}, 4-grams {means[1]:.4f}; poppler {times[0]:.1f} s, ours {times[1]:.1f} s")
+    means = [sum(row[at] for row in rows) / count for at in range(5)]
+    print(
+        f"{len(rows)} files: letters {means[0]:.4f}, 4-grams {means[1]:.4f}, of ours {means[2]:.4f}; poppler {means[3]:.2f} s "
+        f"a file, ours {means[4]:.2f} s, slowest {max((row[4] for row in rows), default=0):.1f} s, "
+        f"at most {max((row[5] for row in rows), default=0):.0f} MiB; {few} without text for poppler, {len(faults)} faults"
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! Which character is a glyph whose font names only its place in one of Adobe's character collections? So embed TeX
-//! and others their Chinese, Japanese and Korean fonts: without a table of characters.
+//! Which character is a glyph whose font does not say? One that names only its place in one of Adobe's character
+//! collections, as TeX and others embed Chinese, Japanese and Korean fonts, or its place in a bitmap font of TeX.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -7,7 +7,9 @@ use std::rc::Rc;
 use hayro_interpret::font::Glyph;
 use hayro_interpret::hayro_cmap::{BfString, CMap, CMapName, CidFamily, load_embedded};
 use hayro_interpret::hayro_syntax::Pdf;
-use hayro_interpret::hayro_syntax::object::{Array, Dict, Name, Object, String as Text};
+use hayro_interpret::hayro_syntax::object::{Array, Dict, Name, Object, Stream, String as Text};
+
+use crate::bitmaps::Bitmaps;
 
 /// Names of fonts of one document that are looked at, and character maps that are parsed for them.
 const FONTS_MAX: usize = 4_096;
@@ -15,10 +17,12 @@ const MAPS_MAX: usize = 64;
 /// Bytes of a code at most.
 const CODE_BYTES_MAX: u8 = 4;
 
-/// Such fonts of a document, by name without the mark of a subset; none where fonts of one name differ.
+/// Such fonts of a document.
 #[derive(Debug, Default)]
 pub(crate) struct Collections {
+    /// By name without the mark of a subset; none where fonts of one name differ.
     fonts: HashMap<String, Option<Font>>,
+    bitmaps: Bitmaps,
 }
 
 #[derive(Debug, Clone)]
@@ -38,11 +42,16 @@ impl Collections {
     /// Looks through all of the document's objects.
     pub(crate) fn of(pdf: &Pdf) -> Self {
         let mut fonts: HashMap<String, Option<Font>> = HashMap::new();
-        let mut maps = Maps::default();
+        let (mut maps, mut bitmaps) = (Maps::default(), Bitmaps::default());
         for object in pdf.objects() {
             let Object::Dict(dict) = object else { continue };
+            bitmaps.add(&dict);
             let Some((name, kind)) = named(&dict).filter(|_| fonts.len() < FONTS_MAX) else { continue };
             let font = if kind == "Type0" { maps.font(&dict) } else { None };
+            if font.is_none() && dict.get::<Stream<'_>>(b"ToUnicode".as_slice()).is_some() {
+                // It says itself what its characters are; another of the name may not.
+                continue;
+            }
             let same = |known: &Option<Font>| match (known, &font) {
                 (Some(known), Some(font)) => known.is(font),
                 _ => false,
@@ -56,15 +65,19 @@ impl Collections {
             }
         }
         fonts.retain(|_, font| font.is_some());
-        Collections { fonts }
+        bitmaps.settle();
+        Collections { fonts, bitmaps }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.fonts.is_empty()
+        self.fonts.is_empty() && self.bitmaps.is_empty()
     }
 
     pub(crate) fn character(&self, glyph: &Glyph<'_>) -> Option<BfString> {
-        let Glyph::Outline(glyph) = glyph else { return None };
+        let glyph = match glyph {
+            Glyph::Outline(glyph) => glyph,
+            Glyph::Type3(glyph) => return self.bitmaps.character(glyph.char_code(), glyph.advance_width()?),
+        };
         let font = self.fonts.get(&glyph.font_data()?.postscript_name?)?.as_ref()?;
         let code = glyph.char_code();
         let place = (1..=CODE_BYTES_MAX).find_map(|bytes| font.encoding.lookup_cid_code(code, bytes))?;

@@ -9,6 +9,7 @@ use hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro_interpret::kurbo::{Affine, BezPath, PathEl, Point, Rect, Vec2};
 use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, ImageDrawProps, SoftMask};
 
+use crate::accents::{self, Next};
 use crate::collections::Collections;
 
 /// Characters of one page; beyond them the page is no text for people.
@@ -18,7 +19,7 @@ const PAGE_RULES_MAX: usize = 4_000;
 /// Gaps between glyphs in shares of the type size: below the first they touch, above the second a space is read, and
 /// above the last the line ends.
 const GAP_BACK: f64 = -0.6;
-const GAP_SPACE: f64 = 0.17;
+pub(crate) const GAP_SPACE: f64 = 0.17;
 const GAP_SPACE_WIDE: f64 = 0.7;
 const GAP_END: f64 = 1.2;
 
@@ -122,8 +123,13 @@ impl Page {
             return;
         }
         let direction = direction(along);
-        let space = self.continues(origin, along, size, first);
         let (start, base) = place(direction, origin);
+        let next =
+            Next { character: first, direction, start, base, advance: advance as f32, size: size as f32 };
+        if text.len() == first.len_utf8() && self.accent(next, origin, along) {
+            return;
+        }
+        let space = self.continues(origin, along, size, first);
         match (space, self.fragments.last_mut()) {
             (Some(space), Some(fragment)) => {
                 if space && !fragment.text.ends_with(' ') {
@@ -156,6 +162,17 @@ impl Page {
             fragment.measured += 1;
         }
         self.open = Some((origin + along * advance, along));
+    }
+
+    /// Joins a letter and its mark, where this glyph and the last one are such.
+    fn accent(&mut self, next: Next, origin: Point, along: Vec2) -> bool {
+        let Some(fragment) = self.fragments.last_mut().filter(|_| self.open.is_some()) else { return false };
+        if !accents::join(fragment, next) {
+            return false;
+        }
+        let rest = f64::from(fragment.end - next.start);
+        self.open = Some((origin + along * rest, along));
+        true
     }
 
     /// Whether a glyph goes on the last fragment, and then whether a space lies between.
@@ -239,7 +256,12 @@ impl<'a> Device<'a> for Page {
         for positioned in run.glyphs() {
             let transform: Affine = props.transform * positioned.transform();
             let glyph: &Glyph<'_> = positioned;
-            let known = glyph.as_unicode().or_else(|| self.collections.as_ref()?.character(glyph));
+            let looked_up = || self.collections.as_ref()?.character(glyph);
+            // A number of a bitmap font may look like a name: `AE` is 14.
+            let known = match glyph {
+                Glyph::Outline(_) => glyph.as_unicode().or_else(looked_up),
+                Glyph::Type3(_) => looked_up().or_else(|| glyph.as_unicode()),
+            };
             let mut one = [0; 4];
             let text: &str = match &known {
                 Some(BfString::Char(c)) => c.encode_utf8(&mut one),

@@ -1,5 +1,7 @@
 //! Reads PDF: text in reading order with pages, headings by size, ruled tables, scanned pages through OCR.
 
+mod accents;
+mod bitmaps;
 mod blocks;
 mod collections;
 mod document;

@@ -128,6 +128,11 @@ fn embedded_fonts_without_characters_are_read_by_their_collection() {
     // Places of nobody's collection say nothing.
     let (blocks, _) = read(&of_collection("Identity-H", "Identity", places, &[])).unwrap_or_default();
     assert!(blocks.is_empty(), "{blocks:?}");
+    // Another of the name that says what its characters are takes nothing away.
+    let told = "<< /Type /Font /Subtype /TrueType /BaseFont /XYZABC+FandolSong-Regular /ToUnicode 9 0 R >>";
+    let map = stream("", "1 beginbfchar <20> <0020> endbfchar");
+    let (blocks, _) = read(&of_collection("Identity-H", "GB1", places, &[told, &map])).unwrap();
+    assert_eq!(blocks[0].text, "中文");
     // Another font of the same name, and the two cannot be told apart.
     let other = "<< /Type /Font /Subtype /TrueType /BaseFont /XYZABC+FandolSong-Regular >>";
     let (blocks, _) = read(&of_collection("Identity-H", "GB1", places, &[other])).unwrap_or_default();
@@ -320,4 +325,97 @@ fn a_form_that_draws_itself_ends() {
     ]);
     let (blocks, _) = read(&bytes).unwrap();
     assert_eq!(shown(&blocks), [(Kind::Paragraph, "Once is enough.", 1)]);
+}
+
+/// As TeX embeds bitmap fonts: glyphs that are numbered, each with its width, and no name of a character.
+fn of_bitmaps(fonts: &[&str], content: &str) -> Vec<u8> {
+    let names: Vec<String> = (0..fonts.len()).map(|at| format!("/F{at} {} 0 R", 6 + at)).collect();
+    let mut objects = vec![
+        "<< /Type /Catalog /Pages 2 0 R >>".to_owned(),
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_owned(),
+        format!(
+            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R /Resources << /Font << {} >> >> >>",
+            names.join(" ")
+        ),
+        stream("", content),
+        stream("", "50 0 d0"),
+    ];
+    objects.extend(fonts.iter().map(|font| (*font).to_owned()));
+    pdf(&objects)
+}
+
+/// A bitmap font whose glyphs are of one width; names are those of their codes.
+fn bitmap_font(codes: &[u32], width: u32, name: impl Fn(u32) -> String) -> String {
+    let differences: String = codes.iter().map(|code| format!("{code} /{} ", name(*code))).collect();
+    let drawn: String = codes.iter().map(|code| format!("/{} 5 0 R ", name(*code))).collect();
+    let widths = format!("{width} ").repeat(256);
+    format!(
+        "<< /Type /Font /Subtype /Type3 /FontMatrix [.01 0 0 .01 0 0] /FontBBox [0 0 60 60] /FirstChar 0 /LastChar 255 \
+         /Widths [{widths}] /Encoding << /Type /Encoding /Differences [{differences}] >> /CharProcs << {drawn} >> >>"
+    )
+}
+
+#[test]
+fn bitmap_fonts_of_tex_are_read_by_their_numbers() {
+    let text = |page: &[u8]| {
+        let (blocks, _) = read(page).unwrap_or_default();
+        blocks.iter().map(|block| block.text.as_str()).collect::<String>()
+    };
+    let show = |codes: &str| format!("BT /F0 10 Tf 1 0 0 1 50 700 Tm <{codes}> Tj ET");
+    let by_code = |code: u32| format!("a{code}");
+    let roman: Vec<u32> = (0x61..0x7b).chain([0x0c, 0x2c, 0x2e]).collect();
+    let page = of_bitmaps(&[&bitmap_font(&roman, 50, by_code)], &show("6F 66 0C 63 65 2E"));
+    assert_eq!(text(&page), "office.");
+    // The same of dvips, which counts from 360 in digits and capitals: `AE` is 14, a ligature, and no Æ.
+    let of_dvips = |code: u32| {
+        let digit = |value: u32| char::from_digit(value, 36).unwrap().to_ascii_uppercase();
+        format!("{}{}", digit((code + 360) / 36), digit((code + 360) % 36))
+    };
+    let roman: Vec<u32> = (0x61..0x7b).chain([0x0e, 0x2e]).collect();
+    let page = of_bitmaps(&[&bitmap_font(&roman, 50, of_dvips)], &show("6F 0E 63 65 2E"));
+    assert_eq!(text(&page), "office.");
+    // Ghostscript makes characters of those names, in a table of its own.
+    let table =
+        stream("", "1 begincodespacerange <00> <ff> endcodespacerange 1 beginbfchar <0e> <00c6> endbfchar");
+    let font = bitmap_font(&roman, 50, of_dvips).replace("/Subtype", "/ToUnicode 7 0 R /Subtype");
+    let page = of_bitmaps(&[&font, &table], &show("6F 0E 63 65 2E"));
+    assert_eq!(text(&page), "office.");
+    // Eight bits: Russian by its letters, and a title in few letters of the same document.
+    let russian: Vec<u32> = (0xe0..0x100).chain([0xcf, 0x2e]).collect();
+    let title = [0xcf, 0xf0, 0xe8, 0xe2, 0xe5, 0xf2];
+    let page = of_bitmaps(
+        &[&bitmap_font(&title, 70, by_code), &bitmap_font(&russian, 50, by_code)],
+        &show("CFF0E8E2E5F2"),
+    );
+    assert_eq!(text(&page), "Привет");
+    let page = of_bitmaps(&[&bitmap_font(&[0x63, 0x61, 0x66, 0xe9], 50, by_code)], &show("636166E9"));
+    assert_eq!(text(&page), "café");
+    // Numbered anew as they came, or by other names: nothing is known of them.
+    let anew: Vec<u32> = (0..0x70).collect();
+    assert_eq!(text(&of_bitmaps(&[&bitmap_font(&anew, 50, by_code)], &show("616263"))), "");
+    let page = of_bitmaps(&[&bitmap_font(&roman, 50, |code| format!("g{code}"))], &show("616263"));
+    assert_eq!(text(&page), "");
+}
+
+#[test]
+fn marks_become_part_of_the_letter_that_they_are_drawn_over() {
+    // An acute is 333 wide in Helvetica, an e and an o 556: each is drawn over the middle of its letter.
+    let acute = |x: f32, y: f32| format!("BT /L 10 Tf 1 0 0 1 {x} {y} Tm <B4> Tj ET\n");
+    let page = [
+        latin(50.0, 700.0, 10.0, "caf"),
+        acute(66.2, 700.0),
+        latin(65.0, 700.0, 10.0, "e or "),
+        // After its letter, and raised over a capital.
+        latin(100.0, 700.0, 10.0, "o"),
+        acute(101.1, 700.0),
+        acute(122.6, 702.5),
+        latin(120.0, 700.0, 10.0, "Angstrom"),
+        // Beside a letter it stays a mark.
+        acute(200.0, 700.0),
+        latin(203.4, 700.0, 10.0, "e"),
+    ]
+    .concat();
+    let (blocks, _) = read(&document(&[&page])).unwrap();
+    let text: String = blocks.iter().map(|block| block.text.as_str()).collect();
+    assert_eq!(text, "café or ó Ángstrom ´e");
 }

@@ -87,11 +87,6 @@ pub(crate) async fn put_all(
     }
 }
 
-/// Uploads one document and follows its job; an error when the job fails.
-pub(crate) async fn put(client: &Client, kb: &str, source: Source) -> Result<Value> {
-    Handed::over(client, kb, source).await.ended(client, kb).await
-}
-
 /// A document that the host has, or refused.
 struct Handed {
     name: String,

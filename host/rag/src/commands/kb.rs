@@ -225,15 +225,16 @@ async fn import_folder(client: &Client, dir: &Path, name: Option<String>, json: 
     let new = json!({"name": name, "settings": settings});
     client.post("/api/v1/kbs", &new).await?;
     let documents = list(&manifest, "documents");
-    for (at, document) in documents.iter().enumerate() {
-        let file = dir.join(ORIGINALS).join(at.to_string());
-        let source = ingest::Source::File {
-            path: file,
-            name: cell(&document["name"]),
-            media_type: document["media_type"].as_str().map(str::to_owned),
-            folder: None,
-        };
-        ingest::put(client, &name, source).await?;
+    let source = |(at, document): (usize, &Value)| ingest::Source::File {
+        path: dir.join(ORIGINALS).join(at.to_string()),
+        name: cell(&document["name"]),
+        media_type: document["media_type"].as_str().map(str::to_owned),
+        folder: None,
+    };
+    let sources = documents.iter().enumerate().map(source).collect();
+    let (_, failed) = ingest::put_all(client, &name, sources, true).await;
+    if failed > 0 {
+        bail!("{failed} of {} documents failed", documents.len());
     }
     done(
         json,
