@@ -189,7 +189,11 @@ impl PluginHost {
     pub fn load_kept(&self) -> Result<Vec<(PathBuf, Result<Loaded>)>> {
         let Some(shelf) = &self.shelf else { return Ok(Vec::new()) };
         let paths = shelf.paths()?.into_iter();
-        Ok(paths.map(|path| (path.clone(), self.admit(&path, Came::Kept))).collect())
+        let load = |path: PathBuf| {
+            let loaded = shelf.check(&path).and_then(|()| self.admit(&path, Came::Kept));
+            (path, loaded)
+        };
+        Ok(paths.map(load).collect())
     }
 
     /// Sees to it that an installed component is there at every later start. Blocks for a copy of it, once.
@@ -204,12 +208,13 @@ impl PluginHost {
 
     /// Takes a component out that nobody means. One in the plugins folder comes back with the next start.
     pub fn remove(&self, digest: &str) -> Result<Loaded> {
-        let gone = self.installed.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
-        let gone = gone.ok_or_else(|| Error::NotFound { what: "plugin", name: digest.to_owned() })?;
+        let absent = || Error::NotFound { what: "plugin", name: digest.to_owned() };
+        self.read().find(digest).ok_or_else(absent)?;
+        // The file first: one that cannot go leaves the component installed, here as after the next start.
         if let Some(shelf) = &self.shelf {
             shelf.remove(digest)?;
         }
-        Ok(gone)
+        self.installed.write().unwrap_or_else(PoisonError::into_inner).remove(digest).ok_or_else(absent)
     }
 
     fn admit(&self, path: &Path, came: Came) -> Result<Loaded> {

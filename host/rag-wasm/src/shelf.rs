@@ -34,6 +34,23 @@ impl Shelf {
         Ok(paths)
     }
 
+    /// Whether a component is still what its name says. One that is damaged is put aside, so that a good one can be kept
+    /// in its place.
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+        let bytes = fs::read(path).map_err(failed)?;
+        if path.file_stem().is_some_and(|stem| *stem == *digest_of(&bytes)) {
+            return Ok(());
+        }
+        let aside = path.with_extension("damaged");
+        fs::rename(path, &aside).map_err(failed)?;
+        Err(Error::Storage {
+            message: format!(
+                "a kept component is damaged (its digest is not that of its name) and was put aside as {}; put this                  version into the plugins folder, or install it again",
+                aside.display()
+            ),
+        })
+    }
+
     /// Copies a component, unless it is there. `Conflict` when the file is no longer what it was.
     pub(crate) fn keep(&self, digest: &str, from: &Path) -> Result<()> {
         if self.path(digest).exists() {
@@ -130,5 +147,22 @@ mod tests {
         shelf.remove(&digest).unwrap();
         shelf.remove(&digest).unwrap();
         assert!(shelf.paths().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_component_is_told_and_makes_room_for_a_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(&dir.path().join("shelf")).unwrap();
+        let path = shelf.put(b"component").unwrap();
+        shelf.check(&path).unwrap();
+        fs::write(&path, "compOnent").unwrap();
+        let error = shelf.check(&path).unwrap_err().to_string();
+        assert!(error.contains("damaged") && error.contains("install it again"), "{error}");
+        assert!(shelf.paths().unwrap().is_empty());
+        assert_eq!(fs::read(path.with_extension("damaged")).unwrap(), b"compOnent");
+        let file = dir.path().join("plugin.wasm");
+        fs::write(&file, "component").unwrap();
+        shelf.keep(&digest_of(b"component"), &file).unwrap();
+        assert_eq!(shelf.paths().unwrap(), [path]);
     }
 }
