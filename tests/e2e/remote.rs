@@ -145,4 +145,16 @@ async fn a_parser_service_is_asked_by_grant_and_choice_only() {
     }
     drop(over);
     assert_eq!(host.index("initial").await.len(), 2, "what failed leaves nothing");
+
+    // Released, it is asked no more; what was not fixed cannot be released.
+    let release = json!({"publish": true, "release": ["parse-remote"]});
+    let staged = host.post("/api/v1/kbs/initial/plugins/swap", &release).await;
+    assert_eq!(staged["status"], 202, "{staged}");
+    if staged["state"] == "building" {
+        host.follow(&json!({"id": staged["job"]})).await;
+    }
+    let bound = host.get("/api/v1/kbs/initial/plugins").await.to_string();
+    assert!(!bound.contains("parse-remote\""), "{bound}");
+    let again = host.post("/api/v1/kbs/initial/plugins/swap", &release).await;
+    assert_eq!(again["status"], 404, "{again}");
 }

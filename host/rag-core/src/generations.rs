@@ -27,6 +27,8 @@ pub struct SwapRequest {
     pub retriever: Option<PluginChoice>,
     /// Fixes the versions of these parsers.
     pub parsers: Vec<PluginChoice>,
+    /// Ids of parsers that are fixed no longer: the newest version reads again, and one that sends documents out no more.
+    pub release: Vec<String>,
     /// Encoder of the registry; none within is the one for all. Documents are embedded anew when the index was made
     /// with another one, be it under the same name.
     pub encoder: Option<Option<String>>,
@@ -136,6 +138,13 @@ impl Rag {
                 *part = self.bindings.pin(kind, &wanted).await?;
             }
         }
+        for id in change.release {
+            let fixed = parts.parsers.len();
+            parts.parsers.retain(|parser| parser.id != id);
+            if parts.parsers.len() == fixed {
+                return Err(Error::NotFound { what: "fixed parser", name: id });
+            }
+        }
         for wanted in change.parsers {
             let pinned = self.bindings.pin("parser", &wanted).await?;
             parts.parsers.retain(|parser| parser.id != pinned.id);
@@ -176,6 +185,7 @@ impl Rag {
             store: other(&settings.store, &current.store),
             retriever: other(&settings.retriever, &current.retriever),
             parsers: Vec::new(),
+            release: Vec::new(),
             encoder: (encoder(&settings) != encoder(current)).then(|| encoder(&settings)),
             publish: true,
         };

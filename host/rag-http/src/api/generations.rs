@@ -73,6 +73,9 @@ pub(crate) struct SwapBody {
     /// Parsers whose version is to be fixed.
     #[serde(default)]
     parsers: Vec<PluginView>,
+    /// Ids of parsers whose version is no longer fixed.
+    #[serde(default)]
+    release: Vec<String>,
     /// An online encoder of the registry; null takes the one for all. Every document is embedded anew.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
@@ -247,6 +250,7 @@ pub(crate) async fn swap(
         store: choice(body.store)?,
         retriever: choice(body.retriever)?,
         parsers: body.parsers.into_iter().map(PluginChoice::try_from).collect::<ApiResult<_>>()?,
+        release: body.release,
         encoder: body.encoder,
         publish: body.publish,
     };

@@ -133,6 +133,9 @@ pub(crate) struct PluginSwap {
     /// Its settings as JSON
     #[arg(long)]
     pub(crate) settings: Option<String>,
+    /// For a parser, by its id: fix it no longer. All documents are read again into a second index
+    #[arg(long, conflicts_with = "settings")]
+    pub(crate) release: bool,
     /// Publish without asking
     #[arg(long, conflicts_with = "hold")]
     pub(crate) yes: bool,

@@ -66,6 +66,11 @@ pub(crate) async fn remove(client: &Client, digest: &str, json: bool) -> Result<
 
 /// Stages, shows the comparison, and publishes when that is wanted.
 pub(crate) async fn swap(client: &Client, args: PluginSwap, json: bool) -> Result<()> {
+    let when = When { yes: args.yes, hold: args.hold };
+    if args.release {
+        // It may be installed no longer.
+        return stage(client, &args.kb, &json!({"release": [args.plugin]}), when, json).await;
+    }
     let plugin = if Path::new(&args.plugin).is_file() {
         install(client, Path::new(&args.plugin)).await?
     } else {
@@ -83,7 +88,6 @@ pub(crate) async fn swap(client: &Client, args: PluginSwap, json: bool) -> Resul
         Some("parser") => json!({"parsers": [choice]}),
         other => bail!("a {} is not bound by a knowledge base", other.unwrap_or("plugin of this kind")),
     };
-    let when = When { yes: args.yes, hold: args.hold };
     stage(client, &args.kb, &body, when, json).await
 }
 

@@ -76,6 +76,7 @@ impl Session<'_> {
         let wanted = PluginSwap {
             plugin: component.display().to_string(),
             kb,
+            release: false,
             settings: self.args.settings.clone(),
             yes: true,
             hold: false,

@@ -33,6 +33,7 @@ export const manage: Record<keyof typeof zh, string> = {
   "swap.help": "Others pass a self-test first and are compared with the present ones on recent questions; no request fails during the change, and there is a way back.",
   "swap.now": "(now)",
   "swap.parsersStay": "All as they are",
+  "swap.release": "Fix the parser {0} no longer",
   "swap.parserHelp": "Settings of one parser, for example how tables are read. All documents are read again into a second index.",
   "settings.usual": "default: {0}",
   "settings.noJson": "This is not JSON",

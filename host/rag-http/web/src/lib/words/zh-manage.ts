@@ -31,6 +31,7 @@ export const manage = {
   "swap.help": "新插件先通过自检，再用最近的问题与现在的插件比较；换用时没有请求会失败，随时可以退回。",
   "swap.now": "（现用）",
   "swap.parsersStay": "都保持不变",
+  "swap.release": "不再固定解析器 {0}",
   "swap.parserHelp": "某个解析器的设置，例如表格的读法。所有文档会重新解析，写入第二个索引。",
   "settings.usual": "默认：{0}",
   "settings.noJson": "不是有效的 JSON",
