@@ -3452,6 +3452,8 @@ export interface components {
             parsers?: components["schemas"]["PluginView"][];
             /** @description Whether it is published as soon as it is ready. Left out, it waits with its comparison. */
             publish?: boolean;
+            /** @description Ids of parsers whose version is no longer fixed. */
+            release?: string[];
             retriever?: null | components["schemas"]["PluginView"];
             store?: null | components["schemas"]["PluginView"];
         };
